@@ -1,0 +1,195 @@
+//! What is known of the machines: what the portfolio says of each pool, and what each endpoint is doing now.
+
+use std::collections::BTreeMap;
+
+/// The kind of machine behind a pool: how it behaves under load follows from this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum HardwareKind {
+    /// Batches: load shows as slower tokens and later first tokens.
+    Gpu,
+    /// Wafer-scale: flat, fast decode until the slots are full; load shows as queue time and 429.
+    Wafer,
+    /// Language processing unit: flat decode, small memory.
+    Lpu,
+    /// A host processor.
+    Cpu,
+    /// A rented API with neighbours nobody can see.
+    Cloud,
+}
+
+impl HardwareKind {
+    /// Every kind, in the order of the declaration.
+    pub const ALL: [HardwareKind; 5] =
+        [HardwareKind::Gpu, HardwareKind::Wafer, HardwareKind::Lpu, HardwareKind::Cpu, HardwareKind::Cloud];
+
+    /// The name used in files, expressions, traces and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            HardwareKind::Gpu => "gpu",
+            HardwareKind::Wafer => "wafer",
+            HardwareKind::Lpu => "lpu",
+            HardwareKind::Cpu => "cpu",
+            HardwareKind::Cloud => "cloud",
+        }
+    }
+}
+
+/// How one machine serves, as one set of numbers for every kind:
+///
+/// ```text
+/// step = max(step_base + step_per_sequence * batch + step_per_kv_token * kv_tokens, prefill_chunk / prefill rate)
+/// TTFT = round trip + queue + fixed + uncached prompt / prefill rate + step
+/// ```
+///
+/// The source of every number is in the hardware catalog of the `backends` crate.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServiceModel {
+    /// One decode step with an empty batch, milliseconds.
+    pub step_base_ms: f64,
+    /// What each running sequence adds to a step, milliseconds.
+    pub step_per_sequence_ms: f64,
+    /// What each token held in KV memory adds to a step, nanoseconds.
+    pub step_per_kv_token_ns: f64,
+    /// Prefill rate, tokens per second.
+    pub prefill_tokens_per_s: f64,
+    /// Time to first token of an empty prompt on an idle machine, milliseconds.
+    pub fixed_ttft_ms: f64,
+    /// Sequences that run at once.
+    pub slots: u32,
+    /// KV memory, tokens; `None` where something else bounds it.
+    pub kv_tokens: Option<u64>,
+    /// Lognormal sigma of step times.
+    pub jitter_sigma: f64,
+    /// Tokens carried by one event of a stream, on average.
+    pub tokens_per_event: f64,
+    /// Energy per output token, joules, where known.
+    pub joules_per_output_token: Option<f64>,
+    /// All-in power of one unit, kilowatts, where published.
+    pub power_kw: Option<f64>,
+}
+
+/// Price of tokens, US dollars per million.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Price {
+    /// Per million prompt tokens.
+    pub usd_per_m_input: f64,
+    /// Per million generated tokens.
+    pub usd_per_m_output: f64,
+}
+
+/// A model as one pool serves it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelFacts {
+    /// The name clients use.
+    pub name: String,
+    /// Prompt and answer together may be this long, tokens; `None` where unknown.
+    pub context: Option<u64>,
+    /// What it costs here.
+    pub price: Price,
+}
+
+/// What the portfolio says of one pool; fixed for a generation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PoolFacts {
+    /// The pool's name in the portfolio.
+    pub name: String,
+    /// The site's name; empty where none is given.
+    pub site: String,
+    /// Who sells or owns it; empty where not given.
+    pub vendor: String,
+    /// Name of the catalog entry.
+    pub hardware: String,
+    /// Kind of machine.
+    pub kind: HardwareKind,
+    /// Free labels of the operator.
+    pub labels: BTreeMap<String, String>,
+    /// What it serves.
+    pub models: Vec<ModelFacts>,
+    /// How it serves, until something better has been learned.
+    pub service: ServiceModel,
+    /// Network round trip to it, milliseconds.
+    pub round_trip_ms: f64,
+    /// Carbon intensity of its site's power, grams of CO2 per kilowatt-hour, where known.
+    pub carbon_g_per_kwh: Option<f64>,
+    /// Power usage effectiveness of its site; 1 where unknown.
+    pub pue: f64,
+}
+
+impl PoolFacts {
+    /// The model by the name clients use.
+    pub fn model(&self, name: &str) -> Option<&ModelFacts> {
+        self.models.iter().find(|model| model.name == name)
+    }
+}
+
+/// Whether an endpoint may be asked at all.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Availability {
+    /// Yes.
+    Ready,
+    /// Its circuit breaker is open; the next trial is this many milliseconds away.
+    BreakerOpen {
+        /// Milliseconds until a trial request is let through.
+        retry_in_ms: f64,
+    },
+    /// It takes no new work.
+    Draining,
+}
+
+/// What is left of a provider's rate limit, as the gateway accounts for it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LeaseState {
+    /// Requests that may be sent now; `f64::INFINITY` where unlimited.
+    pub requests: f64,
+    /// Tokens that may be spent now; `f64::INFINITY` where unlimited.
+    pub tokens: f64,
+    /// Tokens regained per second; tells when a refused request may come back.
+    pub tokens_per_s: f64,
+    /// Whether the provider takes the caller's `max_tokens` off the lease up front.
+    pub reserves_output: bool,
+}
+
+/// What one endpoint is doing now, as the gateway knows it: everything it dispatched and has not seen the end of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EndpointState {
+    /// Index of its pool in [`Fleet::pools`].
+    pub pool: usize,
+    /// May it be asked?
+    pub availability: Availability,
+    /// Requests sent and not yet finished.
+    pub in_flight: u32,
+    /// Of those, prompt tokens whose first token has not been seen.
+    pub prefill_tokens: u64,
+    /// Prompt and expected answer tokens of everything in flight: the KV memory it is taken to hold.
+    pub context_tokens: u64,
+    /// Answer tokens still expected of everything in flight.
+    pub output_tokens_ahead: u64,
+    /// What is left of its pool's rate limit; `None` where it has none.
+    pub lease: Option<LeaseState>,
+}
+
+impl EndpointState {
+    /// An idle endpoint of a pool.
+    pub fn idle(pool: usize) -> EndpointState {
+        EndpointState {
+            pool,
+            availability: Availability::Ready,
+            in_flight: 0,
+            prefill_tokens: 0,
+            context_tokens: 0,
+            output_tokens_ahead: 0,
+            lease: None,
+        }
+    }
+}
+
+/// The view of the machines that one decision reads.
+#[derive(Clone, Copy, Debug)]
+pub struct Fleet<'a> {
+    /// Pools of the portfolio, in file order.
+    pub pools: &'a [PoolFacts],
+    /// Endpoints of all pools; a candidate is named by its index here.
+    pub endpoints: &'a [EndpointState],
+}
