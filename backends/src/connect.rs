@@ -236,7 +236,8 @@ impl Connections {
         let connecting = tokio::time::timeout(connect_timeout, self.connect());
         match connecting.await.map_err(|_| ConnectError::ConnectTimeout(self.name(), connect_timeout))?? {
             New::Http1(mut sender) => {
-                let response = sender.send_request(self.http1_request(outgoing)).await.map_err(|error| self.closed(error))?;
+                let response =
+                    sender.send_request(self.http1_request(outgoing)).await.map_err(|error| self.closed(error))?;
                 Ok((response, Hold(Some(Held::Http1(sender, Arc::clone(self))))))
             }
             New::Http2(shared) => self.send_on(shared, outgoing).await,
@@ -267,10 +268,10 @@ impl Connections {
             let mut shared = self.shared.lock();
             shared.retain(|shared| !shared.sender.is_closed());
             let free = |shared: &&Shared| shared.streams.load(Ordering::Relaxed) < STREAMS_PER_CONNECTION;
-            shared.iter().find(free).map(|free| Shared {
-                sender: free.sender.clone(),
-                streams: Arc::clone(&free.streams),
-            })
+            shared
+                .iter()
+                .find(free)
+                .map(|free| Shared { sender: free.sender.clone(), streams: Arc::clone(&free.streams) })
         };
         match found {
             None => Ok(Sent::Returned(outgoing)),
@@ -288,7 +289,8 @@ impl Connections {
     ) -> Result<(Response<Incoming>, Hold), ConnectError> {
         shared.streams.fetch_add(1, Ordering::Relaxed);
         let hold = Hold(Some(Held::Http2(Arc::clone(&shared.streams))));
-        let response = shared.sender.send_request(self.http2_request(outgoing)).await.map_err(|error| self.closed(error))?;
+        let response =
+            shared.sender.send_request(self.http2_request(outgoing)).await.map_err(|error| self.closed(error))?;
         Ok((response, hold))
     }
 

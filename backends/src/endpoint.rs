@@ -77,7 +77,10 @@ mod tests {
             let parsed = Address::parse(text);
             match (parsed, expected) {
                 (Ok(address), Ok((tls, host, port, base))) => {
-                    assert_eq!((address.tls, &*address.host, address.port, &*address.base_path), (tls, host, port, base));
+                    assert_eq!(
+                        (address.tls, &*address.host, address.port, &*address.base_path),
+                        (tls, host, port, base)
+                    );
                 }
                 (Err(error), Err(expected)) => assert!(error.contains(expected), "{error}"),
                 (parsed, expected) => panic!("{text}: {parsed:?}, expected {expected:?}"),

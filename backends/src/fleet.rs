@@ -15,7 +15,7 @@ use crate::connect::Connections;
 use crate::endpoint::EndpointId;
 use crate::health::breaker::{Breaker, Position};
 use crate::inflight::{InFlight, Load};
-use crate::lease::Lease;
+use crate::lease::{Limiter, RateLimits, Reservation, Shortage};
 use crate::portfolio::{Endpoint, Portfolio};
 
 /// The longest a machine may ask us to stay away.
@@ -28,6 +28,13 @@ pub struct Fleet {
     live: DashMap<EndpointId, Arc<Live>>,
     leases: DashMap<String, Arc<Lease>>,
     tasks: TaskTracker,
+}
+
+/// What is left of a pool's rate limits.
+#[derive(Debug)]
+struct Lease {
+    limits: RateLimits,
+    limiter: Mutex<Limiter>,
 }
 
 /// What is known of one endpoint now.
@@ -77,15 +84,14 @@ impl Fleet {
 
     /// The live endpoints of a portfolio, in its order: known ones as they are, new ones idle.
     pub fn adopt(&self, portfolio: &Portfolio) -> Vec<Arc<Live>> {
-        let now = self.now();
         for pool in &portfolio.pools {
+            let known = self.leases.get(&pool.name).map(|lease| lease.limits);
             match pool.limits {
-                Some(limits) => {
-                    let same = self.leases.get(&pool.name).is_some_and(|lease| lease.limits() == limits);
-                    if !same {
-                        self.leases.insert(pool.name.clone(), Arc::new(Lease::new(limits, now)));
-                    }
+                Some(limits) if known != Some(limits) => {
+                    let lease = Lease { limits, limiter: Mutex::new(Limiter::new(limits)) };
+                    self.leases.insert(pool.name.clone(), Arc::new(lease));
                 }
+                Some(_) => {}
                 None => drop(self.leases.remove(&pool.name)),
             }
         }
@@ -143,7 +149,7 @@ impl Live {
             prefill_tokens: load.prefill_tokens(),
             context_tokens: load.context_tokens(),
             output_tokens_ahead: load.output_tokens(),
-            lease: self.lease.as_ref().map(|lease| lease.state(now)),
+            lease: self.lease(now),
         }
     }
 
@@ -162,20 +168,16 @@ impl Live {
         }
     }
 
-    /// A request is being sent: counts it and takes what the provider will take off its limits.
-    pub fn begin(&self, now: Micros, reserved_tokens: u64, input_tokens: u64, output_tokens: u64) -> InFlight {
+    /// A request is being sent: counts it and takes what the provider will take off its limits. Refused if another
+    /// request took the last of them since the decision.
+    pub fn begin(self: &Arc<Self>, now: Micros, work: Work) -> Result<Dispatched, Shortage> {
+        let reservation = match &self.lease {
+            Some(lease) => Some(lease.limiter.lock().try_take(now, work.input_tokens, work.max_output_tokens)?),
+            None => None,
+        };
         self.shared.breaker.lock().on_attempt(now);
-        if let Some(lease) = &self.lease {
-            lease.take(now, reserved_tokens);
-        }
-        InFlight::begin(&self.shared.load, input_tokens, output_tokens)
-    }
-
-    /// The provider settles its limits on what was really used.
-    pub fn settle(&self, reserved_tokens: u64, used_tokens: u64) {
-        if let Some(lease) = &self.lease {
-            lease.give_back(reserved_tokens.saturating_sub(used_tokens));
-        }
+        let in_flight = InFlight::begin(&self.shared.load, work.input_tokens, work.output_tokens);
+        Ok(Dispatched { live: Arc::clone(self), reservation, in_flight })
     }
 
     /// Books how an attempt ended.
@@ -195,6 +197,51 @@ impl Live {
 
     /// The provider's limits as they stand.
     pub fn lease(&self, now: Micros) -> Option<LeaseState> {
-        self.lease.as_ref().map(|lease| lease.state(now))
+        self.lease.as_ref().and_then(|lease| lease.limiter.lock().state(now))
+    }
+}
+
+/// The size of a request as it is known when it is sent, tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Of the prompt.
+    pub input_tokens: u64,
+    /// Expected of the answer.
+    pub output_tokens: u64,
+    /// The most the answer may have, as a provider that reserves sees it.
+    pub max_output_tokens: u64,
+}
+
+/// A request on its way: holds its place in the endpoint's load until dropped.
+#[derive(Debug)]
+pub struct Dispatched {
+    live: Arc<Live>,
+    reservation: Option<Reservation>,
+    in_flight: InFlight,
+}
+
+impl Dispatched {
+    /// The endpoint.
+    pub fn live(&self) -> &Arc<Live> {
+        &self.live
+    }
+
+    /// The first token has come.
+    pub fn first_token(&mut self) {
+        self.in_flight.first_token();
+    }
+
+    /// It ended, having used this many tokens: the provider's limit is settled on them.
+    pub fn settle(mut self, now: Micros, used_tokens: u64) {
+        if let (Some(lease), Some(reservation)) = (&self.live.lease, self.reservation.take()) {
+            lease.limiter.lock().settle(now, reservation, used_tokens);
+        }
+    }
+
+    /// The provider never took it.
+    pub fn refused(mut self, now: Micros) {
+        if let (Some(lease), Some(reservation)) = (&self.live.lease, self.reservation.take()) {
+            lease.limiter.lock().give_back(now, reservation);
+        }
     }
 }

@@ -77,9 +77,8 @@ mod tests {
     #[test]
     fn a_guard_adds_its_load_and_takes_it_off_once() {
         let load = Arc::new(Load::default());
-        let figures = |load: &Load| {
-            (load.requests(), load.prefill_tokens(), load.context_tokens(), load.output_tokens())
-        };
+        let figures =
+            |load: &Load| (load.requests(), load.prefill_tokens(), load.context_tokens(), load.output_tokens());
         let mut one = InFlight::begin(&load, 100, 20);
         let other = InFlight::begin(&load, 10, 2);
         assert_eq!(figures(&load), (2, 110, 132, 22));

@@ -31,5 +31,3 @@ pub mod dialects;
 pub mod frames;
 /// Breakers.
 pub mod health;
-/// Simulated machines.
-pub mod simulators;

@@ -16,7 +16,7 @@ use crate::connect::Version;
 use crate::dialects::{self, DIALECTS, Dialect};
 use crate::endpoint::{Address, EndpointId};
 use crate::hardware;
-use crate::lease::Limits;
+use crate::lease::RateLimits;
 use crate::pool::{HttpVersion, LimitsShape, ModelShape, PoolShape};
 use crate::site::SiteShape;
 use crate::tls;
@@ -59,7 +59,7 @@ pub struct Pool {
     /// How to speak TLS; present if any endpoint does.
     pub tls: Option<Arc<rustls::ClientConfig>>,
     /// What the provider allows.
-    pub limits: Option<Limits>,
+    pub limits: Option<RateLimits>,
     /// Client's model name → the machines' name, where they differ.
     pub upstream_models: BTreeMap<String, String>,
 }
@@ -138,7 +138,8 @@ impl Building<'_> {
         let tls = self.tls(shape, version, addresses.iter().any(|address| address.tls));
         let api_key = shape.api_key.as_ref().and_then(|reference| self.secret(reference));
         if shape.model.is_empty() {
-            let none = Diagnostic::warning("no-models", format!("pool `{name}` serves no model, so nothing is routed to it"));
+            let none =
+                Diagnostic::warning("no-models", format!("pool `{name}` serves no model, so nothing is routed to it"));
             let help = format!("add `[pool.{name}.model.\"MODEL\"]`");
             self.report.push(none.at(shape.hardware.span.clone()).help(help));
         }
@@ -177,7 +178,11 @@ impl Building<'_> {
         self.portfolio.endpoints.extend(endpoints);
     }
 
-    fn site<'s>(&mut self, name: &Located<String>, sites: Option<&'s BTreeMap<String, SiteShape>>) -> Option<&'s SiteShape> {
+    fn site<'s>(
+        &mut self,
+        name: &Located<String>,
+        sites: Option<&'s BTreeMap<String, SiteShape>>,
+    ) -> Option<&'s SiteShape> {
         let found = sites.and_then(|sites| sites.get(&name.value));
         if found.is_none() {
             let known = sites.into_iter().flat_map(|sites| sites.keys().map(String::as_str));
@@ -187,9 +192,9 @@ impl Building<'_> {
     }
 
     fn hardware(&mut self, name: &Located<String>) -> Option<&'static hardware::Hardware> {
-        let found = hardware::catalog().find(&name.value);
+        let found = hardware::find(&name.value);
         if found.is_none() {
-            let known = hardware::catalog().names();
+            let known = hardware::names();
             self.unknown("unknown-hardware", "hardware", name, known, "`pointsman hardware` lists the catalog");
         }
         found
@@ -283,10 +288,10 @@ fn upstream_name((name, model): (&String, &ModelShape)) -> Option<(String, Strin
     model.upstream.clone().filter(|upstream| upstream != name).map(|upstream| (name.clone(), upstream))
 }
 
-fn limits(shape: LimitsShape) -> Option<Limits> {
-    let limits = Limits {
-        requests_per_minute: shape.requests_per_minute,
-        tokens_per_minute: shape.tokens_per_minute,
+fn limits(shape: LimitsShape) -> Option<RateLimits> {
+    let limits = RateLimits {
+        requests_per_minute: shape.requests_per_minute.map(|requests| requests as f64),
+        tokens_per_minute: shape.tokens_per_minute.map(|tokens| tokens as f64),
         reserves_output: shape.reserves_output,
     };
     (limits.requests_per_minute.is_some() || limits.tokens_per_minute.is_some()).then_some(limits)

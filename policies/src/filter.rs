@@ -123,9 +123,10 @@ fn leased(request: &Request<'_>, endpoint: &EndpointState) -> Result<(), Rejecti
     Ok(())
 }
 
-/// Tokens a provider takes off its limit when the request arrives: the prompt, and the caller's bound on the answer
-/// where it reserves that too.
+/// Tokens a provider takes off its limit when the request arrives: the prompt and, where it reserves that too, the
+/// caller's bound on the answer (what we expect, where there is none).
 pub fn reserved_tokens(request: &Request<'_>, reserves_output: bool) -> u64 {
-    let output = if reserves_output { request.facts.max_output_tokens } else { None };
-    request.facts.input_tokens + output.unwrap_or(request.facts.output_tokens)
+    let facts = request.facts;
+    let output = facts.max_output_tokens.unwrap_or(facts.output_tokens);
+    facts.input_tokens + if reserves_output { output } else { 0 }
 }

@@ -17,7 +17,7 @@ pub struct Events {
 }
 
 impl Events {
-    /// Takes what has arrived; whole events can then be taken by [`Events::next`].
+    /// Takes what has arrived; whole events can then be taken by [`Events::take`].
     pub fn push(&mut self, mut chunk: Bytes) {
         if !self.held.is_empty() {
             chunk = self.complete_held(chunk);
@@ -35,7 +35,7 @@ impl Events {
     }
 
     /// The next whole event with the blank line that ends it.
-    pub fn next(&mut self) -> Option<Bytes> {
+    pub fn take(&mut self) -> Option<Bytes> {
         self.ready.pop_front()
     }
 
@@ -96,7 +96,7 @@ mod tests {
         let mut whole = Vec::new();
         for piece in pieces {
             events.push(Bytes::copy_from_slice(piece.as_bytes()));
-            while let Some(event) = events.next() {
+            while let Some(event) = events.take() {
                 whole.push(String::from_utf8(event.to_vec()).unwrap());
             }
         }
