@@ -54,6 +54,15 @@ pub async fn call(
     live.connections.send(outgoing, connect_timeout).await
 }
 
+/// Takes from an answer what belonged to the connection to the machine; length and framing are made anew.
+pub fn strip_connection_headers(headers: &mut HeaderMap) {
+    for name in &OURS {
+        if *name != header::CONTENT_ENCODING {
+            headers.remove(name);
+        }
+    }
+}
+
 /// The caller's headers without those of its connection, its credentials and the gateway's own, with the pool's key.
 fn headers_for(pool: &Pool, caller: &HeaderMap) -> HeaderMap {
     let named_by_connection: Vec<String> = caller

@@ -90,7 +90,8 @@ mod tests {
         check("https://api.example.com/openai/", Ok((true, "api.example.com", 443, "/openai")));
         check("http://[::1]:8000", Ok((false, "::1", 8000, "")));
         check("ftp://host", Err("scheme `ftp`"));
-        check("127.0.0.1:9101", Err("not a URL"));
+        check("127.0.0.1:9101", Err("the scheme is missing"));
+        check("http://a b", Err("not a URL"));
         check("http://key@host", Err("credentials"));
         check("http://host/?a=b", Err("no query"));
     }

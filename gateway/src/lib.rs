@@ -1,1 +1,29 @@
-//! x
+//! The gateway as a process: listens, asks, relays, shows. `pipeline.rs` tells the life of a request.
+#![cfg_attr(test, allow(clippy::string_slice, reason = "tests may panic"))]
+
+/// The command line.
+pub mod cli;
+/// What each command does.
+pub mod commands;
+/// The three files.
+pub mod config;
+/// One immutable view of them.
+pub mod snapshot;
+/// Hot swap.
+pub mod reload;
+/// Listeners, signals, drain.
+pub mod serve;
+/// What lives as long as the process.
+pub mod gateway;
+/// The life of a request.
+pub mod pipeline;
+/// What is read of a request's body.
+pub mod prompt;
+/// Answers the gateway gives itself.
+pub mod refusal;
+/// What is remembered of a request.
+pub mod record;
+/// Metrics, traces, logs.
+pub mod telemetry;
+/// The operators' listener.
+pub mod admin;

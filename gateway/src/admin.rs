@@ -1,0 +1,86 @@
+//! The operators' listener, apart from data: health, metrics, status.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use pointsman_policies::fleet::Availability;
+use serde_json::json;
+
+use crate::gateway::Gateway;
+
+/// Its routes.
+pub fn router(gateway: Arc<Gateway>) -> Router {
+    Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/health", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/api/v1/status", get(status))
+        .with_state(gateway)
+}
+
+async fn livez() -> &'static str {
+    "ok\n"
+}
+
+/// Ready while it accepts requests. A refused configuration does not take it down, but is told.
+async fn readyz(State(gateway): State<Arc<Gateway>>) -> Response {
+    if !gateway.is_ready() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or shutting down\n").into_response();
+    }
+    let status = gateway.reload_status();
+    if status.ok {
+        return "ok\n".into_response();
+    }
+    let detail = format!(
+        "ok, but the configuration on disk is refused and generation {} stays in force; see /api/v1/status\n",
+        status.generation
+    );
+    detail.into_response()
+}
+
+async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
+    let text = gateway.telemetry().metrics().render(&gateway);
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+}
+
+/// What is in force, what is wrong with the files on disk, how the endpoints are.
+async fn status(State(gateway): State<Arc<Gateway>>) -> Json<serde_json::Value> {
+    let snapshot = gateway.snapshot();
+    let states = snapshot.endpoint_states(gateway.fleet());
+    let endpoints: Vec<_> = snapshot
+        .targets()
+        .zip(states)
+        .map(|(target, state)| {
+            let (availability, retry_in_ms) = match state.availability {
+                Availability::Ready => ("ready", None),
+                Availability::BreakerOpen { retry_in_ms } => ("breaker-open", Some(retry_in_ms)),
+                Availability::BackPressure { retry_in_ms } => ("back-pressure", Some(retry_in_ms)),
+                Availability::Draining => ("draining", None),
+            };
+            json!({
+                "endpoint": target.endpoint.id.as_str(),
+                "pool": target.facts.name,
+                "hardware": target.facts.hardware,
+                "kind": target.facts.kind.as_str(),
+                "availability": availability,
+                "retry_in_ms": retry_in_ms,
+                "in_flight": state.in_flight,
+                "slots": target.facts.service.slots,
+            })
+        })
+        .collect();
+    Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "ready": gateway.is_ready(),
+        "policy": &*snapshot.version,
+        "generation": snapshot.generation,
+        "hash": snapshot.hash,
+        "reload": &*gateway.reload_status(),
+        "endpoints": endpoints,
+    }))
+}

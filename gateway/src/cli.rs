@@ -1,0 +1,71 @@
+//! The command line: one source of configuration is the file, so flags say which file and little more.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::commands;
+
+/// An inference gateway that puts each request on the hardware that suits it.
+#[derive(Debug, Parser)]
+#[command(name = "pointsman", version, about, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve: read the three files, listen, watch the files.
+    Serve(ServeArguments),
+    /// Show it: simulated machines, public trace traffic, a policy file to edit. Needs nothing.
+    Demo(commands::demo::Arguments),
+    /// Check files and print every problem with its place; exits 1 if there is an error.
+    Check(CheckArguments),
+    /// Print the JSON Schemas of the files.
+    Schema(SchemaArguments),
+    /// Print the hardware catalog.
+    Hardware,
+    /// Run a simulated machine behind a real port.
+    Simulate(commands::simulate::Arguments),
+}
+
+/// Arguments of `serve`.
+#[derive(Debug, clap::Args)]
+pub struct ServeArguments {
+    /// The process file; it names the other two.
+    #[arg(long, default_value = "pointsman.toml", value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, clap::Args)]
+pub struct CheckArguments {
+    /// Process, portfolio and policy files, in any order; `pointsman.toml` where none is given.
+    #[arg(value_name = "FILES")]
+    pub files: Vec<PathBuf>,
+}
+
+/// Arguments of `schema`.
+#[derive(Debug, clap::Args)]
+pub struct SchemaArguments {
+    /// Which file's schema; all, one after the other, where not given.
+    pub file: Option<commands::schema::File>,
+}
+
+/// Parses the arguments and runs the command.
+pub fn run() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Serve(arguments) => commands::serve::run(&arguments),
+        Command::Demo(arguments) => commands::demo::run(&arguments),
+        Command::Check(arguments) => Ok(commands::check::run(&arguments)),
+        Command::Schema(arguments) => commands::schema::run(&arguments),
+        Command::Hardware => commands::hardware::run(),
+        Command::Simulate(arguments) => commands::simulate::run(&arguments),
+    };
+    done.unwrap_or_else(|error| {
+        anstream::eprintln!("pointsman: {error:#}");
+        ExitCode::FAILURE
+    })
+}

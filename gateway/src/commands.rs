@@ -1,0 +1,29 @@
+//! What each command does. To add one: its file here, a `mod` line, a variant in `cli.rs`.
+
+/// `pointsman serve`
+pub mod serve;
+/// `pointsman demo`
+pub mod demo;
+/// `pointsman check`
+pub mod check;
+/// `pointsman schema`
+pub mod schema;
+/// `pointsman hardware`
+pub mod hardware;
+/// `pointsman simulate`
+pub mod simulate;
+
+use std::io::Write;
+
+/// Prints to stdout; a reader that has gone (`| head`) is no failure.
+fn print(text: &str) -> anyhow::Result<()> {
+    match anstream::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// A runtime with a thread for each core.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}

@@ -1,0 +1,101 @@
+//! `pointsman check`: every problem of the files, with its place, before anything runs.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use pointsman_backends::portfolio::{self, Portfolio, Secrets};
+use pointsman_policies::language::{Report, Severity, Source, compile, read};
+
+use crate::cli::CheckArguments;
+use crate::config::process::{Process, ProcessShape};
+use crate::config::set::{self, folder_of, read_source};
+
+/// Checks, prints the diagnostics on stderr; exit status 1 if there is an error.
+pub fn run(arguments: &CheckArguments) -> ExitCode {
+    let given = &arguments.files;
+    let files = if given.is_empty() { vec![PathBuf::from("pointsman.toml")] } else { given.clone() };
+    let reports = check(&files);
+    for report in &reports {
+        anstream::eprint!("{}", report.render(true));
+    }
+    let count = |severity| {
+        reports.iter().flat_map(Report::iter).filter(|diagnostic| diagnostic.severity == severity).count()
+    };
+    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+    let names: Vec<&str> = reports.iter().map(|report| report.source().name.as_str()).collect();
+    anstream::eprintln!("checked {}: {errors} errors, {warnings} warnings", names.join(", "));
+    if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The reports of files in any order. A process file brings the two it names; a policy is checked against the portfolio
+/// that is given, else against `portfolio.toml` beside it.
+pub fn check(files: &[PathBuf]) -> Vec<Report> {
+    let mut reports = Vec::new();
+    let mut policies = Vec::new();
+    let mut portfolio = None;
+    for file in files {
+        let source = match read_source(file) {
+            Ok(source) => source,
+            Err(report) => {
+                reports.push(report);
+                continue;
+            }
+        };
+        match kind(file, &source) {
+            Kind::Process if files.len() == 1 => return set::load(file, Secrets::Optional).reports,
+            Kind::Process => reports.push(check_process(file, source)),
+            Kind::Portfolio => {
+                let (loaded, report) = portfolio::load(source, folder_of(file), Secrets::Optional);
+                reports.push(report);
+                portfolio = loaded;
+            }
+            Kind::Policy => policies.push((file, source)),
+        }
+    }
+    for (file, source) in policies {
+        let beside = if portfolio.is_some() { None } else { portfolio_beside(file) };
+        let facts = portfolio.as_ref().or(beside.as_ref()).map(|portfolio| portfolio.facts.as_slice());
+        reports.push(compile(source, facts.unwrap_or_default()).1);
+    }
+    reports
+}
+
+fn check_process(file: &Path, source: Source) -> Report {
+    let mut report = Report::new(source);
+    let shape: Option<ProcessShape> = read(&mut report);
+    if let Some(shape) = shape {
+        Process::new(&shape, folder_of(file), &mut report);
+    }
+    report
+}
+
+fn portfolio_beside(file: &Path) -> Option<Portfolio> {
+    let path = folder_of(file).join("portfolio.toml");
+    let source = read_source(&path).ok()?;
+    portfolio::load(source, folder_of(&path), Secrets::Optional).0
+}
+
+enum Kind {
+    Process,
+    Portfolio,
+    Policy,
+}
+
+/// By what the file is called, else by what only such a file has in it.
+fn kind(file: &Path, source: &Source) -> Kind {
+    let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let has = |start: &str| source.text.lines().any(|line| line.trim_start().starts_with(start));
+    if name.contains("portfolio") {
+        Kind::Portfolio
+    } else if name.contains("policy") || name.contains("policies") {
+        Kind::Policy
+    } else if name == "pointsman.toml" {
+        Kind::Process
+    } else if has("[pool.") || has("[site.") {
+        Kind::Portfolio
+    } else if has("listen") || has("admin_listen") || has("[telemetry") || has("[limits") || has("[timeouts") {
+        Kind::Process
+    } else {
+        Kind::Policy
+    }
+}

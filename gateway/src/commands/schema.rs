@@ -1,0 +1,38 @@
+//! `pointsman schema`: the JSON Schemas of the files, generated from the shapes that read them.
+
+use std::process::ExitCode;
+
+use pointsman_backends::portfolio::PortfolioShape;
+use pointsman_policies::language::{PolicyShape, schema_text};
+
+use crate::cli::SchemaArguments;
+use crate::config::process::ProcessShape;
+
+/// One of the three files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum File {
+    /// `pointsman.toml`
+    Pointsman,
+    /// `portfolio.toml`
+    Portfolio,
+    /// `policy.toml`
+    Policy,
+}
+
+/// Prints them.
+pub fn run(arguments: &SchemaArguments) -> anyhow::Result<ExitCode> {
+    let files = arguments.file.map_or_else(|| vec![File::Pointsman, File::Portfolio, File::Policy], |file| vec![file]);
+    for file in files {
+        super::print(&text(file))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The schema of a file.
+pub fn text(file: File) -> String {
+    match file {
+        File::Pointsman => schema_text::<ProcessShape>("pointsman.toml"),
+        File::Portfolio => schema_text::<PortfolioShape>("portfolio.toml"),
+        File::Policy => schema_text::<PolicyShape>("policy.toml"),
+    }
+}

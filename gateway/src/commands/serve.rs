@@ -1,0 +1,33 @@
+//! `pointsman serve`: the gateway itself.
+
+use std::process::ExitCode;
+
+use pointsman_backends::portfolio::Secrets;
+
+use crate::cli::ServeArguments;
+use crate::config::set;
+use crate::serve;
+use crate::telemetry::logs;
+
+/// Serves until it is told to stop.
+pub fn run(arguments: &ServeArguments) -> anyhow::Result<ExitCode> {
+    let mut loaded = set::load(&arguments.config, Secrets::Required);
+    anstream::eprint!("{}", loaded.render(true));
+    let Some(set) = loaded.set.take() else { return Ok(ExitCode::FAILURE) };
+    logs::start(&set.process.telemetry);
+    super::runtime()?.block_on(async {
+        let running = serve::start(set, Some(arguments.config.clone())).await?;
+        let snapshot = running.gateway.snapshot();
+        tracing::info!(
+            policy = %snapshot.version,
+            endpoints = snapshot.portfolio.endpoints.len(),
+            "serving on http{}://{}, admin on http://{}",
+            if snapshot.process.tls.is_some() { "s" } else { "" },
+            running.address,
+            running.admin_address,
+        );
+        drop(snapshot);
+        running.until_signalled(&arguments.config).await?;
+        Ok(ExitCode::SUCCESS)
+    })
+}

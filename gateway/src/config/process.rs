@@ -1,0 +1,224 @@
+//! The process file: listeners, TLS, limits, telemetry, and where the other two files are.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use pointsman_policies::language::{Diagnostic, Located, Report};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// `pointsman.toml` as it is written. Every key has a default; an empty file serves.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProcessShape {
+    /// Where clients connect, `ADDRESS:PORT`; `127.0.0.1:7070` where not given.
+    pub listen: Option<Located<String>>,
+    /// Where operators connect (metrics, health, status), `ADDRESS:PORT`; `127.0.0.1:7071` where not given.
+    pub admin_listen: Option<Located<String>>,
+    /// The portfolio file, relative to this one; `portfolio.toml` where not given.
+    pub portfolio: Option<String>,
+    /// The policy file, relative to this one; `policy.toml` where not given.
+    pub policy: Option<String>,
+    /// Serve clients over TLS.
+    pub tls: Option<TlsShape>,
+    /// Bounds on what one client can take.
+    #[serde(default)]
+    pub limits: LimitsShape,
+    /// How long each phase of a request may take.
+    #[serde(default)]
+    pub timeouts: TimeoutsShape,
+    /// Logs and traces.
+    #[serde(default)]
+    pub telemetry: TelemetryShape,
+}
+
+/// `[tls]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TlsShape {
+    /// PEM file with the certificate chain, relative to this file.
+    pub cert_file: String,
+    /// PEM file with the private key, relative to this file.
+    pub key_file: String,
+}
+
+/// `[limits]`
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsShape {
+    /// Open client connections; 8192 where not given. More wait to be accepted.
+    #[schemars(range(min = 1))]
+    pub connections: Option<usize>,
+    /// Size of a request body, bytes; 33554432 (32 MiB) where not given.
+    #[schemars(range(min = 1024))]
+    pub body_bytes: Option<usize>,
+}
+
+/// `[timeouts]`
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TimeoutsShape {
+    /// The head of a request, seconds; 10 where not given.
+    #[schemars(range(min = 0.001))]
+    pub head_s: Option<f64>,
+    /// Between two pieces of a request body, seconds; 30 where not given.
+    #[schemars(range(min = 0.001))]
+    pub body_idle_s: Option<f64>,
+    /// Connecting to a machine, TLS included, seconds; 2 where not given.
+    #[schemars(range(min = 0.001))]
+    pub connect_s: Option<f64>,
+    /// Cap on the wait for a machine's first byte, which otherwise follows the class's SLO, seconds; 600 where not
+    /// given.
+    #[schemars(range(min = 0.001))]
+    pub first_byte_s: Option<f64>,
+    /// Between two events of a stream, seconds; 60 where not given.
+    #[schemars(range(min = 0.001))]
+    pub event_idle_s: Option<f64>,
+    /// A whole answer, seconds; 3600 where not given.
+    #[schemars(range(min = 0.001))]
+    pub total_s: Option<f64>,
+    /// On SIGTERM, how long to answer "not ready" while still accepting, seconds; 5 where not given. SIGINT skips it.
+    #[schemars(range(min = 0.0))]
+    pub lame_duck_s: Option<f64>,
+    /// How long running requests get to finish at shutdown, seconds; 120 where not given.
+    #[schemars(range(min = 0.0))]
+    pub drain_s: Option<f64>,
+}
+
+/// `[telemetry]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TelemetryShape {
+    /// OTLP over HTTP/protobuf, the base URL such as `http://127.0.0.1:4318`; no traces are sent where neither this
+    /// nor `OTEL_EXPORTER_OTLP_ENDPOINT` is given.
+    pub otlp_endpoint: Option<String>,
+    /// `service.name` of the traces; `pointsman` where not given.
+    pub service_name: Option<String>,
+    /// Form of the logs on stderr; `text` where not given.
+    #[serde(default)]
+    pub log_format: LogFormat,
+    /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or a filter as in `RUST_LOG`, which takes
+    /// precedence; `info` where not given.
+    pub log: Option<String>,
+}
+
+/// Form of the logs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A checked process file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Process {
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// Where operators connect.
+    pub admin_listen: SocketAddr,
+    /// The portfolio file.
+    pub portfolio: PathBuf,
+    /// The policy file.
+    pub policy: PathBuf,
+    /// Certificate chain and key for clients.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// Open client connections.
+    pub connections: usize,
+    /// Size of a request body, bytes.
+    pub body_bytes: usize,
+    /// Time limits.
+    pub timeouts: Timeouts,
+    /// Logs and traces.
+    pub telemetry: TelemetryShape,
+}
+
+/// Time limits of a request's phases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// The head of a request.
+    pub head: Duration,
+    /// Between two pieces of a request body.
+    pub body_idle: Duration,
+    /// Connecting to a machine.
+    pub connect: Duration,
+    /// Cap on the wait for a machine's first byte.
+    pub first_byte: Duration,
+    /// Between two events of a stream.
+    pub event_idle: Duration,
+    /// A whole answer.
+    pub total: Duration,
+    /// Not ready, still accepting.
+    pub lame_duck: Duration,
+    /// For running requests at shutdown.
+    pub drain: Duration,
+}
+
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7070);
+const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7071);
+const DEFAULT_CONNECTIONS: usize = 8192;
+const DEFAULT_BODY_BYTES: usize = 32 << 20;
+
+impl Process {
+    /// Checks a shape; `folder` is what relative paths start from. Problems go into the report.
+    pub fn new(shape: &ProcessShape, folder: &Path, report: &mut Report) -> Process {
+        let path = |given: &Option<String>, default: &str| folder.join(given.as_deref().unwrap_or(default));
+        Process {
+            listen: address(shape.listen.as_ref(), DEFAULT_LISTEN, report),
+            admin_listen: address(shape.admin_listen.as_ref(), DEFAULT_ADMIN, report),
+            portfolio: path(&shape.portfolio, "portfolio.toml"),
+            policy: path(&shape.policy, "policy.toml"),
+            tls: shape.tls.as_ref().map(|tls| (folder.join(&tls.cert_file), folder.join(&tls.key_file))),
+            connections: shape.limits.connections.unwrap_or(DEFAULT_CONNECTIONS),
+            body_bytes: shape.limits.body_bytes.unwrap_or(DEFAULT_BODY_BYTES),
+            timeouts: Timeouts::new(&shape.timeouts),
+            telemetry: shape.telemetry.clone(),
+        }
+    }
+
+    /// The keys that differ from another process file and take effect only at a start.
+    pub fn fixed_keys_changed(&self, other: &Process) -> Vec<&'static str> {
+        let keys = [
+            ("listen", self.listen != other.listen),
+            ("admin_listen", self.admin_listen != other.admin_listen),
+            ("portfolio", self.portfolio != other.portfolio),
+            ("policy", self.policy != other.policy),
+            ("tls", self.tls != other.tls),
+            ("limits.connections", self.connections != other.connections),
+            ("timeouts.head_s", self.timeouts.head != other.timeouts.head),
+            ("telemetry", self.telemetry != other.telemetry),
+        ];
+        keys.iter().filter(|(_, changed)| *changed).map(|(key, _)| *key).collect()
+    }
+}
+
+impl Timeouts {
+    fn new(shape: &TimeoutsShape) -> Timeouts {
+        let seconds = |given: Option<f64>, default: f64| {
+            Duration::try_from_secs_f64(given.unwrap_or(default)).unwrap_or(Duration::MAX)
+        };
+        Timeouts {
+            head: seconds(shape.head_s, 10.0),
+            body_idle: seconds(shape.body_idle_s, 30.0),
+            connect: seconds(shape.connect_s, 2.0),
+            first_byte: seconds(shape.first_byte_s, 600.0),
+            event_idle: seconds(shape.event_idle_s, 60.0),
+            total: seconds(shape.total_s, 3600.0),
+            lame_duck: seconds(shape.lame_duck_s, 5.0),
+            drain: seconds(shape.drain_s, 120.0),
+        }
+    }
+}
+
+fn address(given: Option<&Located<String>>, default: SocketAddr, report: &mut Report) -> SocketAddr {
+    let Some(given) = given else { return default };
+    given.value.parse().unwrap_or_else(|_| {
+        let wrong = Diagnostic::error("bad-address", format!("`{}` is not an address and port", given.value));
+        report.push(wrong.at(given.span.clone()).help("write it like `127.0.0.1:7070` or `[::]:7070`"));
+        default
+    })
+}

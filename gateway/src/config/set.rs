@@ -1,0 +1,127 @@
+//! The three files as one set: read, checked, hashed.
+
+use std::path::{Path, PathBuf};
+
+use pointsman_backends::portfolio::{self, Portfolio, Secrets};
+use pointsman_policies::language::{Diagnostic, MAX_TEXT_BYTES, Report, Source, compile, read};
+use pointsman_policies::policy::Policy;
+use xxhash_rust::xxh3::Xxh3Default;
+
+use super::process::{Process, ProcessShape};
+
+/// A checked set.
+#[derive(Debug)]
+pub struct ConfigSet {
+    /// The process.
+    pub process: Process,
+    /// The machines.
+    pub portfolio: Portfolio,
+    /// The rules.
+    pub policy: Policy,
+    /// Hash of the three texts, 16 hexadecimal digits.
+    pub hash: String,
+}
+
+/// What reading the files gave: the set if there is no error, the reports in any case.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The set.
+    pub set: Option<ConfigSet>,
+    /// One report for each file that was read.
+    pub reports: Vec<Report>,
+}
+
+impl Loaded {
+    /// All diagnostics as text.
+    pub fn render(&self, color: bool) -> String {
+        self.reports.iter().map(|report| report.render(color)).collect()
+    }
+}
+
+/// Reads and checks the process file and the two files it names.
+pub fn load(process_file: &Path, secrets: Secrets) -> Loaded {
+    let mut hasher = Xxh3Default::new();
+    let mut reports = Vec::new();
+    let process = read_process(process_file, &mut hasher, &mut reports);
+    let Some(process) = process else { return Loaded { set: None, reports } };
+    let mut portfolio = None;
+    if let Some(source) = source(&process.portfolio, &mut hasher, &mut reports) {
+        let (loaded, report) = portfolio::load(source, folder_of(&process.portfolio), secrets);
+        reports.push(report);
+        portfolio = loaded;
+    }
+    let mut policy = None;
+    if let Some(source) = source(&process.policy, &mut hasher, &mut reports) {
+        let facts = portfolio.as_ref().map(|portfolio| portfolio.facts.as_slice());
+        let (compiled, report) = compile(source, facts.unwrap_or_default());
+        reports.push(report);
+        policy = compiled;
+    }
+    let failed = reports.iter().any(Report::has_errors);
+    let hash = format!("{:016x}", hasher.digest());
+    let set = portfolio.zip(policy).filter(|_| !failed);
+    Loaded { set: set.map(|(portfolio, policy)| ConfigSet { process, portfolio, policy, hash }), reports }
+}
+
+/// The folder that a file's relative paths start from.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
+}
+
+/// Reads one file as UTF-8 text of bounded size, or reports why not.
+pub fn read_source(path: &Path) -> Result<Source, Report> {
+    let name = path.display().to_string();
+    let failed = |message: String, help: &str| {
+        let mut report = Report::new(Source::new(name.clone(), ""));
+        report.push(Diagnostic::error("unreadable-file", message).help(help));
+        report
+    };
+    let too_large = |bytes: u64| {
+        let limit = format!("the limit is {MAX_TEXT_BYTES} bytes");
+        failed(format!("`{}` has {bytes} bytes", path.display()), &limit)
+    };
+    match std::fs::metadata(path) {
+        Ok(found) if found.len() > MAX_TEXT_BYTES as u64 => return Err(too_large(found.len())),
+        _ => {}
+    }
+    let bytes = std::fs::read(path).map_err(|error| {
+        failed(format!("cannot read `{}`: {error}", path.display()), "check the path and its permissions")
+    })?;
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(Source::new(name, text)),
+        Err(error) => {
+            let at = error.utf8_error().valid_up_to();
+            let message = format!("`{}` is not UTF-8: the byte at offset {at} is wrong", path.display());
+            Err(failed(message, "save the file with UTF-8 encoding"))
+        }
+    }
+}
+
+fn read_process(path: &Path, hasher: &mut Xxh3Default, reports: &mut Vec<Report>) -> Option<Process> {
+    let mut report = Report::new(source(path, hasher, reports)?);
+    let shape: Option<ProcessShape> = read(&mut report);
+    let process = shape.map(|shape| Process::new(&shape, folder_of(path), &mut report));
+    reports.push(report);
+    process
+}
+
+fn source(path: &Path, hasher: &mut Xxh3Default, reports: &mut Vec<Report>) -> Option<Source> {
+    match read_source(path) {
+        Ok(source) => {
+            hasher.update(source.text.as_bytes());
+            hasher.update(&[0xff]);
+            Some(source)
+        }
+        Err(report) => {
+            reports.push(report);
+            None
+        }
+    }
+}
+
+/// The files that a process file's set consists of, for watching; those that cannot be known yet are left out.
+pub fn files(process_file: &Path, process: Option<&Process>) -> Vec<PathBuf> {
+    let mut files = vec![process_file.to_owned()];
+    files.extend(process.iter().flat_map(|process| [process.portfolio.clone(), process.policy.clone()]));
+    files
+}

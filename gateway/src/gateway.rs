@@ -1,0 +1,85 @@
+//! What lives as long as the process: the snapshot in force, the fleet, telemetry, the tasks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use pointsman_backends::fleet::Fleet;
+
+use crate::config::set::ConfigSet;
+use crate::reload::ReloadStatus;
+use crate::snapshot::Snapshot;
+use crate::telemetry::Telemetry;
+
+/// The gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    snapshot: ArcSwap<Snapshot>,
+    fleet: Fleet,
+    telemetry: Telemetry,
+    reload_status: ArcSwap<ReloadStatus>,
+    ready: AtomicBool,
+}
+
+impl Gateway {
+    /// A gateway with its first generation. Not ready until it listens.
+    pub fn new(set: ConfigSet, telemetry: Telemetry) -> Arc<Gateway> {
+        let fleet = Fleet::default();
+        let snapshot = Snapshot::build(1, set, &fleet);
+        let status = ReloadStatus::first(&snapshot);
+        telemetry.metrics().generation(1);
+        Arc::new(Gateway {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            fleet,
+            telemetry,
+            reload_status: ArcSwap::from_pointee(status),
+            ready: AtomicBool::new(false),
+        })
+    }
+
+    /// The generation in force; a request takes it once and keeps it.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// The live state of the machines.
+    pub fn fleet(&self) -> &Fleet {
+        &self.fleet
+    }
+
+    /// Metrics and traces.
+    pub fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
+    }
+
+    /// How the last reload went.
+    pub fn reload_status(&self) -> Arc<ReloadStatus> {
+        self.reload_status.load_full()
+    }
+
+    /// Notes how a reload went.
+    pub fn set_reload_status(&self, status: ReloadStatus) {
+        self.telemetry.metrics().reload(status.ok);
+        self.reload_status.store(Arc::new(status));
+    }
+
+    /// Puts a checked set in force as the next generation and returns it. Requests in flight finish under theirs.
+    pub fn swap(&self, set: ConfigSet) -> Arc<Snapshot> {
+        let generation = self.snapshot.load().generation + 1;
+        let snapshot = Arc::new(Snapshot::build(generation, set, &self.fleet));
+        self.snapshot.store(Arc::clone(&snapshot));
+        self.fleet.retain(&snapshot.portfolio);
+        self.telemetry.metrics().generation(generation);
+        snapshot
+    }
+
+    /// Whether it accepts requests.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    /// Turns readiness on or off.
+    pub fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Relaxed);
+    }
+}

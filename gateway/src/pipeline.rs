@@ -1,0 +1,150 @@
+//! The life of a request, in one function. Alphabetical order of the stages is request order.
+
+/// Who asks, for what.
+mod accept;
+/// Reads the prompt, parsed just far enough.
+mod body;
+/// What kind of work it is.
+mod classify;
+/// Which machine shall do it.
+mod decide;
+/// Attempts: the first byte wins.
+mod forward;
+/// Streams the answer.
+mod relay;
+/// Books what it cost, once.
+mod settle;
+
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::gateway::Gateway;
+use crate::record::{Outcome, Record};
+use crate::refusal::Refusal;
+use crate::snapshot;
+use settle::OpenRecord;
+
+pub use relay::Relay;
+
+/// Body of an answer.
+#[derive(Debug)]
+pub enum Answer {
+    /// Known whole.
+    Whole(Option<Bytes>),
+    /// Streamed from a machine.
+    Relay(Box<Relay>),
+}
+
+/// Answers one request, whatever happens: refusals in the caller's dialect, a panic as a 500.
+pub async fn serve(gateway: Arc<Gateway>, request: Request<Incoming>) -> Response<Answer> {
+    let record = Record::open(request.uri().path(), request.headers());
+    let mut record = OpenRecord::new(Arc::clone(&gateway), record);
+    match catch_panic(answer(&gateway, request, &mut record)).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(refusal)) => refuse(&gateway, record.take(), &refusal),
+        Err(Panicked) => refuse(&gateway, record.take(), &Refusal::Internal),
+    }
+}
+
+async fn answer(
+    gateway: &Arc<Gateway>,
+    request: Request<Incoming>,
+    record: &mut OpenRecord,
+) -> Result<Response<Answer>, Refusal> {
+    let snapshot = gateway.snapshot(); // one immutable view per request
+    let call = match accept::accept(&snapshot, request, record)? {
+        accept::Asked::Models(json) => return Ok(list_models(gateway, json, record.take())),
+        accept::Asked::Generate(call) => call, // who asks, which API, until when
+    };
+    let prompt = body::read(&snapshot, call, record).await?; // parsed just far enough
+    let work = classify::classify(&snapshot, &prompt, record)?; // what kind of work
+    let plan = decide::decide(gateway, &snapshot, &work, record)?; // pure
+    forward::forward(gateway, &snapshot, &prompt, &plan, record).await // attempts, first byte wins
+} // relay streams the body and carries the record; settle accounts once, also on drop
+
+fn list_models(gateway: &Gateway, json: Bytes, mut record: Record) -> Response<Answer> {
+    let mut response = Response::new(Answer::Whole(Some(json)));
+    let headers = response.headers_mut();
+    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(snapshot::POLICY_HEADER, gateway.snapshot().version_header.clone());
+    identify(&mut response, &record);
+    record.status = 200;
+    record.outcome = Outcome::Answered;
+    settle::settle(gateway, record);
+    response
+}
+
+fn refuse(gateway: &Gateway, mut record: Record, refusal: &Refusal) -> Response<Answer> {
+    let mut response = refusal.response().map(|body| Answer::Whole(Some(body)));
+    let headers = response.headers_mut();
+    let version = record.decision.as_ref().map(|decision| decision.snapshot.version_header.clone());
+    headers.insert(snapshot::POLICY_HEADER, version.unwrap_or_else(|| gateway.snapshot().version_header.clone()));
+    if let Some(class) = record.class.as_deref().and_then(|class| HeaderValue::try_from(class).ok()) {
+        headers.insert(snapshot::CLASS_HEADER, class);
+    }
+    headers.insert(snapshot::ATTEMPTS_HEADER, HeaderValue::from(record.attempts.len()));
+    identify(&mut response, &record);
+    record.status = refusal.status().as_u16();
+    record.outcome = Outcome::Refused(refusal.code());
+    if refusal == &Refusal::Internal {
+        tracing::error!(request_id = %record.request_id, "a request failed by a defect of the gateway");
+    }
+    settle::settle(gateway, record);
+    response
+}
+
+fn identify(response: &mut Response<Answer>, record: &Record) {
+    if let Ok(id) = HeaderValue::try_from(&record.request_id) {
+        response.headers_mut().insert(HeaderName::from_static("x-request-id"), id);
+    }
+}
+
+struct Panicked;
+
+/// hyper answers a panic by closing the connection without a byte; we answer it.
+async fn catch_panic<T>(work: impl Future<Output = T>) -> Result<T, Panicked> {
+    let mut work = std::pin::pin!(work);
+    std::future::poll_fn(move |context| {
+        match std::panic::catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
+            Ok(poll) => poll.map(Ok),
+            Err(_) => Poll::Ready(Err(Panicked)),
+        }
+    })
+    .await
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = relay::BrokenOff;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match &mut *self {
+            Answer::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Answer::Relay(relay) => relay.poll(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Answer::Whole(bytes) => bytes.is_none(),
+            Answer::Relay(relay) => relay.is_finished(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Answer::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Answer::Relay(relay) => relay.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Who asks, for what, until when: the head of a request.
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request};
+use hyper::body::Incoming;
+use pointsman_policies::facts::Api;
+
+use crate::record::Record;
+use crate::refusal::Refusal;
+use crate::snapshot::{self, Snapshot};
+
+const DEADLINE_HEADER: &str = "x-pointsman-deadline-ms";
+const MODELS_PATH: &str = "/v1/models";
+/// A day; a longer deadline is a mistake.
+const LONGEST_DEADLINE_MS: f64 = 86_400_000.0;
+
+/// What a request asks for.
+pub(super) enum Asked {
+    /// The list of models, or one of them, as JSON.
+    Models(Bytes),
+    /// Work.
+    Generate(Call),
+}
+
+/// A request for work, its body not yet read.
+pub(super) struct Call {
+    /// The client API.
+    pub(super) api: Api,
+    /// The path as sent, without query.
+    pub(super) path: String,
+    /// The headers as sent.
+    pub(super) headers: HeaderMap,
+    /// The class that the caller declared; empty where it did not.
+    pub(super) declared_class: String,
+    /// The caller's own deadline, milliseconds.
+    pub(super) deadline_ms: Option<f64>,
+    /// The body.
+    pub(super) body: Incoming,
+}
+
+/// Sorts a request by method and path and reads the headers that concern the gateway.
+pub(super) fn accept(
+    snapshot: &Snapshot,
+    request: Request<Incoming>,
+    record: &mut Record,
+) -> Result<Asked, Refusal> {
+    let (head, body) = request.into_parts();
+    let path = head.uri.path();
+    let api = match path {
+        "/v1/chat/completions" => Api::ChatCompletions,
+        "/v1/completions" => Api::Completions,
+        "/v1/embeddings" => Api::Embeddings,
+        _ => return models(snapshot, &head.method, path).map(Asked::Models),
+    };
+    if head.method != Method::POST {
+        return Err(Refusal::WrongMethod("POST"));
+    }
+    record.api = Some(api);
+    refuse_foreign_body(&head.headers)?;
+    let declared_class = header(&head.headers, snapshot::CLASS_HEADER.as_str())?.unwrap_or_default().to_owned();
+    let deadline_ms = header(&head.headers, DEADLINE_HEADER)?.map(deadline_ms).transpose()?;
+    Ok(Asked::Generate(Call { api, path: path.to_owned(), headers: head.headers, declared_class, deadline_ms, body }))
+}
+
+fn models(snapshot: &Snapshot, method: &Method, path: &str) -> Result<Bytes, Refusal> {
+    let rest = path.strip_prefix(MODELS_PATH).ok_or_else(|| Refusal::UnknownPath(path.to_owned()))?;
+    let name = match rest.strip_prefix('/') {
+        Some(name) if !name.is_empty() => Some(name),
+        _ if rest.is_empty() || rest == "/" => None,
+        _ => return Err(Refusal::UnknownPath(path.to_owned())),
+    };
+    if method != Method::GET {
+        return Err(Refusal::WrongMethod("GET"));
+    }
+    match name {
+        None => Ok(snapshot.models.clone()),
+        Some(name) if snapshot.model_names().contains(&name) => {
+            Ok(Bytes::from(snapshot::model_entry(name).to_string()))
+        }
+        Some(name) => Err(super::body::unknown_model(snapshot, name)),
+    }
+}
+
+fn refuse_foreign_body(headers: &HeaderMap) -> Result<(), Refusal> {
+    let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase());
+    if let Some(encoding) = text(http::header::CONTENT_ENCODING).filter(|encoding| encoding != "identity") {
+        return Err(Refusal::UnsupportedBody(format!("content-encoding: {encoding}")));
+    }
+    match text(http::header::CONTENT_TYPE) {
+        Some(kind) if !kind.starts_with("application/json") && !kind.starts_with("text/") => {
+            Err(Refusal::UnsupportedBody(format!("content-type: {kind}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A header that concerns the gateway: at most one, visible ASCII.
+fn header<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h str>, Refusal> {
+    let mut values = headers.get_all(name).iter();
+    let Some(first) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Refusal::BadHeader { header: name, problem: "it is given more than once".to_owned() });
+    }
+    let text = first.to_str().map_err(|_| Refusal::BadHeader {
+        header: name,
+        problem: "its value is not visible ASCII".to_owned(),
+    })?;
+    Ok(Some(text.trim()))
+}
+
+fn deadline_ms(text: &str) -> Result<f64, Refusal> {
+    let parsed: Option<f64> = text.parse().ok().filter(|ms| *ms > 0.0 && *ms <= LONGEST_DEADLINE_MS);
+    parsed.ok_or_else(|| Refusal::BadHeader {
+        header: DEADLINE_HEADER,
+        problem: format!("`{text}` is not a number of milliseconds between 0 and {LONGEST_DEADLINE_MS}"),
+    })
+}

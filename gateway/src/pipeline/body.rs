@@ -1,0 +1,120 @@
+//! Reads the body under its own limits and parses it just far enough: no DOM, no tokenizer, the bytes kept as they came.
+
+use std::borrow::Cow;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body_util::BodyExt;
+use pointsman_backends::connect::Spliced;
+use pointsman_policies::facts::Api;
+use pointsman_policies::language::nearest;
+use serde_json::error::Category;
+
+use super::accept::Call;
+use crate::prompt::{self, Parsed};
+use crate::record::Record;
+use crate::refusal::Refusal;
+use crate::snapshot::Snapshot;
+
+/// A request read whole.
+pub(super) struct Prompt {
+    /// The client API.
+    pub(super) api: Api,
+    /// The path as sent.
+    pub(super) path: String,
+    /// The headers as sent.
+    pub(super) headers: HeaderMap,
+    /// The class that the caller declared; empty where it did not.
+    pub(super) declared_class: String,
+    /// The caller's own deadline, milliseconds.
+    pub(super) deadline_ms: Option<f64>,
+    /// What the body says.
+    pub(super) parsed: Parsed,
+    body: Bytes,
+}
+
+impl Prompt {
+    /// The body with the model's name replaced where a pool knows it by another; the other bytes are untouched.
+    pub(super) fn body_for(&self, upstream_model: Option<&String>) -> Spliced {
+        let Some(name) = upstream_model else { return Spliced::new([self.body.clone(), Bytes::new(), Bytes::new()]) };
+        let span = &self.parsed.model_span;
+        let quoted = Bytes::from(serde_json::Value::from(name.as_str()).to_string());
+        Spliced::new([self.body.slice(..span.start), quoted, self.body.slice(span.end..)])
+    }
+}
+
+/// Reads and parses.
+pub(super) async fn read(snapshot: &Snapshot, call: Call, record: &mut Record) -> Result<Prompt, Refusal> {
+    let Call { api, path, headers, declared_class, deadline_ms, body } = call;
+    let body = collect(snapshot, &headers, body).await?;
+    record.read_at = record.elapsed();
+    let parsed = prompt::parse(api, &body).map_err(|error| refuse(&error))?;
+    record.model.clone_from(&parsed.model);
+    record.stream = parsed.stream;
+    record.input_tokens = parsed.input_tokens;
+    if !snapshot.model_names().contains(&parsed.model.as_str()) {
+        return Err(unknown_model(snapshot, &parsed.model));
+    }
+    Ok(Prompt { api, path, headers, declared_class, deadline_ms, parsed, body })
+}
+
+/// The refusal for a model that no pool serves.
+pub(super) fn unknown_model(snapshot: &Snapshot, model: &str) -> Refusal {
+    let nearest = nearest(model, snapshot.model_names()).map(str::to_owned);
+    Refusal::UnknownModel { model: shortened(model).into_owned(), nearest }
+}
+
+async fn collect(snapshot: &Snapshot, headers: &HeaderMap, mut body: hyper::body::Incoming) -> Result<Bytes, Refusal> {
+    let limit = snapshot.process.body_bytes;
+    let announced = headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: usize| length > limit) {
+        return Err(Refusal::BodyTooLarge(limit));
+    }
+    let idle = snapshot.process.timeouts.body_idle;
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    while let Some(frame) = tokio::time::timeout(idle, body.frame()).await.map_err(|_| Refusal::BodyTimeout(idle))? {
+        let frame = frame.map_err(|error| Refusal::BodyIncomplete(error.to_string()))?;
+        let Ok(bytes) = frame.into_data() else { continue };
+        if first.len() + rest.len() + bytes.len() > limit {
+            return Err(Refusal::BodyTooLarge(limit));
+        }
+        if first.is_empty() && rest.is_empty() {
+            first = bytes; // most bodies come in one piece and are never copied
+        } else {
+            if rest.is_empty() {
+                rest.reserve(announced.unwrap_or(first.len() * 2).min(limit));
+                rest.extend_from_slice(&std::mem::take(&mut first));
+            }
+            rest.extend_from_slice(&bytes);
+        }
+    }
+    Ok(if rest.is_empty() { first } else { rest.freeze() })
+}
+
+fn refuse(error: &prompt::ParseError) -> Refusal {
+    match error {
+        prompt::ParseError::Empty => bad(None, "it is empty".to_owned()),
+        prompt::ParseError::NotUtf8(at) => bad(None, format!("byte {at} is not UTF-8")),
+        prompt::ParseError::TooDeep(limit) => bad(None, format!("it is nested more than {limit} levels deep")),
+        prompt::ParseError::Field(field, problem) => bad(Some(field), problem.clone()),
+        prompt::ParseError::Json(error) if error.classify() == Category::Eof => {
+            bad(None, "the JSON ends before it is whole".to_owned())
+        }
+        prompt::ParseError::Json(error) => bad(None, error.to_string()),
+    }
+}
+
+fn bad(field: Option<&'static str>, problem: String) -> Refusal {
+    Refusal::BadBody { field, problem }
+}
+
+/// Longest name repeated in an error, characters.
+const LONGEST_ECHO: usize = 100;
+
+fn shortened(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(LONGEST_ECHO) {
+        Some((end, _)) => Cow::Owned(format!("{}…", text.get(..end).unwrap_or_default())),
+        None => Cow::Borrowed(text),
+    }
+}

@@ -1,0 +1,80 @@
+//! What kind of work it is: facts, and the class that follows from them.
+
+use http::HeaderMap;
+use pointsman_policies::classify::classify as name_class;
+use pointsman_policies::decide::slo;
+use pointsman_policies::facts::{Facts, Headers};
+use pointsman_policies::policy::ClassId;
+
+use super::body::Prompt;
+use crate::record::Record;
+use crate::refusal::Refusal;
+use crate::snapshot::Snapshot;
+
+/// A prompt with its class.
+pub(super) struct Work<'p> {
+    /// The prompt.
+    pub(super) prompt: &'p Prompt,
+    /// Its headers as policies read them.
+    pub(super) headers: HeaderView<'p>,
+    /// Its class.
+    pub(super) class: ClassId,
+}
+
+impl<'p> Work<'p> {
+    /// What policies may know of it.
+    pub(super) fn facts(&'p self) -> Facts<'p> {
+        facts(self.prompt, &self.headers)
+    }
+}
+
+/// Headers as policies read them.
+pub(super) struct HeaderView<'p>(&'p HeaderMap);
+
+impl Headers for HeaderView<'_> {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.0.get(name)?.to_str().ok()
+    }
+}
+
+/// Names the class.
+pub(super) fn classify<'p>(
+    snapshot: &Snapshot,
+    prompt: &'p Prompt,
+    record: &mut Record,
+) -> Result<Work<'p>, Refusal> {
+    let headers = HeaderView(&prompt.headers);
+    let facts = facts(prompt, &headers);
+    let classified = name_class(&snapshot.policy, &facts).ok_or_else(|| unknown_class(snapshot, prompt))?;
+    let class = snapshot.policy.classes.get(classified.class.0);
+    record.class = class.map(|class| class.name.as_str().into());
+    record.because = classified.because.as_str();
+    record.slo = slo(class, &facts);
+    record.classified_at = record.elapsed();
+    Ok(Work { prompt, headers, class: classified.class })
+}
+
+fn facts<'p>(prompt: &'p Prompt, headers: &'p HeaderView<'p>) -> Facts<'p> {
+    let parsed = &prompt.parsed;
+    Facts {
+        api: prompt.api,
+        path: &prompt.path,
+        headers,
+        tenant: "",
+        model: &parsed.model,
+        stream: parsed.stream,
+        service_tier: &parsed.service_tier,
+        declared_class: &prompt.declared_class,
+        input_tokens: parsed.input_tokens,
+        max_output_tokens: parsed.max_output_tokens,
+        output_tokens: parsed.output_tokens,
+        tools: parsed.tools,
+        images: parsed.images,
+        deadline_ms: prompt.deadline_ms,
+    }
+}
+
+fn unknown_class(snapshot: &Snapshot, prompt: &Prompt) -> Refusal {
+    let known: Vec<String> = snapshot.policy.classes.iter().map(|class| format!("`{}`", class.name)).collect();
+    Refusal::UnknownClass { class: prompt.declared_class.clone(), known: known.join(", ") }
+}

@@ -1,0 +1,73 @@
+//! Which machine shall do it: the pure decision on a fresh view of the fleet.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pointsman_policies::decide::{Candidate, Decision, Request, decide as choose};
+use pointsman_policies::filter::Rejection;
+use pointsman_policies::fleet::Fleet;
+use pointsman_policies::plan::Plan;
+
+use super::classify::Work;
+use crate::gateway::Gateway;
+use crate::record::{DecisionRecord, Record};
+use crate::refusal::Refusal;
+use crate::snapshot::Snapshot;
+
+/// Asked to wait where nothing better is known.
+const DEFAULT_RETRY: Duration = Duration::from_secs(1);
+
+/// Decides, and remembers every reason.
+pub(super) fn decide(
+    gateway: &Gateway,
+    snapshot: &Arc<Snapshot>,
+    work: &Work<'_>,
+    record: &mut Record,
+) -> Result<Plan, Refusal> {
+    let facts = work.facts();
+    let endpoints = snapshot.endpoint_states(gateway.fleet());
+    let request = Request { policy: &snapshot.policy, facts: &facts, class: work.class };
+    let fleet = Fleet { pools: &snapshot.portfolio.facts, endpoints: &endpoints };
+    let decision = choose(&request, fleet, fastrand::u64(..));
+    record.decided_at = record.elapsed();
+    let refusal = if decision.plan.is_none() { Some(refuse(snapshot, &decision)) } else { None };
+    let Decision { route, candidates, plan } = decision;
+    record.decision = Some(DecisionRecord { snapshot: Arc::clone(snapshot), route, candidates });
+    plan.ok_or_else(|| refusal.unwrap_or(Refusal::Internal))
+}
+
+/// Every endpoint was rejected: the reason nearest to a solution is the one to tell.
+fn refuse(snapshot: &Snapshot, decision: &Decision) -> Refusal {
+    let wait = decision.retry_in_ms().map_or(DEFAULT_RETRY, |ms| Duration::from_secs_f64(ms.max(1.0) / 1e3));
+    let reasons = || decision.candidates.iter().filter_map(|candidate| candidate.verdict.err());
+    let saturated = |reason: Rejection| {
+        matches!(
+            reason,
+            Rejection::BackPressure { .. } | Rejection::RequestLease { .. } | Rejection::TokenLease { .. }
+        )
+    };
+    let unavailable = |reason: Rejection| matches!(reason, Rejection::BreakerOpen { .. } | Rejection::Draining);
+    if reasons().any(saturated) {
+        return Refusal::Saturated { retry_after: wait };
+    }
+    if reasons().any(unavailable) {
+        let tried = decision.candidates.iter().filter_map(|candidate| unavailable_reason(snapshot, candidate));
+        return Refusal::Unavailable { retry_after: wait, tried: tried.collect::<Vec<_>>().join("; ") };
+    }
+    let contexts = reasons().filter_map(|reason| match reason {
+        Rejection::Context { needed, allowed } => Some((needed, allowed)),
+        _ => None,
+    });
+    if let Some((needed, allowed)) = contexts.max_by_key(|(_, allowed)| *allowed) {
+        return Refusal::ContextTooLong { needed, allowed };
+    }
+    let route = snapshot.policy.routes.get(decision.route).map_or_else(String::new, |route| route.name.clone());
+    Refusal::NoPoolAllowed(route)
+}
+
+fn unavailable_reason(snapshot: &Snapshot, candidate: &Candidate) -> Option<String> {
+    let reason = candidate.verdict.err()?;
+    let target = snapshot.target(candidate.endpoint)?;
+    matches!(reason, Rejection::BreakerOpen { .. } | Rejection::Draining)
+        .then(|| format!("{}: {reason}", target.endpoint.id))
+}

@@ -1,0 +1,327 @@
+//! Streams an answer event by event, without holding it back; ends a stream that breaks with an error event, never like
+//! a good one; lets go of the machine the moment the client leaves.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use pointsman_backends::connect::Hold;
+use pointsman_backends::dialects::{Dialect, EventKind, Usage};
+use pointsman_backends::fleet::{Dispatched, Verdict};
+use pointsman_backends::frames::sse::Events;
+use tokio::time::{Instant, Sleep};
+
+use super::settle;
+use crate::gateway::Gateway;
+use crate::record::{Outcome, Record};
+use crate::refusal::broken_stream_event;
+
+/// A machine that leaves the connection open after the last event is let go after this.
+const AFTER_LAST_EVENT: Duration = Duration::from_millis(250);
+/// Answers that come whole are kept up to this size for their usage report, bytes; no copy is made.
+const LONGEST_KEPT: usize = 4 << 20;
+
+/// An answer that broke off where no error event can say so.
+#[derive(Debug)]
+pub struct BrokenOff(String);
+
+impl fmt::Display for BrokenOff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the answer broke off: {}", self.0)
+    }
+}
+
+impl std::error::Error for BrokenOff {}
+
+/// Where an answer comes from.
+pub(super) struct Source {
+    /// Its bytes.
+    pub(super) body: Incoming,
+    /// Its connection.
+    pub(super) hold: Hold,
+    /// Its wire format.
+    pub(super) dialect: &'static dyn Dialect,
+}
+
+/// An answer of which the first event or bytes are there.
+pub(super) struct Opening {
+    source: Source,
+    streamed: bool,
+    events: Events,
+    first: VecDeque<Bytes>,
+    ended: bool,
+}
+
+impl Opening {
+    /// Waits for the first event that carries content, or the first bytes of an answer that is not streamed. An error
+    /// says why there will be none.
+    pub(super) async fn wait(mut source: Source, streamed: bool) -> Result<Opening, String> {
+        let mut events = Events::default();
+        let mut first = VecDeque::new();
+        loop {
+            let Some(frame) = source.body.frame().await else {
+                let ended = !streamed && source.body.is_end_stream();
+                if ended {
+                    return Ok(Opening { source, streamed, events, first, ended });
+                }
+                return Err("the stream ended before its first event".to_owned());
+            };
+            let frame = frame.map_err(|error| format!("the connection broke before the first byte: {error}"))?;
+            let Ok(bytes) = frame.into_data() else { continue };
+            if !streamed {
+                first.push_back(bytes);
+                return Ok(Opening { source, streamed, events, first, ended: false });
+            }
+            events.push(bytes);
+            while let Some(event) = events.take() {
+                match source.dialect.event_kind(&event) {
+                    EventKind::Comment => first.push_back(event),
+                    EventKind::Error => {
+                        let said = source.dialect.error_message(pointsman_backends::frames::sse::data(&event));
+                        return Err(format!("an error event came first: {}", said.unwrap_or_default()));
+                    }
+                    EventKind::Content | EventKind::Done => {
+                        first.push_back(event);
+                        return Ok(Opening { source, streamed, events, first, ended: false });
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The body of an answer on its way to the client.
+pub struct Relay {
+    gateway: Arc<Gateway>,
+    body: Incoming,
+    hold: Option<Hold>,
+    dialect: &'static dyn Dialect,
+    dispatched: Option<Dispatched>,
+    record: Option<Box<Record>>,
+    streamed: bool,
+    events: Events,
+    ready: VecDeque<Bytes>,
+    /// The last two events with content: the end of a stream and its usage report are read from them.
+    last: [Bytes; 2],
+    kept: Vec<Bytes>,
+    kept_bytes: usize,
+    done: bool,
+    ended: bool,
+    finished: bool,
+    idle: Pin<Box<Sleep>>,
+    idle_limit: Duration,
+    last_progress: Instant,
+    deadline: Instant,
+}
+
+impl fmt::Debug for Relay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Relay").field("streamed", &self.streamed).field("finished", &self.finished).finish_non_exhaustive()
+    }
+}
+
+impl Relay {
+    pub(super) fn new(gateway: Arc<Gateway>, opening: Opening, dispatched: Dispatched, record: Record) -> Relay {
+        let Opening { source, streamed, events, first, ended } = opening;
+        let timeouts = record.decision.as_ref().map(|decision| decision.snapshot.process.timeouts);
+        let timeouts = timeouts.unwrap_or_else(|| gateway.snapshot().process.timeouts);
+        let now = Instant::now();
+        Relay {
+            gateway,
+            body: source.body,
+            hold: Some(source.hold),
+            dialect: source.dialect,
+            dispatched: Some(dispatched),
+            record: Some(Box::new(record)),
+            streamed,
+            events,
+            ready: first,
+            last: [Bytes::new(), Bytes::new()],
+            kept: Vec::new(),
+            kept_bytes: 0,
+            done: false,
+            ended,
+            finished: false,
+            idle: Box::pin(tokio::time::sleep(timeouts.event_idle)),
+            idle_limit: timeouts.event_idle,
+            last_progress: now,
+            deadline: now + timeouts.total,
+        }
+    }
+
+    pub(super) fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    /// A streamed answer's length is unknown; a whole one is as long as the machine says.
+    pub(super) fn size_hint(&self) -> SizeHint {
+        if self.streamed {
+            return SizeHint::default();
+        }
+        let waiting: u64 = self.ready.iter().map(|bytes| bytes.len() as u64).sum();
+        let mut hint = SizeHint::default();
+        if let Some(rest) = self.body.size_hint().exact() {
+            hint.set_exact(waiting + rest);
+        }
+        hint
+    }
+
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        loop {
+            if let Some(bytes) = self.next_ready() {
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            }
+            if self.finished {
+                return Poll::Ready(None);
+            }
+            if self.ended {
+                return Poll::Ready(self.end());
+            }
+            match Pin::new(&mut self.body).poll_frame(context) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.last_progress = Instant::now();
+                    if let Ok(bytes) = frame.into_data() {
+                        self.arrived(bytes);
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(self.broken(&format!("the connection to the machine broke: {error}"))),
+                Poll::Ready(None) => self.ended = true,
+                Poll::Pending => match self.overdue(context) {
+                    Some(_) if self.done => return Poll::Ready(self.end()),
+                    Some(reason) => return Poll::Ready(self.broken(&reason)),
+                    None => return Poll::Pending,
+                },
+            }
+        }
+    }
+
+    fn arrived(&mut self, bytes: Bytes) {
+        if self.streamed {
+            self.events.push(bytes);
+        } else {
+            self.ready.push_back(bytes);
+        }
+    }
+
+    fn next_ready(&mut self) -> Option<Bytes> {
+        let bytes = self.ready.pop_front().or_else(|| self.events.take())?;
+        if !self.streamed {
+            self.kept_bytes += bytes.len();
+            if self.kept_bytes <= LONGEST_KEPT {
+                self.kept.push(bytes.clone());
+            }
+            return Some(bytes);
+        }
+        match self.dialect.event_kind(&bytes) {
+            EventKind::Content => {
+                let [last, before] = &mut self.last;
+                std::mem::swap(last, before);
+                *last = bytes.clone();
+                if let Some(record) = &mut self.record {
+                    record.events += 1;
+                    record.last_byte_at = Some(record.began.elapsed());
+                }
+            }
+            EventKind::Done => self.done = true,
+            EventKind::Error => {
+                self.done = true;
+                if let Some(record) = &mut self.record {
+                    let said = self.dialect.error_message(pointsman_backends::frames::sse::data(&bytes));
+                    record.outcome = Outcome::Broken(said.unwrap_or_else(|| "the machine sent an error event".to_owned()));
+                }
+            }
+            EventKind::Comment => {}
+        }
+        Some(bytes)
+    }
+
+    /// Why nothing more is waited for, if so. The timer is moved only when it fires, not for every event.
+    fn overdue(&mut self, context: &mut Context<'_>) -> Option<String> {
+        let limit = if self.done { AFTER_LAST_EVENT } else { self.idle_limit };
+        let due = (self.last_progress + limit).min(self.deadline);
+        if self.done {
+            self.idle.as_mut().reset(due);
+        }
+        while self.idle.as_mut().poll(context).is_ready() {
+            if Instant::now() < due {
+                self.idle.as_mut().reset(due);
+            } else if due == self.deadline {
+                return Some("the answer took longer than `timeouts.total_s`".to_owned());
+            } else {
+                return Some(format!("the machine sent nothing for {:.0} s", limit.as_secs_f64()));
+            }
+        }
+        None
+    }
+
+    /// The machine's bytes have ended: well if the stream was complete, else as broken.
+    fn end(&mut self) -> Option<Result<Frame<Bytes>, BrokenOff>> {
+        if self.streamed && !self.done && !self.last.iter().any(|event| self.dialect.completes(event)) {
+            return self.broken("the machine ended the stream before it was complete");
+        }
+        self.finished = true;
+        if let Some(hold) = self.hold.take().filter(|_| self.ended) {
+            hold.finish();
+        }
+        self.close(None);
+        None
+    }
+
+    fn broken(&mut self, reason: &str) -> Option<Result<Frame<Bytes>, BrokenOff>> {
+        self.finished = true;
+        self.hold = None;
+        if let Some(dispatched) = &self.dispatched {
+            dispatched.live().report(Verdict::Failed, self.gateway.fleet().now());
+        }
+        self.close(Some(Outcome::Broken(reason.to_owned())));
+        if self.streamed {
+            let event = broken_stream_event(&format!("the stream broke: {reason}"));
+            Some(Ok(Frame::data(event)))
+        } else {
+            Some(Err(BrokenOff(reason.to_owned())))
+        }
+    }
+
+    fn usage(&self) -> Option<Usage> {
+        if self.streamed {
+            return self.last.iter().find_map(|event| self.dialect.usage(event));
+        }
+        match self.kept.as_slice() {
+            [one] => self.dialect.usage(one),
+            _ if self.kept_bytes <= LONGEST_KEPT => self.dialect.usage(&self.kept.concat()),
+            _ => None,
+        }
+    }
+
+    /// Books the request, once. Without an outcome it was answered, unless an error event said otherwise.
+    fn close(&mut self, outcome: Option<Outcome>) {
+        let Some(mut record) = self.record.take() else { return };
+        record.usage = self.usage();
+        record.outcome = match (outcome, &record.outcome) {
+            (Some(outcome), _) => outcome,
+            (None, Outcome::Broken(said)) => Outcome::Broken(said.clone()),
+            (None, _) => Outcome::Answered,
+        };
+        let input_tokens = record.usage.map_or(record.input_tokens, |usage| usage.input_tokens);
+        let output_tokens = record.usage.map_or(record.events, |usage| usage.output_tokens);
+        if let Some(dispatched) = self.dispatched.take() {
+            dispatched.settle(self.gateway.fleet().now(), input_tokens + output_tokens);
+        }
+        settle::settle(&self.gateway, *record);
+    }
+}
+
+impl Drop for Relay {
+    /// Dropped before its end: the client has left. Letting go of the connection tells the machine.
+    fn drop(&mut self) {
+        self.hold = None;
+        self.close(Some(Outcome::ClientLeft));
+    }
+}

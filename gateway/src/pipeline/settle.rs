@@ -1,0 +1,106 @@
+//! Books what a request cost, once, and hands its record to telemetry.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use pointsman_policies::estimate::joules;
+
+use crate::gateway::Gateway;
+use crate::record::{Outcome, Record};
+
+/// A record that will be settled exactly once: by whoever takes it, or on drop, because the client has left.
+pub(super) struct OpenRecord {
+    gateway: Arc<Gateway>,
+    record: Record,
+    open: bool,
+}
+
+impl OpenRecord {
+    pub(super) fn new(gateway: Arc<Gateway>, record: Record) -> OpenRecord {
+        OpenRecord { gateway, record, open: true }
+    }
+
+    /// Hands the record over; settling it is now the taker's duty.
+    pub(super) fn take(&mut self) -> Record {
+        self.open = false;
+        let blank = Record::blank(self.record.began, self.record.wall);
+        std::mem::replace(&mut self.record, blank)
+    }
+}
+
+impl Deref for OpenRecord {
+    type Target = Record;
+    fn deref(&self) -> &Record {
+        &self.record
+    }
+}
+
+impl DerefMut for OpenRecord {
+    fn deref_mut(&mut self) -> &mut Record {
+        &mut self.record
+    }
+}
+
+impl Drop for OpenRecord {
+    fn drop(&mut self) {
+        if self.open {
+            let mut record = self.take();
+            record.outcome = Outcome::ClientLeft;
+            settle(&self.gateway, record);
+        }
+    }
+}
+
+/// Closes a record: price, energy, metrics, trace, log.
+pub(super) fn settle(gateway: &Gateway, mut record: Record) {
+    record.ended_at = record.elapsed();
+    let ended = record.ended_at;
+    if let Some(attempt) = record.attempts.last_mut().filter(|attempt| attempt.failure.is_none()) {
+        attempt.ended = ended;
+    }
+    price(&mut record);
+    log(&record);
+    gateway.telemetry().request(record);
+}
+
+fn price(record: &mut Record) {
+    let Some(usage) = record.usage else { return };
+    let Some(decision) = &record.decision else { return };
+    let Some(attempt) = record.endpoint() else { return };
+    let pools = &decision.snapshot.portfolio.facts;
+    let Some(pool) = pools.iter().find(|pool| *pool.name == *attempt.pool) else { return };
+    let Some(model) = pool.model(&record.model) else { return };
+    let in_flight = decision
+        .candidates
+        .iter()
+        .find(|candidate| {
+            decision.snapshot.target(candidate.endpoint).is_some_and(|target| target.endpoint.id == attempt.endpoint)
+        })
+        .map_or(0, |candidate| candidate.in_flight);
+    record.usd = (usage.input_tokens as f64 * model.price.usd_per_m_input
+        + usage.output_tokens as f64 * model.price.usd_per_m_output)
+        / 1e6;
+    record.joules = joules(pool, usage.input_tokens, usage.output_tokens, in_flight);
+}
+
+fn log(record: &Record) {
+    let endpoint = record.endpoint().map_or("", |attempt| attempt.endpoint.as_str());
+    match &record.outcome {
+        Outcome::Broken(reason) => tracing::warn!(
+            request_id = %record.request_id,
+            trace_id = %format_args!("{:032x}", record.trace.trace_id),
+            endpoint,
+            "stream broke: {reason}"
+        ),
+        outcome => tracing::debug!(
+            request_id = %record.request_id,
+            trace_id = %format_args!("{:032x}", record.trace.trace_id),
+            endpoint,
+            class = record.class.as_deref().unwrap_or_default(),
+            status = record.status,
+            outcome = outcome.as_str(),
+            ms = record.ended_at.as_millis() as u64,
+            "request"
+        ),
+    }
+}

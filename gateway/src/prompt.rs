@@ -1,0 +1,294 @@
+//! What the gateway needs to know of a request body, read in one typed pass that skips everything else.
+
+use std::fmt;
+use std::ops::Range;
+
+use pointsman_policies::facts::Api;
+use serde::Deserialize;
+use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// Text bytes per token, as a prior for English prose and chat; learned ratios will replace it.
+pub const BYTES_PER_TOKEN: u64 = 4;
+/// Expected answer where nothing is known, tokens: about the mean of public chat traces.
+const PRIOR_OUTPUT_TOKENS: u64 = 200;
+/// An image is taken for this many prompt tokens.
+const TOKENS_PER_IMAGE: u64 = 800;
+/// JSON nested deeper than this is refused before it reaches a machine's parser.
+const DEEPEST: usize = 128;
+
+/// What the gateway knows of a body.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parsed {
+    /// The model's name.
+    pub model: String,
+    /// Where the name stands in the body, quotes included.
+    pub model_span: Range<usize>,
+    /// Whether a stream is wanted.
+    pub stream: bool,
+    /// `service_tier`; empty where absent.
+    pub service_tier: String,
+    /// The caller's bound on the answer, tokens.
+    pub max_output_tokens: Option<u64>,
+    /// Estimated prompt, tokens.
+    pub input_tokens: u64,
+    /// Expected answer, tokens.
+    pub output_tokens: u64,
+    /// Tools offered.
+    pub tools: u64,
+    /// Images carried.
+    pub images: u64,
+}
+
+/// Why a body cannot be used.
+#[derive(Debug)]
+pub enum ParseError {
+    /// Nothing came.
+    Empty,
+    /// Not UTF-8 from this byte on.
+    NotUtf8(usize),
+    /// Nested deeper than this.
+    TooDeep(usize),
+    /// One field is missing or wrong.
+    Field(&'static str, String),
+    /// Not JSON, or a field of the wrong type or given twice; with line and column.
+    Json(serde_json::Error),
+}
+
+/// Parses a body of an API.
+pub fn parse(api: Api, body: &[u8]) -> Result<Parsed, ParseError> {
+    if body.is_empty() {
+        return Err(ParseError::Empty);
+    }
+    let text = std::str::from_utf8(body).map_err(|error| ParseError::NotUtf8(error.valid_up_to()))?;
+    refuse_deep(body)?;
+    let fields: Fields<'_> = serde_json::from_str(text).map_err(ParseError::Json)?;
+    let raw_model = fields.model.ok_or_else(|| ParseError::Field("model", "`model` is missing".to_owned()))?.get();
+    let model: String = serde_json::from_str(raw_model)
+        .map_err(|_| ParseError::Field("model", "`model` is not a string".to_owned()))?;
+    let content = match api {
+        Api::ChatCompletions => required("messages", fields.messages)?,
+        Api::Completions => required("prompt", fields.prompt)?,
+        Api::Embeddings => required("input", fields.input)?,
+    };
+    let start = (raw_model.as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
+    let max_output_tokens = fields.max_completion_tokens.or(fields.max_tokens);
+    let expected = if api == Api::Embeddings { 0 } else { PRIOR_OUTPUT_TOKENS * fields.n.unwrap_or(1).max(1) };
+    let text_tokens = content.text_bytes.div_ceil(BYTES_PER_TOKEN) + content.numbers;
+    let tool_tokens = fields.tools.as_ref().map_or(0, |tools| tools.bytes.div_ceil(BYTES_PER_TOKEN));
+    Ok(Parsed {
+        model,
+        model_span: start..start + raw_model.len(),
+        stream: fields.stream.unwrap_or(false) && api != Api::Embeddings,
+        service_tier: fields.service_tier.unwrap_or_default(),
+        max_output_tokens,
+        input_tokens: text_tokens + tool_tokens + content.images * TOKENS_PER_IMAGE,
+        output_tokens: max_output_tokens.map_or(expected, |bound| bound.min(expected)),
+        tools: fields.tools.map_or(0, |tools| tools.count),
+        images: content.images,
+    })
+}
+
+fn required(name: &'static str, content: Option<Content>) -> Result<Content, ParseError> {
+    content.ok_or_else(|| ParseError::Field(name, format!("`{name}` is missing")))
+}
+
+/// serde skips unknown fields however deep they are; machines that parse into trees do not.
+fn refuse_deep(body: &[u8]) -> Result<(), ParseError> {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in body {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => {
+                depth += 1;
+                if depth > DEEPEST {
+                    return Err(ParseError::TooDeep(DEEPEST));
+                }
+            }
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Two parsers that read duplicate keys differently are a way round policy, so serde's refusal of them is kept.
+#[derive(Deserialize)]
+struct Fields<'a> {
+    #[serde(borrow)]
+    model: Option<&'a RawValue>,
+    stream: Option<bool>,
+    service_tier: Option<String>,
+    max_tokens: Option<u64>,
+    max_completion_tokens: Option<u64>,
+    n: Option<u64>,
+    messages: Option<Content>,
+    prompt: Option<Content>,
+    input: Option<Content>,
+    tools: Option<Tools>,
+}
+
+/// Size of anything that carries text: strings, lists of token numbers, messages with parts.
+#[derive(Default)]
+struct Content {
+    text_bytes: u64,
+    numbers: u64,
+    images: u64,
+}
+
+impl Content {
+    fn add(&mut self, other: Content) {
+        self.text_bytes += other.text_bytes;
+        self.numbers += other.numbers;
+        self.images += other.images;
+    }
+}
+
+impl<'de> Deserialize<'de> for Content {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Content, D::Error> {
+        deserializer.deserialize_any(ContentVisitor)
+    }
+}
+
+struct ContentVisitor;
+
+impl<'de> Visitor<'de> for ContentVisitor {
+    type Value = Content;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("text, messages or tokens")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Content, E> {
+        Ok(Content { text_bytes: text.len() as u64, ..Content::default() })
+    }
+
+    fn visit_u64<E: de::Error>(self, _: u64) -> Result<Content, E> {
+        Ok(Content { numbers: 1, ..Content::default() })
+    }
+
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<Content, E> {
+        self.visit_u64(0)
+    }
+
+    fn visit_f64<E: de::Error>(self, _: f64) -> Result<Content, E> {
+        self.visit_u64(0)
+    }
+
+    fn visit_bool<E: de::Error>(self, _: bool) -> Result<Content, E> {
+        Ok(Content::default())
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Content, E> {
+        Ok(Content::default())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Content, A::Error> {
+        let mut sum = Content::default();
+        while let Some(item) = items.next_element::<Content>()? {
+            sum.add(item);
+        }
+        Ok(sum)
+    }
+
+    /// An image's bytes say nothing about its tokens, so what it holds is skipped and it counts as one image.
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Content, A::Error> {
+        let mut sum = Content::default();
+        while let Some(key) = entries.next_key::<Key>()? {
+            match key {
+                Key::Image => {
+                    entries.next_value::<IgnoredAny>()?;
+                    sum.images += 1;
+                }
+                Key::Label => drop(entries.next_value::<IgnoredAny>()?),
+                Key::Text => sum.add(entries.next_value()?),
+            }
+        }
+        Ok(sum)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(field_identifier)]
+enum Key {
+    #[serde(rename = "image_url", alias = "input_image", alias = "image")]
+    Image,
+    #[serde(rename = "type", alias = "role", alias = "id", alias = "tool_call_id", alias = "name")]
+    Label,
+    #[serde(other)]
+    Text,
+}
+
+struct Tools {
+    count: u64,
+    bytes: u64,
+}
+
+impl<'de> Deserialize<'de> for Tools {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Tools, D::Error> {
+        let tools = Vec::<&RawValue>::deserialize(deserializer)?;
+        let bytes = tools.iter().map(|tool| tool.get().len() as u64).sum();
+        Ok(Tools { count: tools.len() as u64, bytes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(api: Api, body: &str) -> Parsed {
+        parse(api, body.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn what_routing_needs_is_read_and_the_rest_is_skipped() {
+        let body = r#"{"temperature":0.5,"model":"m\u0031","messages":[{"role":"user","content":"12345678"},
+            {"role":"user","content":[{"type":"text","text":"1234"},{"type":"image_url","image_url":{"url":"data:AAAA"}}]}],
+            "stream":true,"max_completion_tokens":50,"service_tier":"flex","tools":[{"a":1}],"unknown":{"deep":[1]}}"#;
+        let parsed = parsed(Api::ChatCompletions, &body.replace("\\u", "\u"));
+        assert_eq!((parsed.model.as_str(), parsed.stream, parsed.max_output_tokens), ("m1", true, Some(50)));
+        assert_eq!((parsed.tools, parsed.images, parsed.output_tokens), (1, 1, 50));
+        assert_eq!(parsed.input_tokens, 3 + 2 + TOKENS_PER_IMAGE);
+        assert_eq!(parsed.service_tier, "flex");
+    }
+
+    #[test]
+    fn the_span_of_the_model_is_where_it_stands() {
+        let body = r#"{ "prompt": "x", "model" :  "gpt-oss-120b" }"#;
+        let parsed = parsed(Api::Completions, body);
+        assert_eq!(&body[parsed.model_span], r#""gpt-oss-120b""#);
+    }
+
+    #[test]
+    fn token_lists_count_as_tokens() {
+        let parsed = parsed(Api::Embeddings, r#"{"model":"m","input":[[1,2,3],[4,5]]}"#);
+        assert_eq!((parsed.input_tokens, parsed.output_tokens), (5, 0));
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_refused_with_a_reason() {
+        #[track_caller]
+        fn check(body: &str, expected: &str) {
+            let error = parse(Api::ChatCompletions, body.as_bytes()).unwrap_err();
+            let text = format!("{error:?}");
+            assert!(text.contains(expected), "{text}");
+        }
+        check("", "Empty");
+        check("{"model":"m"", "EOF");
+        check("[]", "invalid type");
+        check(r#"{"messages":[]}"#, "`model` is missing");
+        check(r#"{"model":7,"messages":[]}"#, "`model` is not a string");
+        check(r#"{"model":"m"}"#, "`messages` is missing");
+        check(r#"{"model":"m","model":"n","messages":[]}"#, "duplicate field `model`");
+        check(r#"{"model":"m","messages":[],"max_tokens":-1}"#, "invalid value");
+        check(&format!(r#"{{"model":"m","messages":[],"x":{}}}"#, "[".repeat(200)), "TooDeep");
+    }
+
+    #[test]
+    fn brackets_within_strings_are_not_depth() {
+        let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":""{}"}}]}}"#, "[".repeat(500));
+        assert!(parse(Api::ChatCompletions, body.as_bytes()).is_ok());
+    }
+}

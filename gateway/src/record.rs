@@ -1,0 +1,285 @@
+//! What is remembered of one request: written along the pipeline, closed once, turned into spans and metrics behind it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use http::HeaderMap;
+use pointsman_backends::dialects::Usage;
+use pointsman_backends::endpoint::EndpointId;
+use pointsman_policies::decide::Candidate;
+use pointsman_policies::facts::Api;
+use pointsman_policies::fleet::HardwareKind;
+use pointsman_policies::policy::Slo;
+
+use crate::snapshot::Snapshot;
+
+/// Where a request stands among traces, by W3C Trace Context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceContext {
+    /// The trace; never 0.
+    pub trace_id: u128,
+    /// The gateway's own root span; never 0.
+    pub span_id: u64,
+    /// The caller's span, where it sent one.
+    pub parent_id: Option<u64>,
+    /// Whether the caller wants it kept; true where it said nothing.
+    pub sampled: bool,
+}
+
+impl TraceContext {
+    /// Continues the trace of a `traceparent` header, or starts one where there is none or it is malformed.
+    pub fn from_headers(headers: &HeaderMap) -> TraceContext {
+        let given = headers.get("traceparent").and_then(|value| value.to_str().ok()).and_then(parse_traceparent);
+        let (trace_id, parent_id, sampled) = match given {
+            Some((trace_id, parent_id, sampled)) => (trace_id, Some(parent_id), sampled),
+            None => (fastrand::u128(1..), None, true),
+        };
+        TraceContext { trace_id, span_id: fastrand::u64(1..), parent_id, sampled }
+    }
+
+    /// The header for a request that belongs to a span of this trace.
+    pub fn traceparent(&self, span_id: u64) -> String {
+        format!("00-{:032x}-{span_id:016x}-{:02x}", self.trace_id, u8::from(self.sampled))
+    }
+}
+
+fn parse_traceparent(text: &str) -> Option<(u128, u64, bool)> {
+    let mut parts = text.trim().split('-');
+    let (version, trace_id, parent_id, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let well_formed = version.len() == 2 && version != "ff" && trace_id.len() == 32 && parent_id.len() == 16;
+    let trace_id = u128::from_str_radix(trace_id, 16).ok().filter(|id| *id != 0)?;
+    let parent_id = u64::from_str_radix(parent_id, 16).ok().filter(|id| *id != 0)?;
+    let flags = u8::from_str_radix(flags, 16).ok()?;
+    well_formed.then_some((trace_id, parent_id, flags & 1 == 1))
+}
+
+/// How a request ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// Answered whole.
+    Answered,
+    /// Refused by the gateway, with the code.
+    Refused(&'static str),
+    /// A machine called it the caller's mistake, with its status.
+    CallersMistake(u16),
+    /// The client left before the end.
+    ClientLeft,
+    /// The answer broke off, with the reason.
+    Broken(String),
+}
+
+impl Outcome {
+    /// The name in metrics.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Outcome::Answered => "answered",
+            Outcome::Refused(_) => "refused",
+            Outcome::CallersMistake(_) => "callers-mistake",
+            Outcome::ClientLeft => "client-left",
+            Outcome::Broken(_) => "broken",
+        }
+    }
+}
+
+/// One attempt on one endpoint.
+#[derive(Clone, Debug)]
+pub struct AttemptRecord {
+    /// The endpoint.
+    pub endpoint: EndpointId,
+    /// Its pool.
+    pub pool: Arc<str>,
+    /// Its span, as the machine sees it in `traceparent`.
+    pub span_id: u64,
+    /// When it began, after the request.
+    pub began: Duration,
+    /// When it ended or failed, after the request.
+    pub ended: Duration,
+    /// The status of the answer, where there was one.
+    pub status: Option<u16>,
+    /// Why it failed; `None` for the one that answered.
+    pub failure: Option<String>,
+    /// Short name of the failure, for metrics.
+    pub cause: &'static str,
+}
+
+/// The decision as it was made, with names instead of indices.
+#[derive(Clone, Debug)]
+pub struct DecisionRecord {
+    /// The generation that decided.
+    pub snapshot: Arc<Snapshot>,
+    /// The route that matched.
+    pub route: usize,
+    /// Every candidate with the reason for or against it.
+    pub candidates: Vec<Candidate>,
+}
+
+/// One request. Times are spans after `began`.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Its id, the caller's where it sent one.
+    pub request_id: String,
+    /// Its place among traces.
+    pub trace: TraceContext,
+    /// When it came, for traces.
+    pub wall: SystemTime,
+    /// When it came, for durations.
+    pub began: Instant,
+    /// Method and path.
+    pub path: String,
+    /// The client API, once known.
+    pub api: Option<Api>,
+    /// The model the client named.
+    pub model: String,
+    /// Whether it asked for a stream.
+    pub stream: bool,
+    /// Its class, once known.
+    pub class: Option<Arc<str>>,
+    /// What named the class.
+    pub because: &'static str,
+    /// What it was promised.
+    pub slo: Slo,
+    /// Prompt tokens as estimated.
+    pub input_tokens: u64,
+    /// When the body was read.
+    pub read_at: Duration,
+    /// When the class was known.
+    pub classified_at: Duration,
+    /// When the plan was made.
+    pub decided_at: Duration,
+    /// The decision, once made.
+    pub decision: Option<DecisionRecord>,
+    /// Every attempt, in order.
+    pub attempts: Vec<AttemptRecord>,
+    /// Kind of the hardware that answered.
+    pub hardware: Option<HardwareKind>,
+    /// When the first event or the answer came.
+    pub first_byte_at: Option<Duration>,
+    /// When the last event came.
+    pub last_byte_at: Option<Duration>,
+    /// Events of the stream.
+    pub events: u64,
+    /// Tokens as the machine counted them.
+    pub usage: Option<Usage>,
+    /// What it cost, US dollars, by the portfolio's prices.
+    pub usd: f64,
+    /// What it took, joules, modelled; `None` where the hardware's energy is unknown.
+    pub joules: Option<f64>,
+    /// HTTP status of the answer to the client.
+    pub status: u16,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// When it ended.
+    pub ended_at: Duration,
+}
+
+/// Longest request id taken from a caller, bytes.
+const LONGEST_REQUEST_ID: usize = 128;
+
+impl Record {
+    /// Opens a record.
+    pub fn open(path: &str, headers: &HeaderMap) -> Record {
+        let given = headers.get("x-request-id").and_then(|value| value.to_str().ok());
+        let given = given.filter(|id| !id.is_empty() && id.len() <= LONGEST_REQUEST_ID);
+        Record {
+            request_id: given.map_or_else(|| format!("req_{:032x}", fastrand::u128(..)), str::to_owned),
+            trace: TraceContext::from_headers(headers),
+            path: path.to_owned(),
+            ..Record::blank(Instant::now(), SystemTime::now())
+        }
+    }
+
+    /// A record of nothing.
+    pub fn blank(began: Instant, wall: SystemTime) -> Record {
+        Record {
+            request_id: String::new(),
+            trace: TraceContext { trace_id: 0, span_id: 0, parent_id: None, sampled: false },
+            wall,
+            began,
+            path: String::new(),
+            api: None,
+            model: String::new(),
+            stream: false,
+            class: None,
+            because: "",
+            slo: Slo::default(),
+            input_tokens: 0,
+            read_at: Duration::ZERO,
+            classified_at: Duration::ZERO,
+            decided_at: Duration::ZERO,
+            decision: None,
+            attempts: Vec::new(),
+            hardware: None,
+            first_byte_at: None,
+            last_byte_at: None,
+            events: 0,
+            usage: None,
+            usd: 0.0,
+            joules: None,
+            status: 0,
+            outcome: Outcome::ClientLeft,
+            ended_at: Duration::ZERO,
+        }
+    }
+
+    /// Time since the request came.
+    pub fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Time to first token, milliseconds.
+    pub fn ttft_ms(&self) -> Option<f64> {
+        self.first_byte_at.map(|at| at.as_secs_f64() * 1e3)
+    }
+
+    /// Time per output token after the first, milliseconds; needs a stream and the machine's own count.
+    pub fn itl_ms(&self) -> Option<f64> {
+        let tokens = self.usage?.output_tokens;
+        let span = self.last_byte_at?.checked_sub(self.first_byte_at?)?;
+        (self.stream && tokens > 1).then(|| span.as_secs_f64() * 1e3 / (tokens - 1) as f64)
+    }
+
+    /// Each part of the promise and whether it was kept; nothing for a request that was the caller's own mistake.
+    pub fn slo_results(&self) -> impl Iterator<Item = (&'static str, bool)> {
+        let counted = match &self.outcome {
+            Outcome::Answered | Outcome::Broken(_) => true,
+            Outcome::Refused(code) => matches!(*code, "saturated" | "backends_unavailable" | "backends_timed_out"),
+            Outcome::CallersMistake(_) | Outcome::ClientLeft => false,
+        };
+        let answered = self.outcome == Outcome::Answered;
+        let kept = |bound: Option<f64>, figure: Option<f64>| {
+            bound.filter(|_| counted).map(|bound| answered && figure.is_none_or(|figure| figure <= bound))
+        };
+        let total_ms = self.ended_at.as_secs_f64() * 1e3;
+        let streamed = self.stream;
+        [
+            ("ttft", kept(self.slo.ttft_ms.filter(|_| streamed), self.ttft_ms())),
+            ("itl", kept(self.slo.itl_ms.filter(|_| streamed), self.itl_ms())),
+            ("deadline", kept(self.slo.deadline_ms, Some(total_ms))),
+        ]
+        .into_iter()
+        .filter_map(|(name, kept)| Some((name, kept?)))
+    }
+
+    /// The endpoint that answered.
+    pub fn endpoint(&self) -> Option<&AttemptRecord> {
+        self.attempts.last().filter(|attempt| attempt.failure.is_none())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn traceparent_is_continued_or_replaced() {
+        #[track_caller]
+        fn check(text: &str, expected: Option<(u128, u64, bool)>) {
+            assert_eq!(parse_traceparent(text), expected, "{text}");
+        }
+        check("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", Some((0x0af7651916cd43dd8448eb211c80319c, 0xb7ad6b7169203331, true)));
+        check("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00", Some((0x0af7651916cd43dd8448eb211c80319c, 0xb7ad6b7169203331, false)));
+        check("00-00000000000000000000000000000000-b7ad6b7169203331-01", None);
+        check("ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", None);
+        check("garbage", None);
+    }
+}

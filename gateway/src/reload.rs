@@ -1,0 +1,169 @@
+//! Hot swap: the files are watched by their folders, read as one set, checked, and put in force whole; or the last good
+//! set stays and says why.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use notify::{RecursiveMode, Watcher};
+use pointsman_backends::portfolio::Secrets;
+use pointsman_policies::language::{Diagnostic, DiagnosticRecord, Report, Source};
+use tokio::sync::Notify;
+
+use crate::config::set::{self, Loaded, folder_of};
+use crate::gateway::Gateway;
+use crate::snapshot::Snapshot;
+
+/// Editors and Kubernetes change files in several steps; the set is read once nothing has moved for this long.
+const QUIET: Duration = Duration::from_millis(60);
+/// Someone who never stops writing still gets what stood there after this long.
+const LONGEST_WAIT: Duration = Duration::from_millis(400);
+/// Where folders cannot be watched, files are read again this often.
+const POLL: Duration = Duration::from_secs(2);
+
+/// How the last reload went.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct ReloadStatus {
+    /// Whether the files as they are now are in force.
+    pub ok: bool,
+    /// When they were last read, seconds since 1970.
+    pub at_unix_s: u64,
+    /// The generation in force.
+    pub generation: u64,
+    /// Its hash.
+    pub hash: String,
+    /// What is wrong or doubtful with the files as they are now.
+    pub diagnostics: Vec<DiagnosticRecord>,
+}
+
+impl ReloadStatus {
+    /// The status after a start.
+    pub fn first(snapshot: &Snapshot) -> ReloadStatus {
+        ReloadStatus::new(true, snapshot, &[])
+    }
+
+    fn new(ok: bool, snapshot: &Snapshot, reports: &[Report]) -> ReloadStatus {
+        let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        ReloadStatus {
+            ok,
+            at_unix_s: at.as_secs(),
+            generation: snapshot.generation,
+            hash: snapshot.hash.clone(),
+            diagnostics: reports.iter().flat_map(Report::records).collect(),
+        }
+    }
+}
+
+/// What came of reading the files again.
+#[derive(Debug)]
+pub enum Reloaded {
+    /// Nothing has changed.
+    Same,
+    /// A new generation is in force.
+    Swapped(Arc<Snapshot>),
+    /// The last good generation stays; the text says why.
+    Refused(String),
+}
+
+/// Reads the files again and puts them in force if they are good.
+pub fn reload(gateway: &Gateway, process_file: &Path) -> Reloaded {
+    let mut loaded = set::load(process_file, Secrets::Required);
+    let current = gateway.snapshot();
+    if let Some(set) = &loaded.set {
+        let fixed = current.process.fixed_keys_changed(&set.process);
+        if !fixed.is_empty() {
+            refuse_fixed_keys(&mut loaded, process_file, &fixed);
+        }
+    }
+    match loaded.set.take() {
+        Some(set) if set.hash == current.hash => {
+            gateway.set_reload_status(ReloadStatus::new(true, &current, &loaded.reports));
+            Reloaded::Same
+        }
+        Some(set) => {
+            let snapshot = gateway.swap(set);
+            gateway.set_reload_status(ReloadStatus::new(true, &snapshot, &loaded.reports));
+            Reloaded::Swapped(snapshot)
+        }
+        None => {
+            gateway.set_reload_status(ReloadStatus::new(false, &current, &loaded.reports));
+            Reloaded::Refused(loaded.render(false))
+        }
+    }
+}
+
+fn refuse_fixed_keys(loaded: &mut Loaded, process_file: &Path, fixed: &[&str]) {
+    let mut report = Report::new(Source::new(process_file.display().to_string(), ""));
+    for key in fixed {
+        let refused = Diagnostic::error("fixed-while-running", format!("`{key}` cannot change while the gateway runs"));
+        report.push(refused.help("put the old value back, or restart the gateway"));
+    }
+    loaded.reports.push(report);
+    loaded.set = None;
+}
+
+/// Reloads and says in the log what came of it.
+pub fn reload_and_log(gateway: &Gateway, process_file: &Path) {
+    match reload(gateway, process_file) {
+        Reloaded::Same => tracing::debug!("configuration unchanged"),
+        Reloaded::Swapped(snapshot) => tracing::info!(
+            generation = snapshot.generation,
+            policy = %snapshot.version,
+            hash = %snapshot.hash,
+            endpoints = snapshot.portfolio.endpoints.len(),
+            "configuration in force"
+        ),
+        Reloaded::Refused(diagnostics) => {
+            let version = &gateway.snapshot().version;
+            tracing::error!("configuration refused, {version} stays in force\n{diagnostics}");
+        }
+    }
+}
+
+/// Watches the files until dropped or the runtime ends; each change is followed by a reload.
+pub async fn watch(gateway: Arc<Gateway>, process_file: PathBuf) {
+    let changed = Arc::new(Notify::new());
+    let watcher = watch_folders(&gateway, &process_file, &changed);
+    if let Err(error) = &watcher {
+        tracing::warn!("cannot watch the configuration ({error}); reading it every {POLL:?} instead");
+    }
+    loop {
+        if watcher.is_ok() {
+            changed.notified().await;
+            let settled = async { while tokio::time::timeout(QUIET, changed.notified()).await.is_ok() {} };
+            let _ = tokio::time::timeout(LONGEST_WAIT, settled).await;
+        } else {
+            tokio::time::sleep(POLL).await;
+        }
+        let (gateway, process_file) = (Arc::clone(&gateway), process_file.clone());
+        let reloading = tokio::task::spawn_blocking(move || reload_and_log(&gateway, &process_file));
+        if let Err(error) = reloading.await {
+            tracing::error!("reload failed: {error}");
+        }
+    }
+}
+
+/// A file that is replaced by renaming is lost to whoever watches the file, so its folder is watched; and where the file
+/// is a link, the folder it leads to as well.
+fn watch_folders(gateway: &Gateway, process_file: &Path, changed: &Arc<Notify>) -> notify::Result<impl Watcher + use<>> {
+    let process = gateway.snapshot().process.clone();
+    let mut folders = BTreeSet::new();
+    for file in set::files(process_file, Some(&process)) {
+        folders.insert(folder_of(&file).to_owned());
+        if let Ok(target) = std::fs::canonicalize(&file) {
+            folders.insert(folder_of(&target).to_owned());
+        }
+    }
+    let notify = Arc::clone(changed);
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let only_read = event.is_ok_and(|event| event.kind.is_access());
+        if !only_read {
+            notify.notify_one();
+        }
+    })?;
+    for folder in folders {
+        watcher.watch(&folder, RecursiveMode::NonRecursive)?;
+    }
+    Ok(watcher)
+}

@@ -1,0 +1,170 @@
+//! Accepts client connections: TLS, HTTP/1.1 or HTTP/2 by what the client speaks, each phase under its own time limit.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use pointsman_backends::tls;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::task::TaskTracker;
+
+use crate::config::process::Process;
+use crate::gateway::Gateway;
+use crate::pipeline;
+
+/// TLS handshake and the first byte of a request each get this long.
+const OPENING_TIME: Duration = Duration::from_secs(10);
+/// After an accept fails (no file descriptors, say) nothing is accepted for this long.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Head of an HTTP/1.1 request, bytes.
+const HEAD_BYTES: usize = 64 << 10;
+/// Headers of a request.
+const HEADERS: usize = 100;
+/// Streams of one client's HTTP/2 connection.
+const HTTP2_STREAMS: u32 = 250;
+/// HTTP/2 flow-control window of one stream, bytes.
+const STREAM_WINDOW: u32 = 256 << 10;
+/// HTTP/2 flow-control window of one connection, bytes.
+const CONNECTION_WINDOW: u32 = 8 << 20;
+/// A silent HTTP/2 client is asked this often whether it lives.
+const HTTP2_PING: Duration = Duration::from_secs(30);
+/// The preface of HTTP/2 and no HTTP/1.1 method begins so.
+const HTTP2_PREFACE_START: &[u8] = b"PRI";
+
+/// The clients' listener.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    tls: Option<TlsConfig>,
+    connections: Arc<Semaphore>,
+    head_time: Duration,
+}
+
+type TlsConfig = Arc<tokio_rustls::rustls::ServerConfig>;
+
+impl Listener {
+    /// Binds the address of the process file and reads its certificates.
+    pub async fn bind(process: &Process) -> io::Result<Listener> {
+        let tls = match &process.tls {
+            Some((cert_file, key_file)) => Some(tls::server(cert_file, key_file)?),
+            None => None,
+        };
+        let socket = super::bind(process.listen, "listen").await?;
+        let connections = Arc::new(Semaphore::new(process.connections.min(Semaphore::MAX_PERMITS)));
+        Ok(Listener { socket, tls, connections, head_time: process.timeouts.head })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Serves until `stopped` turns true, then until every connection has finished what it was doing.
+    pub async fn run(self, gateway: Arc<Gateway>, mut stopped: watch::Receiver<bool>) {
+        let graceful = GracefulShutdown::new();
+        let tasks = TaskTracker::new();
+        loop {
+            let Ok(permit) = Arc::clone(&self.connections).acquire_owned().await else { break };
+            let accepted = tokio::select! {
+                accepted = self.socket.accept() => accepted,
+                _ = stopped.wait_for(|stopped| *stopped) => break,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let (gateway, tls, watcher) = (Arc::clone(&gateway), self.tls.clone(), graceful.watcher());
+                    let head_time = self.head_time;
+                    tasks.spawn(async move {
+                        let _ = stream.set_nodelay(true);
+                        if let Err(error) = open(gateway, stream, tls, watcher, head_time).await {
+                            tracing::debug!("client connection: {error}");
+                        }
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!("cannot accept a connection: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop(self.socket);
+        graceful.shutdown().await;
+        tasks.close();
+        tasks.wait().await;
+    }
+}
+
+async fn open(
+    gateway: Arc<Gateway>,
+    stream: TcpStream,
+    tls: Option<TlsConfig>,
+    watcher: Watcher,
+    head_time: Duration,
+) -> io::Result<()> {
+    let Some(tls) = tls else {
+        let http2 = within(OPENING_TIME, speaks_http2(&stream)).await?;
+        return speak(gateway, stream, http2, watcher, head_time).await;
+    };
+    let stream = within(OPENING_TIME, TlsAcceptor::from(tls).accept(stream)).await?;
+    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    speak(gateway, stream, http2, watcher, head_time).await
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::time::timeout(limit, work).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}
+
+/// Looks at the first bytes without taking them.
+async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
+    let mut seen = [0_u8; HTTP2_PREFACE_START.len()];
+    loop {
+        let count = stream.peek(&mut seen).await?;
+        let seen = seen.get(..count).unwrap_or_default();
+        if seen.is_empty() || seen.len() == HTTP2_PREFACE_START.len() || !HTTP2_PREFACE_START.starts_with(seen) {
+            return Ok(seen == HTTP2_PREFACE_START);
+        }
+        // Peeking again returns at once what is already there; a client this slow can wait a little.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn speak<S>(
+    gateway: Arc<Gateway>,
+    stream: S,
+    http2: bool,
+    watcher: Watcher,
+    head_time: Duration,
+) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request| {
+        let gateway = Arc::clone(&gateway);
+        async move { Ok::<_, std::convert::Infallible>(pipeline::serve(gateway, request).await) }
+    });
+    let stream = TokioIo::new(stream);
+    let served = if http2 {
+        let mut server = http2::Builder::new(TokioExecutor::new());
+        server
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(HTTP2_STREAMS)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(HEAD_BYTES as u32)
+            .keep_alive_interval(HTTP2_PING);
+        watcher.watch(server.serve_connection(stream, service)).await
+    } else {
+        let mut server = http1::Builder::new();
+        server.timer(TokioTimer::new()).header_read_timeout(head_time).max_buf_size(HEAD_BYTES).max_headers(HEADERS);
+        watcher.watch(server.serve_connection(stream, service)).await
+    };
+    served.map_err(io::Error::other)
+}

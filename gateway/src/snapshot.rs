@@ -1,0 +1,115 @@
+//! One immutable view of everything a request needs, swapped whole.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
+use pointsman_backends::fleet::{Fleet, Live};
+use pointsman_backends::portfolio::{Endpoint, Pool, Portfolio};
+use pointsman_policies::fleet::{EndpointState, PoolFacts};
+use pointsman_policies::policy::Policy;
+use serde_json::json;
+
+use crate::config::process::Process;
+use crate::config::set::ConfigSet;
+
+/// Names the class: the caller's wish in a request, the outcome in an answer.
+pub const CLASS_HEADER: HeaderName = HeaderName::from_static("x-pointsman-class");
+/// Names policy and generation in an answer, `NAME@GENERATION`.
+pub const POLICY_HEADER: HeaderName = HeaderName::from_static("x-pointsman-policy");
+/// Names the endpoint that answered.
+pub const ENDPOINT_HEADER: HeaderName = HeaderName::from_static("x-pointsman-endpoint");
+/// Counts the attempts.
+pub const ATTEMPTS_HEADER: HeaderName = HeaderName::from_static("x-pointsman-attempts");
+
+/// A generation: process, portfolio and policy as they were when it was built.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Counts from 1.
+    pub generation: u64,
+    /// Hash of the three files.
+    pub hash: String,
+    /// The process.
+    pub process: Process,
+    /// The machines.
+    pub portfolio: Portfolio,
+    /// The rules.
+    pub policy: Policy,
+    /// `NAME@GENERATION`.
+    pub version: Arc<str>,
+    /// The same, as `x-pointsman-policy`.
+    pub version_header: HeaderValue,
+    /// The answer to `GET /v1/models`.
+    pub models: Bytes,
+    live: Vec<Arc<Live>>,
+}
+
+/// An endpoint with everything needed to call it.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// What policies know of its pool.
+    pub facts: &'a PoolFacts,
+    /// Its pool.
+    pub pool: &'a Pool,
+    /// Its address.
+    pub endpoint: &'a Endpoint,
+    /// Its live state.
+    pub live: &'a Arc<Live>,
+}
+
+impl Snapshot {
+    /// Builds a generation on the fleet's live endpoints.
+    pub fn build(generation: u64, set: ConfigSet, fleet: &Fleet) -> Snapshot {
+        let ConfigSet { process, portfolio, policy, hash } = set;
+        let version = format!("{}@{generation}", policy.name);
+        let version_header = HeaderValue::try_from(&version).unwrap_or(HeaderValue::from_static("policy"));
+        let models = Bytes::from(model_list(&portfolio).to_string());
+        let live = fleet.adopt(&portfolio);
+        let version = version.into();
+        Snapshot { generation, hash, process, portfolio, policy, version, version_header, models, live }
+    }
+
+    /// An endpoint by its index in the fleet view.
+    pub fn target(&self, endpoint: usize) -> Option<Target<'_>> {
+        let live = self.live.get(endpoint)?;
+        let endpoint = self.portfolio.endpoints.get(endpoint)?;
+        let pool = self.portfolio.pools.get(endpoint.pool)?;
+        let facts = self.portfolio.facts.get(endpoint.pool)?;
+        Some(Target { facts, pool, endpoint, live })
+    }
+
+    /// Every endpoint in order.
+    pub fn targets(&self) -> impl Iterator<Item = Target<'_>> {
+        (0..self.live.len()).filter_map(|index| self.target(index))
+    }
+
+    /// The state of every endpoint now, in order.
+    pub fn endpoint_states(&self, fleet: &Fleet) -> Vec<EndpointState> {
+        let now = fleet.now();
+        let endpoints = self.live.iter().zip(&self.portfolio.endpoints);
+        endpoints.map(|(live, endpoint)| live.state(endpoint.pool, now)).collect()
+    }
+
+    /// Every model name once, in order.
+    pub fn model_names(&self) -> Vec<&str> {
+        model_names(&self.portfolio)
+    }
+}
+
+fn model_names(portfolio: &Portfolio) -> Vec<&str> {
+    let mut names: Vec<&str> =
+        portfolio.facts.iter().flat_map(|pool| pool.models.iter().map(|model| model.name.as_str())).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// One model as the OpenAI API describes it. The gateway does not know when a model was made, so `created` is 0.
+pub fn model_entry(name: &str) -> serde_json::Value {
+    json!({ "id": name, "object": "model", "created": 0, "owned_by": "pointsman" })
+}
+
+fn model_list(portfolio: &Portfolio) -> serde_json::Value {
+    let entries: Vec<_> = model_names(portfolio).into_iter().map(model_entry).collect();
+    json!({ "object": "list", "data": entries })
+}

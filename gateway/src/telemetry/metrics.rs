@@ -1,0 +1,235 @@
+//! Counters and histograms of every request, in Prometheus' text form.
+
+use std::sync::atomic::AtomicU64;
+
+use parking_lot::Mutex;
+use pointsman_policies::fleet::Availability;
+use prometheus_client::encoding::{EncodeLabelSet, text::encode};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::names::metric;
+use crate::gateway::Gateway;
+use crate::record::Record;
+
+type FloatCounter = Counter<f64, AtomicU64>;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Served {
+    class: String,
+    pool: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Requested {
+    class: String,
+    pool: String,
+    hardware: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Failed {
+    pool: String,
+    cause: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SloPart {
+    class: String,
+    slo: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Direction {
+    class: String,
+    pool: String,
+    direction: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Energy {
+    class: String,
+    pool: String,
+    source: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WithResult {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfEndpoint {
+    endpoint: String,
+}
+
+/// All metrics of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    requests: Family<Requested, Counter>,
+    attempt_failures: Family<Failed, Counter>,
+    slo_events: Family<SloPart, Counter>,
+    tokens: Family<Direction, Counter>,
+    cost_usd: Family<Served, FloatCounter>,
+    energy_joules: Family<Energy, FloatCounter>,
+    ttft: Family<Served, Histogram>,
+    itl: Family<Served, Histogram>,
+    duration: Family<Served, Histogram>,
+    overhead: Histogram,
+    generation: Gauge,
+    reload_ok: Gauge,
+    reloads: Family<WithResult, Counter>,
+    records_dropped: Counter,
+    spans: Family<WithResult, Counter>,
+    in_flight: Family<OfEndpoint, Gauge>,
+    available: Family<OfEndpoint, Gauge>,
+}
+
+/// Finer than the conventions' buckets, which start too late for wafer-scale; the SLOs of the shipped policies are edges.
+const TTFT_BUCKETS_S: [f64; 14] = [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0];
+const ITL_BUCKETS_S: [f64; 13] = [0.0005, 0.001, 0.002, 0.004, 0.007, 0.01, 0.02, 0.035, 0.05, 0.1, 0.2, 0.5, 1.0];
+const DURATION_BUCKETS_S: [f64; 13] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 60.0, 180.0, 600.0, 3600.0];
+const OVERHEAD_BUCKETS_S: [f64; 9] = [2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 1e-3, 1e-2];
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        let metrics = Metrics {
+            registry: Mutex::new(Registry::default()),
+            requests: Family::default(),
+            attempt_failures: Family::default(),
+            slo_events: Family::default(),
+            tokens: Family::default(),
+            cost_usd: Family::default(),
+            energy_joules: Family::default(),
+            ttft: Family::new_with_constructor(|| Histogram::new(TTFT_BUCKETS_S)),
+            itl: Family::new_with_constructor(|| Histogram::new(ITL_BUCKETS_S)),
+            duration: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS_S)),
+            overhead: Histogram::new(OVERHEAD_BUCKETS_S),
+            generation: Gauge::default(),
+            reload_ok: Gauge::default(),
+            reloads: Family::default(),
+            records_dropped: Counter::default(),
+            spans: Family::default(),
+            in_flight: Family::default(),
+            available: Family::default(),
+        };
+        metrics.reload_ok.set(1);
+        metrics.register();
+        metrics
+    }
+}
+
+impl Metrics {
+    /// Counts a request that has ended.
+    pub fn request(&self, record: &Record) {
+        let class = record.class.as_deref().unwrap_or("none").to_owned();
+        let pool = record.endpoint().map_or_else(|| "none".to_owned(), |attempt| attempt.pool.to_string());
+        let hardware = record.hardware.map_or("none", |kind| kind.as_str());
+        let outcome = record.outcome.as_str();
+        self.requests.get_or_create(&Requested { class: class.clone(), pool: pool.clone(), hardware, outcome }).inc();
+        for (slo, kept) in record.slo_results() {
+            let result = if kept { "kept" } else { "missed" };
+            self.slo_events.get_or_create(&SloPart { class: class.clone(), slo, result }).inc();
+        }
+        let served = Served { class: class.clone(), pool: pool.clone() };
+        if let Some(ms) = record.ttft_ms() {
+            self.ttft.get_or_create(&served).observe(ms / 1e3);
+            self.duration.get_or_create(&served).observe(record.ended_at.as_secs_f64());
+        }
+        if let Some(ms) = record.itl_ms() {
+            self.itl.get_or_create(&served).observe(ms / 1e3);
+        }
+        if record.decision.is_some() {
+            self.overhead.observe(record.decided_at.saturating_sub(record.read_at).as_secs_f64());
+        }
+        if let Some(usage) = record.usage {
+            let of = |direction| Direction { class: class.clone(), pool: pool.clone(), direction };
+            self.tokens.get_or_create(&of("input")).inc_by(usage.input_tokens);
+            self.tokens.get_or_create(&of("output")).inc_by(usage.output_tokens);
+            self.cost_usd.get_or_create(&served).inc_by(record.usd);
+            if let Some(joules) = record.joules {
+                let energy = Energy { class, pool, source: "modelled" };
+                self.energy_joules.get_or_create(&energy).inc_by(joules);
+            }
+        }
+    }
+
+    /// Counts a failed attempt.
+    pub fn attempt_failed(&self, pool: &str, cause: &'static str) {
+        self.attempt_failures.get_or_create(&Failed { pool: pool.to_owned(), cause }).inc();
+    }
+
+    /// Notes the generation in force.
+    pub fn generation(&self, generation: u64) {
+        self.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+    }
+
+    /// Counts a reload.
+    pub fn reload(&self, ok: bool) {
+        self.reload_ok.set(i64::from(ok));
+        self.reloads.get_or_create(&WithResult { result: if ok { "ok" } else { "refused" } }).inc();
+    }
+
+    /// Counts a record that telemetry could not take.
+    pub fn record_dropped(&self) {
+        self.records_dropped.inc();
+    }
+
+    /// Counts spans by what became of them: `sent`, `failed`, `dropped`.
+    pub fn spans(&self, result: &'static str, count: u64) {
+        self.spans.get_or_create(&WithResult { result }).inc_by(count);
+    }
+
+    /// Everything in OpenMetrics text.
+    pub fn render(&self, gateway: &Gateway) -> String {
+        self.in_flight.clear();
+        self.available.clear();
+        let snapshot = gateway.snapshot();
+        let states = snapshot.endpoint_states(gateway.fleet());
+        for (target, state) in snapshot.targets().zip(states) {
+            let endpoint = OfEndpoint { endpoint: target.endpoint.id.to_string() };
+            self.in_flight.get_or_create(&endpoint).set(i64::from(state.in_flight));
+            let available = state.availability == Availability::Ready;
+            self.available.get_or_create(&endpoint).set(i64::from(available));
+        }
+        let mut text = String::new();
+        match encode(&mut text, &self.registry.lock()) {
+            Ok(()) => text,
+            Err(error) => format!("# cannot write the metrics: {error}\n"),
+        }
+    }
+
+    fn register(&self) {
+        let mut registry = self.registry.lock();
+        let r = &mut *registry;
+        r.register(metric::REQUESTS, "Requests by class, pool, hardware and outcome", self.requests.clone());
+        r.register(metric::ATTEMPT_FAILURES, "Failed attempts by pool and cause", self.attempt_failures.clone());
+        r.register(metric::SLO_EVENTS, "Parts of SLOs kept and missed", self.slo_events.clone());
+        r.register(metric::TOKENS, "Tokens by class, pool and direction", self.tokens.clone());
+        r.register(metric::COST_USD, "US dollars by the portfolio's prices", self.cost_usd.clone());
+        r.register(metric::ENERGY_JOULES, "Energy including PUE", self.energy_joules.clone());
+        seconds(r, metric::TTFT, "Time to first token", self.ttft.clone());
+        seconds(r, metric::ITL, "Time per output token after the first", self.itl.clone());
+        seconds(r, metric::DURATION, "Whole requests", self.duration.clone());
+        seconds(r, metric::OVERHEAD, "From the end of a request's body to its plan", self.overhead.clone());
+        r.register(metric::GENERATION, "The generation in force", self.generation.clone());
+        r.register(metric::RELOAD_OK, "1 if the files as they are now are in force", self.reload_ok.clone());
+        r.register(metric::RELOADS, "Reloads by result", self.reloads.clone());
+        r.register(metric::RECORDS_DROPPED, "Records not traced for want of room", self.records_dropped.clone());
+        r.register(metric::SPANS, "Spans by what became of them", self.spans.clone());
+        r.register(metric::IN_FLIGHT, "Requests in flight by endpoint", self.in_flight.clone());
+        r.register(metric::AVAILABLE, "1 if the endpoint may be asked", self.available.clone());
+    }
+}
+
+/// The unit is appended by the registry, so it is taken off the name here.
+fn seconds(registry: &mut Registry, name: &str, help: &str, metric: impl prometheus_client::registry::Metric) {
+    let name = name.strip_suffix("_seconds").unwrap_or(name);
+    registry.register_with_unit(name, help, Unit::Seconds, metric);
+}

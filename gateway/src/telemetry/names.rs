@@ -1,0 +1,114 @@
+//! Every name of a span, attribute and metric: the semantic conventions' where they have one (GenAI 1.41, HTTP 1.41),
+//! our own under one prefix elsewhere.
+
+/// Names of attributes.
+pub mod attribute {
+    /// Request method.
+    pub const HTTP_REQUEST_METHOD: &str = "http.request.method";
+    /// Path template.
+    pub const HTTP_ROUTE: &str = "http.route";
+    /// Status of an answer.
+    pub const HTTP_RESPONSE_STATUS_CODE: &str = "http.response.status_code";
+    /// Which attempt this is, from 1; on attempts after the first.
+    pub const HTTP_REQUEST_RESEND_COUNT: &str = "http.request.resend_count";
+    /// Address of a machine.
+    pub const SERVER_ADDRESS: &str = "server.address";
+    /// Low-cardinality reason of a failure.
+    pub const ERROR_TYPE: &str = "error.type";
+    /// `chat`, `text_completion`, `embeddings`.
+    pub const GEN_AI_OPERATION_NAME: &str = "gen_ai.operation.name";
+    /// Who serves.
+    pub const GEN_AI_PROVIDER_NAME: &str = "gen_ai.provider.name";
+    /// The model as asked for.
+    pub const GEN_AI_REQUEST_MODEL: &str = "gen_ai.request.model";
+    /// Tokens of the prompt.
+    pub const GEN_AI_USAGE_INPUT_TOKENS: &str = "gen_ai.usage.input_tokens";
+    /// Tokens of the answer.
+    pub const GEN_AI_USAGE_OUTPUT_TOKENS: &str = "gen_ai.usage.output_tokens";
+    /// What a span is, for OpenInference viewers.
+    pub const OPENINFERENCE_SPAN_KIND: &str = "openinference.span.kind";
+    /// The request's id.
+    pub const REQUEST_ID: &str = "pointsman.request_id";
+    /// Its class.
+    pub const CLASS: &str = "pointsman.class";
+    /// What named the class.
+    pub const CLASSIFIED_BY: &str = "pointsman.classified_by";
+    /// `NAME@GENERATION`.
+    pub const POLICY: &str = "pointsman.policy";
+    /// Hash of the configuration.
+    pub const CONFIG_HASH: &str = "pointsman.config_hash";
+    /// The route that matched.
+    pub const ROUTE: &str = "pointsman.route";
+    /// Name of an endpoint.
+    pub const ENDPOINT: &str = "pointsman.endpoint";
+    /// Name of a pool.
+    pub const POOL: &str = "pointsman.pool";
+    /// Kind of hardware.
+    pub const HARDWARE: &str = "pointsman.hardware";
+    /// How a request ended.
+    pub const OUTCOME: &str = "pointsman.outcome";
+    /// Attempts made.
+    pub const ATTEMPTS: &str = "pointsman.attempts";
+    /// Time to first token, milliseconds.
+    pub const TTFT_MS: &str = "pointsman.ttft_ms";
+    /// Time per output token, milliseconds.
+    pub const ITL_MS: &str = "pointsman.itl_ms";
+    /// Price, US dollars.
+    pub const COST_USD: &str = "pointsman.cost_usd";
+    /// Energy, joules, modelled.
+    pub const ENERGY_J: &str = "pointsman.energy_joules";
+    /// Why a candidate was or was not chosen.
+    pub const REASON: &str = "pointsman.reason";
+    /// Parts of the SLO that were missed.
+    pub const SLO_MISSED: &str = "pointsman.slo_missed";
+}
+
+/// Names of spans and span events.
+pub mod span {
+    /// Naming the class.
+    pub const CLASSIFY: &str = "classify";
+    /// Making the plan.
+    pub const DECIDE: &str = "decide";
+    /// One candidate of the decision, an event.
+    pub const CANDIDATE: &str = "candidate";
+    /// The first token, an event.
+    pub const FIRST_TOKEN: &str = "first_token";
+}
+
+/// Names of metrics as Prometheus shows them. Counters get `_total`, histograms their parts.
+pub mod metric {
+    /// Requests by class, pool, hardware and outcome.
+    pub const REQUESTS: &str = "pointsman_requests";
+    /// Failed attempts by pool and cause.
+    pub const ATTEMPT_FAILURES: &str = "pointsman_attempt_failures";
+    /// Parts of SLOs kept and missed.
+    pub const SLO_EVENTS: &str = "pointsman_slo_events";
+    /// Tokens by class, pool and direction.
+    pub const TOKENS: &str = "pointsman_tokens";
+    /// Dollars by class and pool.
+    pub const COST_USD: &str = "pointsman_cost_usd";
+    /// Joules by class, pool and source.
+    pub const ENERGY_JOULES: &str = "pointsman_energy_joules";
+    /// Time to first token.
+    pub const TTFT: &str = "gen_ai_server_time_to_first_token_seconds";
+    /// Time per output token.
+    pub const ITL: &str = "gen_ai_server_time_per_output_token_seconds";
+    /// Whole requests.
+    pub const DURATION: &str = "gen_ai_server_request_duration_seconds";
+    /// From the last byte of a request to the plan.
+    pub const OVERHEAD: &str = "pointsman_decision_seconds";
+    /// The generation in force.
+    pub const GENERATION: &str = "pointsman_policy_generation";
+    /// Whether the files as they are now are in force.
+    pub const RELOAD_OK: &str = "pointsman_last_reload_ok";
+    /// Reloads by result.
+    pub const RELOADS: &str = "pointsman_reloads";
+    /// Records that telemetry could not take.
+    pub const RECORDS_DROPPED: &str = "pointsman_records_dropped";
+    /// Spans by what became of them.
+    pub const SPANS: &str = "pointsman_spans";
+    /// Requests in flight by endpoint.
+    pub const IN_FLIGHT: &str = "pointsman_endpoint_in_flight";
+    /// Whether an endpoint may be asked.
+    pub const AVAILABLE: &str = "pointsman_endpoint_available";
+}

@@ -1,0 +1,226 @@
+//! A record as a tree of spans: the server span holds `classify`, `route` (the decision with every candidate) and one
+//! `chat MODEL` span, the logical operation, which holds one HTTP span for each attempt. Model and token attributes stand
+//! on the logical span only, so that viewers count one call.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use opentelemetry::trace::{Event, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
+use opentelemetry::{InstrumentationScope, KeyValue, Value};
+use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
+use pointsman_policies::facts::Api;
+
+use super::names::{attribute as key, span};
+use crate::record::{AttemptRecord, DecisionRecord, Outcome, Record};
+
+/// The spans of a record, root first.
+pub fn spans(record: &Record) -> Vec<SpanData> {
+    let mut tree = Tree { record, spans: Vec::with_capacity(4 + record.attempts.len()) };
+    tree.root();
+    if record.class.is_some() {
+        let attributes = vec![text(key::CLASS, record.class.as_deref().unwrap_or_default()), text(key::CLASSIFIED_BY, record.because)];
+        tree.step(span::CLASSIFY.into(), record.read_at, record.classified_at, attributes, Vec::new());
+    }
+    if let Some(decision) = &record.decision {
+        tree.decision(decision);
+    }
+    if !record.attempts.is_empty() {
+        tree.operation();
+    }
+    tree.spans
+}
+
+struct Tree<'a> {
+    record: &'a Record,
+    spans: Vec<SpanData>,
+}
+
+impl Tree<'_> {
+    fn root(&mut self) {
+        let record = self.record;
+        let missed: Vec<&str> = record.slo_results().filter(|(_, kept)| !kept).map(|(part, _)| part).collect();
+        let mut attributes = vec![
+            text(key::HTTP_REQUEST_METHOD, if record.api.is_some() { "POST" } else { "GET" }),
+            text(key::HTTP_ROUTE, &record.path),
+            number(key::HTTP_RESPONSE_STATUS_CODE, u64::from(record.status)),
+            text(key::REQUEST_ID, &record.request_id),
+            text(key::OUTCOME, record.outcome.as_str()),
+            number(key::ATTEMPTS, record.attempts.len() as u64),
+            text(key::OPENINFERENCE_SPAN_KIND, "CHAIN"),
+        ];
+        if let Some(class) = &record.class {
+            attributes.push(text(key::CLASS, class));
+        }
+        if !missed.is_empty() {
+            attributes.push(text(key::SLO_MISSED, &missed.join(",")));
+        }
+        let status = match &record.outcome {
+            Outcome::Broken(reason) => Status::error(reason.clone()),
+            Outcome::Refused(code) if record.status >= 500 => Status::error(*code),
+            _ => Status::Unset,
+        };
+        let name = format!("{} {}", if record.api.is_some() { "POST" } else { "GET" }, record.path);
+        let mut root = self.span(name.into(), record.trace.span_id, (Duration::ZERO, record.ended_at), attributes);
+        root.span_kind = SpanKind::Server;
+        root.parent_span_id = SpanId::from(record.trace.parent_id.unwrap_or(0));
+        root.parent_span_is_remote = record.trace.parent_id.is_some();
+        root.status = status;
+        self.spans.push(root);
+    }
+
+    fn decision(&mut self, decision: &DecisionRecord) {
+        let snapshot = &decision.snapshot;
+        let route = snapshot.policy.routes.get(decision.route).map_or("", |route| route.name.as_str());
+        let attributes = vec![
+            text(key::POLICY, &snapshot.version),
+            text(key::CONFIG_HASH, &snapshot.hash),
+            text(key::ROUTE, route),
+            text(key::OPENINFERENCE_SPAN_KIND, "CHAIN"),
+        ];
+        let at = self.record.wall + self.record.decided_at;
+        let candidates = decision.candidates.iter().filter_map(|candidate| {
+            let target = snapshot.target(candidate.endpoint)?;
+            let reason = match &candidate.verdict {
+                Ok(scored) => scored.to_string(),
+                Err(rejection) => rejection.to_string(),
+            };
+            let attributes = vec![
+                text(key::ENDPOINT, target.endpoint.id.as_str()),
+                text(key::HARDWARE, target.facts.kind.as_str()),
+                text(key::REASON, &reason),
+            ];
+            Some(Event::new(span::CANDIDATE, at, attributes, 0))
+        });
+        let events = candidates.collect();
+        let name = format!("route {}", snapshot.version);
+        self.step(name.into(), self.record.classified_at, self.record.decided_at, attributes, events);
+    }
+
+    fn operation(&mut self) {
+        let record = self.record;
+        let operation = match record.api {
+            Some(Api::Completions) => "text_completion",
+            Some(Api::Embeddings) => "embeddings",
+            _ => "chat",
+        };
+        let mut attributes = vec![
+            text(key::GEN_AI_OPERATION_NAME, operation),
+            text(key::GEN_AI_REQUEST_MODEL, &record.model),
+            text(key::OPENINFERENCE_SPAN_KIND, "LLM"),
+        ];
+        if let Some(attempt) = record.endpoint() {
+            attributes.push(text(key::ENDPOINT, attempt.endpoint.as_str()));
+            attributes.push(text(key::POOL, &attempt.pool));
+            attributes.push(text(key::HARDWARE, record.hardware.map_or("", |kind| kind.as_str())));
+            attributes.push(text(key::GEN_AI_PROVIDER_NAME, &attempt.pool));
+        }
+        if let Some(usage) = record.usage {
+            attributes.push(number(key::GEN_AI_USAGE_INPUT_TOKENS, usage.input_tokens));
+            attributes.push(number(key::GEN_AI_USAGE_OUTPUT_TOKENS, usage.output_tokens));
+            attributes.push(real(key::COST_USD, record.usd));
+        }
+        let reals = [(key::TTFT_MS, record.ttft_ms()), (key::ITL_MS, record.itl_ms()), (key::ENERGY_J, record.joules)];
+        attributes.extend(reals.into_iter().filter_map(|(name, value)| value.map(|value| real(name, value))));
+        let began = record.attempts.first().map_or(record.decided_at, |attempt| attempt.began);
+        let id = fastrand::u64(1..);
+        let mut logical =
+            self.span(format!("{operation} {}", record.model).into(), id, (began, record.ended_at), attributes);
+        logical.span_kind = SpanKind::Client;
+        if let Some(first) = record.first_byte_at {
+            logical.events.events.push(Event::new(span::FIRST_TOKEN, record.wall + first, Vec::new(), 0));
+        }
+        if let Outcome::Broken(reason) = &record.outcome {
+            logical.status = Status::error(reason.clone());
+        }
+        self.spans.push(logical);
+        for (index, attempt) in record.attempts.iter().enumerate() {
+            self.attempt(id, index, attempt);
+        }
+    }
+
+    fn attempt(&mut self, parent: u64, index: usize, attempt: &AttemptRecord) {
+        let mut attributes = vec![
+            text(key::HTTP_REQUEST_METHOD, "POST"),
+            text(key::SERVER_ADDRESS, attempt.endpoint.as_str()),
+            text(key::ENDPOINT, attempt.endpoint.as_str()),
+            text(key::POOL, &attempt.pool),
+            text(key::OPENINFERENCE_SPAN_KIND, "CHAIN"),
+        ];
+        if index > 0 {
+            attributes.push(number(key::HTTP_REQUEST_RESEND_COUNT, index as u64));
+        }
+        if let Some(status) = attempt.status {
+            attributes.push(number(key::HTTP_RESPONSE_STATUS_CODE, u64::from(status)));
+        }
+        let mut span = self.span("POST".into(), attempt.span_id, (attempt.began, attempt.ended), attributes);
+        span.span_kind = SpanKind::Client;
+        span.parent_span_id = SpanId::from(parent);
+        if let Some(failure) = &attempt.failure {
+            span.attributes.push(text(key::ERROR_TYPE, attempt.cause));
+            span.status = Status::error(failure.clone());
+        }
+        self.spans.push(span);
+    }
+
+    fn step(
+        &mut self,
+        name: Cow<'static, str>,
+        from: Duration,
+        to: Duration,
+        attributes: Vec<KeyValue>,
+        events: Vec<Event>,
+    ) {
+        let mut step = self.span(name, fastrand::u64(1..), (from, to), attributes);
+        step.events.events = events;
+        self.spans.push(step);
+    }
+
+    /// A span below the root.
+    fn span(
+        &self,
+        name: Cow<'static, str>,
+        id: u64,
+        (from, to): (Duration, Duration),
+        attributes: Vec<KeyValue>,
+    ) -> SpanData {
+        let trace = &self.record.trace;
+        let context = |span_id: u64| {
+            SpanContext::new(
+                TraceId::from(trace.trace_id),
+                SpanId::from(span_id),
+                TraceFlags::SAMPLED,
+                false,
+                TraceState::default(),
+            )
+        };
+        SpanData {
+            span_context: context(id),
+            parent_span_id: SpanId::from(trace.span_id),
+            parent_span_is_remote: false,
+            span_kind: SpanKind::Internal,
+            name,
+            start_time: self.record.wall + from,
+            end_time: self.record.wall + to.max(from),
+            attributes,
+            dropped_attributes_count: 0,
+            events: SpanEvents::default(),
+            links: SpanLinks::default(),
+            status: Status::Unset,
+            instrumentation_scope: InstrumentationScope::builder("pointsman")
+                .with_version(env!("CARGO_PKG_VERSION"))
+                .build(),
+        }
+    }
+}
+
+fn text(name: &'static str, value: &str) -> KeyValue {
+    KeyValue::new(name, value.to_owned())
+}
+
+fn number(name: &'static str, value: u64) -> KeyValue {
+    KeyValue::new(name, Value::I64(i64::try_from(value).unwrap_or(i64::MAX)))
+}
+
+fn real(name: &'static str, value: f64) -> KeyValue {
+    KeyValue::new(name, Value::F64(value))
+}
