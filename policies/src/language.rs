@@ -9,7 +9,19 @@ mod located;
 mod document;
 /// A TOML tree against a JSON Schema.
 mod schema;
+/// CEL text → a checked condition.
+mod expression;
 
+/// The shape of `policy.toml`.
+mod shape;
+/// From the shape to a policy that can be used.
+mod compile;
+
+pub use compile::compile;
 pub use diagnostic::{Diagnostic, DiagnosticRecord, Report, Severity, Source, nearest};
 pub use document::{MAX_TEXT_BYTES, read, schema_text};
+pub use expression::{
+    FieldDoc, MAX_EXPRESSION_BYTES, MAX_EXPRESSION_DEPTH, MAX_EXPRESSION_NESTING, MAX_EXPRESSION_NODES, fields,
+};
 pub use located::{LocalDate, Located};
+pub use shape::PolicyFile;

@@ -89,6 +89,12 @@ fn report_syntax(report: &mut Report, text: &str, errors: &[toml::de::Error]) ->
         }
         last_line = Some(line_start);
         told += 1;
+        let after = text.get(span.start..).and_then(|rest| rest.lines().next()).unwrap_or_default();
+        let before = text.get(line_start..span.start).unwrap_or_default();
+        if before.trim_end().ends_with('=') && (after.trim().is_empty() || after.trim_start().starts_with('#')) {
+            report.push(Diagnostic::error("toml-syntax", "key with no value").at(span));
+            continue;
+        }
         let (fact, expected) = message.split_once(", expected ").unwrap_or((message, ""));
         let help = (!expected.is_empty()).then(|| format!("expected {expected}"));
         report.push(Diagnostic::error("toml-syntax", fact).at(span).maybe_help(help));

@@ -14,13 +14,11 @@ mod facets;
 mod words;
 
 use facets::Facets;
-use words::{described, listed, quoted_key};
+pub(super) use words::listed;
+use words::{described, quoted_key};
 
 /// Code of the diagnostic for a required key that is not there.
 pub(super) const MISSING_KEY: &str = "missing-key";
-
-/// Help lists the known keys where there are no more than this.
-const MAX_LISTED: usize = 12;
 
 /// What a check found.
 pub(super) struct Found {
@@ -213,7 +211,7 @@ impl<'a> Checker<'a> {
     fn shown(&self, place: &Place, span: &Range<usize>) -> String {
         let written = self.text.get(span.start..).unwrap_or_default();
         match &place.path {
-            path if path.is_empty() => "the file".to_owned(),
+            path if path.is_empty() => "the top level".to_owned(),
             path if written.starts_with("[[") => format!("`[[{path}]]`"),
             path if written.starts_with('[') => format!("`[{path}]`"),
             path => format!("`{path}`"),
@@ -226,10 +224,13 @@ fn unknown_key<'a>(facets: &Facets<'a>, name: &str, shown: &str) -> (Diagnostic,
     let guess = nearest(name, known.iter().copied());
     let help = match guess {
         Some(guess) => Some(format!("did you mean `{guess}`?")),
-        None if known.len() <= MAX_LISTED => Some(format!("the keys here are {}", listed(&known, "and"))),
-        None => None,
+        None if known.len() == 1 => Some(format!("the only key here is {}", listed(&known, "and"))),
+        None => Some(format!("the keys here are {}", listed(&known, "and"))),
     };
-    let diagnostic = Diagnostic::error("unknown-key", format!("unknown key `{name}` in {shown}"));
+    let diagnostic = Diagnostic::error(
+        "unknown-key",
+        format!("unknown key `{name}` {} {shown}", if shown.starts_with('`') { "in" } else { "at" }),
+    );
     (diagnostic.maybe_help(help), guess)
 }
 
@@ -237,6 +238,9 @@ fn wrong_type(facets: &Facets<'_>, value: &Spanned<DeValue<'_>>, place: &Place) 
     let found = described(value.get_ref());
     let expected = facets.expected();
     let help = match value.get_ref() {
+        DeValue::Table(_) if facets.types() == ["array"] && facets.get("items").is_some() => {
+            Some(format!("write `[[{}]]`, or a list in brackets", place.path))
+        }
         DeValue::String(text) if facets.admits_unquoted(text) => {
             Some(format!("write `{}` without quotes", text.trim()))
         }
@@ -244,7 +248,6 @@ fn wrong_type(facets: &Facets<'_>, value: &Spanned<DeValue<'_>>, place: &Place) 
     };
     Diagnostic::error("wrong-type", format!("{} must be {expected}, not {found}", place.name))
         .at(value.span())
-        .label(format!("this is {found}"))
         .maybe_help(help)
 }
 

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 use toml::de::DeValue;
 
+use super::super::diagnostic::nearest;
 use super::members;
 use super::words::{self, number_of};
 
@@ -143,8 +144,8 @@ impl<'a> Facets<'a> {
         }
     }
 
-    /// How much a table looks like this alternative: shared keys count, and a tag that agrees counts most. 0 where not
-    /// even the type fits.
+    /// How much a value looks like this alternative. Of a table, keys that are shared or nearly so count, and a tag that
+    /// agrees counts most. 0 where nothing speaks for it.
     pub(super) fn likeness(&self, value: &DeValue<'_>) -> usize {
         if !self.admits(value) {
             return 0;
@@ -152,14 +153,15 @@ impl<'a> Facets<'a> {
         let DeValue::Table(table) = value else { return 1 };
         let score = |(key, value): (&toml::Spanned<toml::de::DeString<'_>>, &toml::Spanned<DeValue<'_>>)| {
             let known = self.get("properties").and_then(members).and_then(|known| known.get(key.get_ref().as_ref()));
+            let near = || nearest(key.get_ref(), self.members()).is_some();
             let tag = known.and_then(|schema| schema.get("const")).and_then(Value::as_str);
             match known {
                 Some(_) if tag.is_some() && tag == value.get_ref().as_str() => 100,
-                Some(_) => 1,
-                None => 0,
+                Some(_) => 2,
+                None => usize::from(near()),
             }
         };
-        1 + table.iter().map(score).sum::<usize>()
+        table.iter().map(score).sum::<usize>()
     }
 
     /// What may stand here, in words.
@@ -193,16 +195,17 @@ impl<'a> Facets<'a> {
             _ => None,
         };
         let most = self.number("maximum").or(widest);
+        let told = words::short(number);
         if let Some(least) = self.number("exclusiveMinimum").filter(|least| number <= *least) {
-            return Some(format!("be more than {least}, not {number}"));
+            return Some(format!("be more than {least}, not {told}"));
         }
         if let Some(least) = self.number("minimum").filter(|least| number < *least) {
-            return Some(format!("be at least {least}, not {number}"));
+            return Some(format!("be at least {least}, not {told}"));
         }
         if let Some(most) = self.number("exclusiveMaximum").filter(|most| number >= *most) {
-            return Some(format!("be less than {most}, not {number}"));
+            return Some(format!("be less than {most}, not {told}"));
         }
-        most.filter(|most| number > *most).map(|most| format!("be at most {most}, not {number}"))
+        most.filter(|most| number > *most).map(|most| format!("be at most {most}, not {told}"))
     }
 }
 

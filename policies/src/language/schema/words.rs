@@ -31,9 +31,15 @@ pub(super) fn expected(facets: &Facets<'_>) -> String {
     if words.is_empty() { "a value".to_owned() } else { words.join(" or ") }
 }
 
+/// Names listed in one message; a portfolio may have hundreds.
+const MAX_LISTED: usize = 12;
+
 /// Names in backticks, as a list that reads as a sentence.
-pub(super) fn listed(names: &[&str], last: &str) -> String {
-    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+pub(in super::super) fn listed(names: &[&str], last: &str) -> String {
+    let mut quoted: Vec<String> = names.iter().take(MAX_LISTED).map(|name| format!("`{name}`")).collect();
+    if names.len() > MAX_LISTED {
+        quoted.push(format!("{} more", names.len() - MAX_LISTED));
+    }
     match quoted.split_last() {
         Some((end, [])) => end.clone(),
         Some((end, rest)) => format!("{} {last} {end}", rest.join(", ")),
@@ -71,6 +77,11 @@ pub(super) fn number_of(value: &DeValue<'_>) -> Option<f64> {
     }
 }
 
+/// A number as short as it can be told.
+pub(super) fn short(number: f64) -> String {
+    if number.abs() < 1e15 { number.to_string() } else { format!("{number:e}") }
+}
+
 fn expected_type(facets: &Facets<'_>, name: &str) -> String {
     match name {
         "string" if facets.is_date() => "a date such as 2026-09-15".to_owned(),
@@ -79,7 +90,11 @@ fn expected_type(facets: &Facets<'_>, name: &str) -> String {
         "number" => "a number".to_owned(),
         "boolean" => "`true` or `false`".to_owned(),
         "array" => match facets.expected_items() {
-            Some(items) => format!("a list, each item {items}"),
+            Some(items) if items.starts_with("a table") => "a list of tables".to_owned(),
+            Some(items) => match items.strip_prefix("a ").or(items.strip_prefix("an ")) {
+                Some(one) if !one.contains(' ') => format!("a list of {one}s"),
+                _ => format!("a list, each item {items}"),
+            },
             None => "a list".to_owned(),
         },
         _ => {

@@ -1,0 +1,63 @@
+//! Classes: those of the file, or the four that are built in.
+
+use std::collections::BTreeMap;
+
+use super::super::diagnostic::Diagnostic;
+use super::super::located::Located;
+use super::super::shape::{ClassTable, default_target};
+use super::Compiler;
+use crate::policy::{Class, Slo};
+
+/// Classes of a file that defines none: name, promise, and whether requests may be refused for others' sake.
+const BUILTIN: [(&str, Slo, bool); 4] = [
+    ("realtime", Slo { ttft_ms: Some(300.0), itl_ms: Some(10.0), deadline_ms: None }, false),
+    ("interactive", Slo { ttft_ms: Some(1000.0), itl_ms: Some(50.0), deadline_ms: None }, false),
+    ("standard", Slo { ttft_ms: Some(4000.0), itl_ms: Some(100.0), deadline_ms: None }, false),
+    ("batch", Slo { ttft_ms: None, itl_ms: None, deadline_ms: Some(600_000.0) }, true),
+];
+
+impl Compiler<'_> {
+    /// The classes in file order, the first served first unless the file says otherwise.
+    pub(super) fn compile_classes(&mut self, tables: BTreeMap<Located<String>, ClassTable>) -> Vec<Class> {
+        if tables.is_empty() {
+            return builtin();
+        }
+        let mut tables: Vec<_> = tables.into_iter().collect();
+        tables.sort_by_key(|(name, _)| name.span.start);
+        let count = tables.len();
+        let mut classes = Vec::with_capacity(count);
+        for (index, (name, table)) in tables.into_iter().enumerate() {
+            self.check_name("class", &name);
+            let slo = Slo {
+                ttft_ms: table.ttft_ms,
+                itl_ms: table.itl_ms,
+                deadline_ms: table.deadline_s.map(|seconds| seconds * 1000.0),
+            };
+            if slo == Slo::default() && self.whole {
+                let problem = Diagnostic::warning("no-promise", format!("class `{name}` promises nothing"));
+                let help = "give it `ttft_ms`, `itl_ms` or `deadline_s`";
+                self.report.push(problem.at(name.span.clone()).help(help));
+            }
+            let priority = table.priority.unwrap_or_else(|| rank(count, index));
+            let sheddable = table.sheddable;
+            classes.push(Class { name: name.value, slo, target: table.target, priority, sheddable });
+        }
+        classes
+    }
+}
+
+fn builtin() -> Vec<Class> {
+    let class = |(index, (name, slo, sheddable)): (usize, (&str, Slo, bool))| Class {
+        name: name.to_owned(),
+        slo,
+        target: default_target(),
+        priority: rank(BUILTIN.len(), index),
+        sheddable,
+    };
+    BUILTIN.into_iter().enumerate().map(class).collect()
+}
+
+/// Priority of a class by its place in the file: the last has 0.
+fn rank(count: usize, index: usize) -> i32 {
+    i32::try_from(count.saturating_sub(index + 1)).unwrap_or(i32::MAX)
+}

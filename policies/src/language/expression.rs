@@ -1,0 +1,179 @@
+//! CEL text → a checked condition. An expression is parsed once, checked against the declared fields, and lowered to
+//! closures that neither allocate nor fail; what may go wrong is told at load, at the character.
+
+use std::ops::Range;
+
+use cel::Env as CelEnv;
+use cel::common::ast::{Expr, IdedExpr, SourceInfo};
+
+use super::diagnostic::{Diagnostic, Report};
+use super::located::Located;
+use crate::fleet::PoolFacts;
+use crate::policy::Condition;
+
+/// The fields an expression may read.
+mod fields;
+/// A rough cut of the text into tokens: bounds before parsing, places after it.
+mod tokens;
+/// Where in the text a sub-expression stands.
+mod extent;
+/// Where in the file a character of a TOML string stands.
+mod literal;
+/// Parser messages in the operator's words.
+mod syntax;
+/// Types, and closures of each.
+mod value;
+/// The tree, checked and lowered.
+mod lower;
+/// Names to values.
+mod path;
+/// Calls.
+mod call;
+/// Comparison and membership.
+mod compare;
+/// Numbers.
+mod arithmetic;
+
+pub use fields::{FieldDoc, fields};
+
+/// Longest expression, bytes.
+pub const MAX_EXPRESSION_BYTES: usize = 4096;
+/// Deepest nesting of brackets. The parser spends up to 200 kB of stack on one in an unoptimized build, and a thread has
+/// 2 MB.
+pub const MAX_EXPRESSION_NESTING: usize = 8;
+/// Deepest tree of operators.
+pub const MAX_EXPRESSION_DEPTH: usize = 32;
+/// Most nodes of the parsed tree: bounds the time of one evaluation.
+pub const MAX_EXPRESSION_NODES: usize = 256;
+/// Most tokens given to the parser, which recurses along chains of them. No tree within bounds has more.
+const MAX_TOKENS: usize = 512;
+
+/// Which key an expression stands in: decides what it may read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Key {
+    /// `when` of `[[classify]]`: the class is not known yet.
+    ClassifyWhen,
+    /// `when` of `[[route]]`: no pool has been chosen yet.
+    RouteWhen,
+    /// `pools` of `[[route]]`.
+    RoutePools,
+}
+
+/// What an expression is checked against.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scope<'a> {
+    /// Where it stands.
+    pub(super) key: Key,
+    /// Classes of the policy.
+    pub(super) classes: &'a [String],
+    /// Pools of the portfolio.
+    pub(super) pools: &'a [PoolFacts],
+}
+
+/// A checked expression.
+pub(super) struct Checked {
+    /// Ready to be evaluated.
+    pub(super) condition: Condition,
+    /// Whether it reads any `request.*`.
+    pub(super) reads_request: bool,
+}
+
+/// Checks an expression; every problem goes to the report, at its place in the file.
+pub(super) fn check(report: &mut Report, text: &Located<String>, scope: Scope<'_>) -> Option<Checked> {
+    let mut problems = Vec::new();
+    let checked = check_text(&text.value, scope, &mut problems);
+    let source = report.source().clone();
+    let raw = source.text.get(text.span.clone()).unwrap_or_default();
+    let map = literal::map(raw, &text.value);
+    for mut problem in problems {
+        let inner = problem.span.take().unwrap_or(0..text.value.len());
+        problem.span = Some(match &map {
+            Some(map) => literal::place(map, inner, text.span.start),
+            None => text.span.clone(),
+        });
+        report.push(problem);
+    }
+    checked
+}
+
+/// As [`check`], with spans in the text of the expression.
+fn check_text(text: &str, scope: Scope<'_>, problems: &mut Vec<Diagnostic>) -> Option<Checked> {
+    if text.len() > MAX_EXPRESSION_BYTES {
+        let message = format!("the expression has {} bytes, more than {MAX_EXPRESSION_BYTES}", text.len());
+        problems.push(Diagnostic::error("expression-too-large", message));
+        return None;
+    }
+    let tokens = tokens::tokens(text);
+    if let Some(problem) = refuse_tokens(&tokens) {
+        problems.push(problem);
+        return None;
+    }
+    // The environment has no macros: `has` and the comprehensions arrive as the plain calls they look like.
+    let parser = CelEnv::default().parser().max_recursion_depth(MAX_EXPRESSION_DEPTH as u16).error_recovery_limit(1);
+    let (tree, places) = match parser.parse_with_source_info(text) {
+        Ok(parsed) => parsed,
+        Err(errors) => {
+            problems.push(syntax::told(text, &tokens, &errors));
+            return None;
+        }
+    };
+    if count(&tree) > MAX_EXPRESSION_NODES {
+        let message = format!("the expression has more than {MAX_EXPRESSION_NODES} parts");
+        problems.push(Diagnostic::error("expression-too-large", message));
+        return None;
+    }
+    lower(text, &tokens, &places, &tree, scope, problems)
+}
+
+fn lower(
+    text: &str,
+    tokens: &[tokens::Token<'_>],
+    places: &SourceInfo,
+    tree: &IdedExpr,
+    scope: Scope<'_>,
+    problems: &mut Vec<Diagnostic>,
+) -> Option<Checked> {
+    let mut lowerer = lower::Lowerer::new(extent::Extents::new(text, tokens, places), scope);
+    let test = lowerer.condition(tree);
+    let reads_request = lowerer.reads_request;
+    let told = lowerer.into_problems();
+    let refused = told.iter().any(|problem| problem.severity == super::Severity::Error);
+    problems.extend(told);
+    let test = test.filter(|_| !refused)?;
+    Some(Checked { condition: Condition { text: text.to_owned(), test }, reads_request })
+}
+
+/// What would make the parser recurse too deeply is refused before it is parsed.
+fn refuse_tokens(tokens: &[tokens::Token<'_>]) -> Option<Diagnostic> {
+    if tokens.is_empty() {
+        let problem = Diagnostic::error("expression-syntax", "the expression is empty");
+        return Some(problem.help("leave the key out for a rule without condition"));
+    }
+    if tokens.len() > MAX_TOKENS {
+        let message = format!("the expression has more than {MAX_EXPRESSION_NODES} parts");
+        return Some(Diagnostic::error("expression-too-large", message));
+    }
+    let deep = |(span, limit)| too_deep(span, limit);
+    tokens::too_deep(tokens, MAX_EXPRESSION_NESTING, MAX_EXPRESSION_DEPTH).map(deep)
+}
+
+fn too_deep(span: Range<usize>, limit: usize) -> Diagnostic {
+    let message = format!("the expression is nested more than {limit} deep");
+    Diagnostic::error("expression-too-large", message).at(span)
+}
+
+/// How many nodes a tree has. The parser has bounded its depth.
+fn count(tree: &IdedExpr) -> usize {
+    let below = match &tree.expr {
+        Expr::Call(call) => {
+            call.target.iter().map(|target| count(target)).sum::<usize>() + call.args.iter().map(count).sum::<usize>()
+        }
+        Expr::List(list) => list.elements.iter().map(count).sum(),
+        Expr::Select(select) => count(&select.operand),
+        _ => 0,
+    };
+    1 + below
+}
+
+#[cfg(test)]
+mod tests;
