@@ -276,8 +276,14 @@ mod tests {
         fn check(text: &str, expected: Option<(u128, u64, bool)>) {
             assert_eq!(parse_traceparent(text), expected, "{text}");
         }
-        check("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", Some((0x0af7651916cd43dd8448eb211c80319c, 0xb7ad6b7169203331, true)));
-        check("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00", Some((0x0af7651916cd43dd8448eb211c80319c, 0xb7ad6b7169203331, false)));
+        check(
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            Some((0x0af7651916cd43dd8448eb211c80319c, 0xb7ad6b7169203331, true)),
+        );
+        check(
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00",
+            Some((0x0af7651916cd43dd8448eb211c80319c, 0xb7ad6b7169203331, false)),
+        );
         check("00-00000000000000000000000000000000-b7ad6b7169203331-01", None);
         check("ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", None);
         check("garbage", None);

@@ -146,7 +146,11 @@ pub async fn watch(gateway: Arc<Gateway>, process_file: PathBuf) {
 
 /// A file that is replaced by renaming is lost to whoever watches the file, so its folder is watched; and where the file
 /// is a link, the folder it leads to as well.
-fn watch_folders(gateway: &Gateway, process_file: &Path, changed: &Arc<Notify>) -> notify::Result<impl Watcher + use<>> {
+fn watch_folders(
+    gateway: &Gateway,
+    process_file: &Path,
+    changed: &Arc<Notify>,
+) -> notify::Result<impl Watcher + use<>> {
     let process = gateway.snapshot().process.clone();
     let mut folders = BTreeSet::new();
     for file in set::files(process_file, Some(&process)) {

@@ -14,7 +14,9 @@ use crate::config::process::Process;
 use crate::config::set::ConfigSet;
 
 /// Names the class: the caller's wish in a request, the outcome in an answer.
-pub const CLASS_HEADER: HeaderName = HeaderName::from_static("x-pointsman-class");
+pub const CLASS_HEADER: HeaderName = HeaderName::from_static(CLASS_HEADER_NAME);
+/// The same as text.
+pub const CLASS_HEADER_NAME: &str = "x-pointsman-class";
 /// Names policy and generation in an answer, `NAME@GENERATION`.
 pub const POLICY_HEADER: HeaderName = HeaderName::from_static("x-pointsman-policy");
 /// Names the endpoint that answered.

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 /// The kind of machine behind a pool: how it behaves under load follows from this.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-#[derive(schemars::JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum HardwareKind {
     /// Batches: load shows as slower tokens and later first tokens.

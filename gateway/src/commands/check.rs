@@ -18,9 +18,8 @@ pub fn run(arguments: &CheckArguments) -> ExitCode {
     for report in &reports {
         anstream::eprint!("{}", report.render(true));
     }
-    let count = |severity| {
-        reports.iter().flat_map(Report::iter).filter(|diagnostic| diagnostic.severity == severity).count()
-    };
+    let count =
+        |severity| reports.iter().flat_map(Report::iter).filter(|diagnostic| diagnostic.severity == severity).count();
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
     let names: Vec<&str> = reports.iter().map(|report| report.source().name.as_str()).collect();
     anstream::eprintln!("checked {}: {errors} errors, {warnings} warnings", names.join(", "));

@@ -3,4 +3,6 @@
 /// x
 pub struct Arguments {}
 /// x
-pub fn run(_: &Arguments) -> anyhow::Result<std::process::ExitCode> { Ok(std::process::ExitCode::SUCCESS) }
+pub fn run(_: &Arguments) -> anyhow::Result<std::process::ExitCode> {
+    Ok(std::process::ExitCode::SUCCESS)
+}

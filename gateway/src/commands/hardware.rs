@@ -15,7 +15,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
 pub fn text() -> String {
     let entries: Vec<_> = catalog().entries().iter().map(|hardware| hardware.row()).collect();
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     for (row, name) in Catalog::COLUMNS.iter().enumerate() {
         let cells = entries.iter().map(|entry| entry.get(row).map_or("", String::as_str));
         let line: Vec<&str> = std::iter::once(*name).chain(cells).collect();

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use pointsman_backends::portfolio::PortfolioShape;
-use pointsman_policies::language::{PolicyShape, schema_text};
+use pointsman_policies::language::{PolicyFile, schema_text};
 
 use crate::cli::SchemaArguments;
 use crate::config::process::ProcessShape;
@@ -33,6 +33,6 @@ pub fn text(file: File) -> String {
     match file {
         File::Pointsman => schema_text::<ProcessShape>("pointsman.toml"),
         File::Portfolio => schema_text::<PortfolioShape>("portfolio.toml"),
-        File::Policy => schema_text::<PolicyShape>("policy.toml"),
+        File::Policy => schema_text::<PolicyFile>("policy.toml"),
     }
 }

@@ -39,11 +39,7 @@ pub(super) struct Call {
 }
 
 /// Sorts a request by method and path and reads the headers that concern the gateway.
-pub(super) fn accept(
-    snapshot: &Snapshot,
-    request: Request<Incoming>,
-    record: &mut Record,
-) -> Result<Asked, Refusal> {
+pub(super) fn accept(snapshot: &Snapshot, request: Request<Incoming>, record: &mut Record) -> Result<Asked, Refusal> {
     let (head, body) = request.into_parts();
     let path = head.uri.path();
     let api = match path {
@@ -57,7 +53,7 @@ pub(super) fn accept(
     }
     record.api = Some(api);
     refuse_foreign_body(&head.headers)?;
-    let declared_class = header(&head.headers, snapshot::CLASS_HEADER.as_str())?.unwrap_or_default().to_owned();
+    let declared_class = header(&head.headers, snapshot::CLASS_HEADER_NAME)?.unwrap_or_default().to_owned();
     let deadline_ms = header(&head.headers, DEADLINE_HEADER)?.map(deadline_ms).transpose()?;
     Ok(Asked::Generate(Call { api, path: path.to_owned(), headers: head.headers, declared_class, deadline_ms, body }))
 }
@@ -101,10 +97,9 @@ fn header<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h s
     if values.next().is_some() {
         return Err(Refusal::BadHeader { header: name, problem: "it is given more than once".to_owned() });
     }
-    let text = first.to_str().map_err(|_| Refusal::BadHeader {
-        header: name,
-        problem: "its value is not visible ASCII".to_owned(),
-    })?;
+    let text = first
+        .to_str()
+        .map_err(|_| Refusal::BadHeader { header: name, problem: "its value is not visible ASCII".to_owned() })?;
     Ok(Some(text.trim()))
 }
 

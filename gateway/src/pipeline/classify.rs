@@ -38,11 +38,7 @@ impl Headers for HeaderView<'_> {
 }
 
 /// Names the class.
-pub(super) fn classify<'p>(
-    snapshot: &Snapshot,
-    prompt: &'p Prompt,
-    record: &mut Record,
-) -> Result<Work<'p>, Refusal> {
+pub(super) fn classify<'p>(snapshot: &Snapshot, prompt: &'p Prompt, record: &mut Record) -> Result<Work<'p>, Refusal> {
     let headers = HeaderView(&prompt.headers);
     let facts = facts(prompt, &headers);
     let classified = name_class(&snapshot.policy, &facts).ok_or_else(|| unknown_class(snapshot, prompt))?;

@@ -41,10 +41,7 @@ fn refuse(snapshot: &Snapshot, decision: &Decision) -> Refusal {
     let wait = decision.retry_in_ms().map_or(DEFAULT_RETRY, |ms| Duration::from_secs_f64(ms.max(1.0) / 1e3));
     let reasons = || decision.candidates.iter().filter_map(|candidate| candidate.verdict.err());
     let saturated = |reason: Rejection| {
-        matches!(
-            reason,
-            Rejection::BackPressure { .. } | Rejection::RequestLease { .. } | Rejection::TokenLease { .. }
-        )
+        matches!(reason, Rejection::BackPressure { .. } | Rejection::RequestLease { .. } | Rejection::TokenLease { .. })
     };
     let unavailable = |reason: Rejection| matches!(reason, Rejection::BreakerOpen { .. } | Rejection::Draining);
     if reasons().any(saturated) {

@@ -131,12 +131,7 @@ enum Opened {
 }
 
 /// Sends and waits for the first event of a stream or the first bytes of a whole answer.
-async fn open(
-    snapshot: &Snapshot,
-    prompt: &Prompt,
-    target: Target<'_>,
-    record: &Record,
-) -> Result<Opened, Failure> {
+async fn open(snapshot: &Snapshot, prompt: &Prompt, target: Target<'_>, record: &Record) -> Result<Opened, Failure> {
     let span_id = record.attempts.last().map_or(record.trace.span_id, |attempt| attempt.span_id);
     let mut added = Vec::with_capacity(2);
     if let Ok(traceparent) = HeaderValue::try_from(record.trace.traceparent(span_id)) {
@@ -154,7 +149,8 @@ async fn open(
     if !head.status.is_success() {
         return refused_by_machine(target, head, body, hold).await;
     }
-    let streamed = head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+    let streamed =
+        head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
     let source = Source { body, hold, dialect: target.pool.dialect };
     let opening = Opening::wait(source, streamed).await.map_err(Failure::broke_before_first_byte)?;
     Ok(Opened::Answer { head, opening })
@@ -215,7 +211,6 @@ fn callers_mistake(
     *response.headers_mut() = head.headers.clone();
     if let Some(attempt) = record.attempts.last_mut() {
         attempt.status = Some(head.status.as_u16());
-        attempt.ended = record.began.elapsed();
     }
     write_headers(response.headers_mut(), target, record);
     response.headers_mut().remove(header::CONTENT_LENGTH);
@@ -237,10 +232,7 @@ fn write_headers(headers: &mut HeaderMap, target: Target<'_>, record: &Record) {
         (snapshot::CLASS_HEADER, record.class.as_deref().unwrap_or_default().to_owned()),
         (snapshot::ENDPOINT_HEADER, target.endpoint.id.to_string()),
         (HeaderName::from_static("x-request-id"), record.request_id.clone()),
-        (
-            HeaderName::from_static("server-timing"),
-            format!("decide;dur={decided_ms:.3}, first_byte;dur={first_ms:.3}"),
-        ),
+        (HeaderName::from_static("server-timing"), format!("decide;dur={decided_ms:.3}, first_byte;dur={first_ms:.3}")),
     ];
     for (name, text) in texts {
         if let Ok(value) = HeaderValue::try_from(text) {
@@ -334,4 +326,3 @@ fn retry_after(headers: &HeaderMap) -> Micros {
     let ms = ms.or_else(|| number(RETRY_AFTER).map(|seconds| seconds * 1e3));
     ms.filter(|ms| ms.is_finite() && *ms >= 0.0).map_or(DEFAULT_BACK_PRESSURE, Micros::from_ms)
 }
-

@@ -123,7 +123,10 @@ pub struct Relay {
 
 impl fmt::Debug for Relay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Relay").field("streamed", &self.streamed).field("finished", &self.finished).finish_non_exhaustive()
+        f.debug_struct("Relay")
+            .field("streamed", &self.streamed)
+            .field("finished", &self.finished)
+            .finish_non_exhaustive()
     }
 }
 
@@ -191,7 +194,9 @@ impl Relay {
                         self.arrived(bytes);
                     }
                 }
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(self.broken(&format!("the connection to the machine broke: {error}"))),
+                Poll::Ready(Some(Err(error))) => {
+                    return Poll::Ready(self.broken(&format!("the connection to the machine broke: {error}")));
+                }
                 Poll::Ready(None) => self.ended = true,
                 Poll::Pending => match self.overdue(context) {
                     Some(_) if self.done => return Poll::Ready(self.end()),
@@ -234,7 +239,8 @@ impl Relay {
                 self.done = true;
                 if let Some(record) = &mut self.record {
                     let said = self.dialect.error_message(pointsman_backends::frames::sse::data(&bytes));
-                    record.outcome = Outcome::Broken(said.unwrap_or_else(|| "the machine sent an error event".to_owned()));
+                    record.outcome =
+                        Outcome::Broken(said.unwrap_or_else(|| "the machine sent an error event".to_owned()));
                 }
             }
             EventKind::Comment => {}

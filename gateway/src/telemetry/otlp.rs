@@ -99,8 +99,7 @@ struct OtlpClient {
 
 impl OtlpClient {
     fn new(base: &str) -> Result<OtlpClient, String> {
-        let address =
-            Address::parse(base).map_err(|error| format!("telemetry.otlp_endpoint `{base}`: {error}"))?;
+        let address = Address::parse(base).map_err(|error| format!("telemetry.otlp_endpoint `{base}`: {error}"))?;
         let tls = match address.tls {
             true => Some(tls::client(None, Version::Negotiated).map_err(|error| error.to_string())?),
             false => None,

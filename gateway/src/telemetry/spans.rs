@@ -18,7 +18,10 @@ pub fn spans(record: &Record) -> Vec<SpanData> {
     let mut tree = Tree { record, spans: Vec::with_capacity(4 + record.attempts.len()) };
     tree.root();
     if record.class.is_some() {
-        let attributes = vec![text(key::CLASS, record.class.as_deref().unwrap_or_default()), text(key::CLASSIFIED_BY, record.because)];
+        let attributes = vec![
+            text(key::CLASS, record.class.as_deref().unwrap_or_default()),
+            text(key::CLASSIFIED_BY, record.because),
+        ];
         tree.step(span::CLASSIFY.into(), record.read_at, record.classified_at, attributes, Vec::new());
     }
     if let Some(decision) = &record.decision {
