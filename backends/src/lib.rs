@@ -5,3 +5,5 @@
 pub mod hardware;
 /// Rate limits as providers keep them.
 pub mod lease;
+/// Simulated machines, in virtual time and behind a real port.
+pub mod simulators;

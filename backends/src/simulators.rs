@@ -1,0 +1,13 @@
+//! Simulated machines: the service model of the hardware catalog as a discrete-event engine, driven in virtual time by
+//! tests and benches, and in real time behind a port that speaks as an inference server does.
+
+/// One machine: its service model, queue, limits.
+pub mod profile;
+/// Work that runs: a job, its progress, what it emits.
+pub mod sequence;
+/// The machine as a state machine driven by a clock argument.
+pub mod engine;
+/// Machines whose running sequences share every step.
+mod batch;
+/// Machines whose running sequences do not slow each other.
+mod flat;
