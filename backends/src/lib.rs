@@ -1,9 +1,35 @@
-//! The machines: what they are, what they can do, how to talk to them, and simulated ones that behave alike.
+//! The machines: what the portfolio says of them, what is known of them now, how they are called, and simulated ones.
 #![cfg_attr(test, allow(clippy::string_slice, reason = "tests may panic"))]
 
-/// What each kind of machine can do, every number with its source.
+/// The portfolio file.
+pub mod portfolio;
+/// Places.
+pub mod site;
+/// Pools as written.
+pub mod pool;
+/// One address.
+pub mod endpoint;
+/// Secrets by reference.
+pub mod secret;
+/// The hardware catalog.
 pub mod hardware;
-/// Rate limits as providers keep them.
+/// Live state by endpoint.
+pub mod fleet;
+/// What a provider's rate limit has left.
 pub mod lease;
+/// One attempt.
+pub mod call;
+/// Connections.
+pub mod connect;
+/// TLS on both sides.
+pub mod tls;
+/// The guard held to the last byte.
+pub mod inflight;
+/// Wire formats.
+pub mod dialects;
+/// Framing of streams.
+pub mod frames;
+/// Breakers.
+pub mod health;
 /// Simulated machines, in virtual time and behind a real port.
 pub mod simulators;

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 /// The kind of machine behind a pool: how it behaves under load follows from this.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-#[derive(schemars::JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum HardwareKind {
     /// Batches: load shows as slower tokens and later first tokens.
@@ -132,6 +133,11 @@ pub enum Availability {
     /// Its circuit breaker is open; the next trial is this many milliseconds away.
     BreakerOpen {
         /// Milliseconds until a trial request is let through.
+        retry_in_ms: f64,
+    },
+    /// It said it has too much work and when to come back.
+    BackPressure {
+        /// Milliseconds until it may be asked again.
         retry_in_ms: f64,
     },
     /// It takes no new work.

@@ -11,5 +11,21 @@ pub mod facts;
 pub mod fleet;
 /// The compiled rules.
 pub mod policy;
+/// Which class a request belongs to.
+pub mod classify;
+/// Hard reasons against an endpoint.
+pub mod filter;
+/// What a request would experience on an endpoint.
+pub mod estimate;
+/// How well an endpoint serves the objective.
+pub mod score;
+/// The order of the candidates.
+pub mod pick;
+/// What will be attempted.
+pub mod plan;
+/// All of it: facts and fleet → plan and reasons.
+pub mod decide;
+/// The reasons in words.
+pub mod trace;
 /// TOML and CEL text → a checked policy, with diagnostics that point at the character.
 pub mod language;

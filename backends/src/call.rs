@@ -1,0 +1,81 @@
+//! One attempt: a request in a pool's dialect on one endpoint, up to the head of the answer.
+
+use std::time::Duration;
+
+use http::header::{self, HeaderName};
+use http::{HeaderMap, HeaderValue, Method, Response};
+use hyper::body::Incoming;
+use pointsman_policies::facts::Api;
+
+use crate::connect::{ConnectError, Hold, Outgoing, Spliced};
+use crate::fleet::Live;
+use crate::portfolio::{Endpoint, Pool};
+
+/// Headers that belong to one connection or are made anew for each.
+const OURS: [HeaderName; 14] = [
+    header::HOST,
+    header::CONNECTION,
+    header::TRANSFER_ENCODING,
+    header::CONTENT_LENGTH,
+    header::CONTENT_ENCODING,
+    header::TE,
+    header::TRAILER,
+    header::UPGRADE,
+    header::PROXY_AUTHORIZATION,
+    header::PROXY_AUTHENTICATE,
+    header::EXPECT,
+    header::ACCEPT_ENCODING,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+
+/// Credentials that a caller may carry; they end at the gateway unless the pool says otherwise.
+const CREDENTIALS: [HeaderName; 4] =
+    [header::AUTHORIZATION, header::COOKIE, HeaderName::from_static("x-api-key"), HeaderName::from_static("api-key")];
+
+/// Prefix of the gateway's own headers, which no machine sees.
+const OWN_PREFIX: &str = "x-pointsman-";
+
+/// Sends a request to an endpoint and waits for the head of its answer.
+pub async fn call(
+    target: (&Pool, &Endpoint, &Live),
+    api: Api,
+    caller: &HeaderMap,
+    added: &[(HeaderName, HeaderValue)],
+    body: Spliced,
+    connect_timeout: Duration,
+) -> Result<(Response<Incoming>, Hold), ConnectError> {
+    let (pool, endpoint, live) = target;
+    let mut headers = headers_for(pool, caller);
+    for (name, value) in added {
+        headers.insert(name.clone(), value.clone());
+    }
+    let outgoing = Outgoing { method: Method::POST, path: endpoint.path(api), headers, body };
+    live.connections.send(outgoing, connect_timeout).await
+}
+
+/// The caller's headers without those of its connection, its credentials and the gateway's own, with the pool's key.
+fn headers_for(pool: &Pool, caller: &HeaderMap) -> HeaderMap {
+    let named_by_connection: Vec<String> = caller
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|name| name.trim().to_ascii_lowercase())
+        .collect();
+    let mut headers = HeaderMap::with_capacity(caller.len() + 4);
+    for (name, value) in caller {
+        let ends_here = OURS.contains(name)
+            || name.as_str().starts_with(OWN_PREFIX)
+            || (CREDENTIALS.contains(name) && !pool.forward_authorization)
+            || named_by_connection.iter().any(|named| named == name.as_str());
+        if !ends_here {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    if let Some(key) = &pool.api_key {
+        pool.dialect.authorize(&mut headers, key);
+    }
+    headers
+}

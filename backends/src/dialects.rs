@@ -1,0 +1,57 @@
+//! Wire formats of machines. To add one: its file here, a `mod` line and a row in [`DIALECTS`].
+
+/// OpenAI's, which most engines speak.
+pub mod openai;
+
+use http::HeaderMap;
+use secrecy::SecretString;
+
+use pointsman_policies::facts::Api;
+
+/// Tokens that a machine says it has read and written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Tokens of the prompt.
+    pub input_tokens: u64,
+    /// Tokens of the answer.
+    pub output_tokens: u64,
+}
+
+/// What one event of a stream means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// Part of the answer.
+    Content,
+    /// A comment or keep-alive.
+    Comment,
+    /// The machine reports an error within the stream.
+    Error,
+    /// The stream is complete.
+    Done,
+}
+
+/// A wire format with its quirks.
+pub trait Dialect: Sync {
+    /// Its name in portfolio files.
+    fn name(&self) -> &'static str;
+    /// The path that serves an API, behind the endpoint's base path.
+    fn path(&self, api: Api) -> &'static str;
+    /// Puts the key where this format wants it.
+    fn authorize(&self, headers: &mut HeaderMap, key: &SecretString);
+    /// What one whole event of a stream means; called for every event, so it looks at a few bytes only.
+    fn event_kind(&self, event: &[u8]) -> EventKind;
+    /// Whether a stream that ended after this event was complete, for machines that send no last event.
+    fn completes(&self, event: &[u8]) -> bool;
+    /// The usage report in an event or a whole answer.
+    fn usage(&self, json: &[u8]) -> Option<Usage>;
+    /// The message of an error answer, for logs and traces.
+    fn error_message(&self, body: &[u8]) -> Option<String>;
+}
+
+/// Every dialect there is.
+pub static DIALECTS: &[&dyn Dialect] = &[&openai::OpenAi];
+
+/// A dialect by name.
+pub fn find(name: &str) -> Option<&'static dyn Dialect> {
+    DIALECTS.iter().copied().find(|dialect| dialect.name() == name)
+}

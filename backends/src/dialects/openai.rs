@@ -1,0 +1,156 @@
+//! The OpenAI dialect: vLLM, SGLang, llama.cpp, TensorRT-LLM and most providers speak it.
+
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
+use pointsman_policies::facts::Api;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+
+use super::{Dialect, EventKind, Usage};
+use crate::frames::sse;
+
+/// OpenAI's wire format.
+#[derive(Debug)]
+pub struct OpenAi;
+
+impl Dialect for OpenAi {
+    fn name(&self) -> &'static str {
+        "openai"
+    }
+
+    fn path(&self, api: Api) -> &'static str {
+        match api {
+            Api::ChatCompletions => "/v1/chat/completions",
+            Api::Completions => "/v1/completions",
+            Api::Embeddings => "/v1/embeddings",
+        }
+    }
+
+    fn authorize(&self, headers: &mut HeaderMap, key: &SecretString) {
+        if let Ok(mut value) = HeaderValue::try_from(format!("Bearer {}", key.expose_secret())) {
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+    }
+
+    fn event_kind(&self, event: &[u8]) -> EventKind {
+        let data = sse::data(event);
+        if data.is_empty() {
+            EventKind::Comment
+        } else if data == b"[DONE]" {
+            EventKind::Done
+        } else if data.starts_with(b"{\"error\"") || event.starts_with(b"event: error") {
+            EventKind::Error
+        } else {
+            EventKind::Content
+        }
+    }
+
+    fn completes(&self, event: &[u8]) -> bool {
+        serde_json::from_slice::<Chunk>(sse::data(event)).is_ok_and(|chunk| {
+            chunk.choices.is_empty() || chunk.choices.iter().any(|choice| choice.finish_reason.is_some())
+        })
+    }
+
+    fn usage(&self, json: &[u8]) -> Option<Usage> {
+        let json = if json.starts_with(b"{") { json } else { sse::data(json) };
+        let usage = serde_json::from_slice::<WithUsage>(json).ok()?.usage?;
+        Some(Usage { input_tokens: usage.prompt_tokens, output_tokens: usage.completion_tokens.unwrap_or(0) })
+    }
+
+    fn error_message(&self, body: &[u8]) -> Option<String> {
+        match serde_json::from_slice::<ErrorBody>(body).ok()? {
+            ErrorBody { error: Some(ErrorField::Nested { message }), .. } => Some(message),
+            ErrorBody { error: Some(ErrorField::Flat(message)), .. } => Some(message),
+            ErrorBody { message, .. } => message,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Chunk {
+    #[serde(default)]
+    choices: Vec<Choice>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    finish_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct WithUsage {
+    usage: Option<UsageField>,
+}
+
+#[derive(Deserialize)]
+struct UsageField {
+    prompt_tokens: u64,
+    completion_tokens: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct ErrorBody {
+    error: Option<ErrorField>,
+    message: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum ErrorField {
+    Nested { message: String },
+    Flat(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_told_apart() {
+        #[track_caller]
+        fn check(event: &str, expected: EventKind) {
+            assert_eq!(OpenAi.event_kind(event.as_bytes()), expected);
+        }
+        check("data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n", EventKind::Content);
+        check("data: [DONE]\n\n", EventKind::Done);
+        check("data:[DONE]\r\n\r\n", EventKind::Done);
+        check("data: {\"error\":{\"message\":\"x\"}}\n\n", EventKind::Error);
+        check(": keepalive\n\n", EventKind::Comment);
+    }
+
+    #[test]
+    fn completeness_is_read_from_the_last_event() {
+        #[track_caller]
+        fn check(event: &str, expected: bool) {
+            assert_eq!(OpenAi.completes(event.as_bytes()), expected, "{event}");
+        }
+        check("data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n", true);
+        check(
+            "data: {\"choices\":[{\"delta\":{\"content\":\"\\\"finish_reason\\\":\\\"stop\\\"\"},\"finish_reason\":null}]}\n\n",
+            false,
+        );
+        check("data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2}}\n\n", true);
+    }
+
+    #[test]
+    fn usage_is_read_from_events_and_answers() {
+        let expected = Some(Usage { input_tokens: 12, output_tokens: 34 });
+        let report = "{\"choices\":[],\"usage\":{\"prompt_tokens\":12,\"completion_tokens\":34,\"total_tokens\":46}}";
+        assert_eq!(OpenAi.usage(report.as_bytes()), expected);
+        assert_eq!(OpenAi.usage(format!("data: {report}\n\n").as_bytes()), expected);
+        assert_eq!(OpenAi.usage(b"{\"choices\":[]}"), None);
+    }
+
+    #[test]
+    fn error_messages_of_every_shape_are_read() {
+        #[track_caller]
+        fn check(body: &str, expected: Option<&str>) {
+            assert_eq!(OpenAi.error_message(body.as_bytes()).as_deref(), expected);
+        }
+        check("{\"error\":{\"message\":\"too long\",\"type\":\"x\"}}", Some("too long"));
+        check("{\"error\":\"nope\"}", Some("nope"));
+        check("{\"message\":\"flat\",\"code\":\"y\"}", Some("flat"));
+        check("<html>", None);
+    }
+}

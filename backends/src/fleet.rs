@@ -1,0 +1,247 @@
+//! The live state of every endpoint, kept by its stable name so that a reload forgets nothing, and the view of it that
+//! policies read.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use dashmap::DashMap;
+use parking_lot::Mutex;
+use pointsman_policies::fleet::{Availability, EndpointState, LeaseState};
+use pointsman_policies::units::Micros;
+use tokio_util::task::TaskTracker;
+
+use crate::connect::Connections;
+use crate::endpoint::EndpointId;
+use crate::health::breaker::{Breaker, Position};
+use crate::inflight::{InFlight, Load};
+use crate::lease::{Limiter, RateLimits, Reservation, Shortage};
+use crate::portfolio::{Endpoint, Portfolio};
+
+/// The longest a machine may ask us to stay away.
+const LONGEST_BACK_PRESSURE: Micros = Micros::from_secs(60);
+
+/// Everything known of all endpoints.
+#[derive(Debug)]
+pub struct Fleet {
+    origin: Instant,
+    live: DashMap<EndpointId, Arc<Live>>,
+    leases: DashMap<String, Arc<Lease>>,
+    tasks: TaskTracker,
+}
+
+/// What is left of a pool's rate limits.
+#[derive(Debug)]
+struct Lease {
+    limits: RateLimits,
+    limiter: Mutex<Limiter>,
+}
+
+/// What is known of one endpoint now.
+#[derive(Debug)]
+pub struct Live {
+    /// Its name.
+    pub id: EndpointId,
+    /// Connections to it.
+    pub connections: Arc<Connections>,
+    lease: Option<Arc<Lease>>,
+    shared: Arc<State>,
+}
+
+/// The part that survives a change of connection settings or limits.
+#[derive(Debug, Default)]
+struct State {
+    load: Arc<Load>,
+    breaker: Mutex<Breaker>,
+    back_pressure_until: AtomicU64,
+    draining: AtomicBool,
+}
+
+/// How an attempt ended, for the endpoint's health.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It works.
+    Worked,
+    /// Says nothing about it: the caller's mistake, or the caller left.
+    Neutral,
+    /// It has too much work and should be left alone for this long.
+    BackPressure(Micros),
+    /// It failed.
+    Failed,
+}
+
+impl Default for Fleet {
+    fn default() -> Fleet {
+        Fleet { origin: Instant::now(), live: DashMap::new(), leases: DashMap::new(), tasks: TaskTracker::new() }
+    }
+}
+
+impl Fleet {
+    /// Time since the fleet came to be; the clock of breakers and leases.
+    pub fn now(&self) -> Micros {
+        Micros(self.origin.elapsed().as_micros() as u64)
+    }
+
+    /// The live endpoints of a portfolio, in its order: known ones as they are, new ones idle.
+    pub fn adopt(&self, portfolio: &Portfolio) -> Vec<Arc<Live>> {
+        for pool in &portfolio.pools {
+            let known = self.leases.get(&pool.name).map(|lease| lease.limits);
+            match pool.limits {
+                Some(limits) if known != Some(limits) => {
+                    let lease = Lease { limits, limiter: Mutex::new(Limiter::new(limits)) };
+                    self.leases.insert(pool.name.clone(), Arc::new(lease));
+                }
+                Some(_) => {}
+                None => drop(self.leases.remove(&pool.name)),
+            }
+        }
+        portfolio.endpoints.iter().map(|endpoint| self.adopt_endpoint(portfolio, endpoint)).collect()
+    }
+
+    /// Forgets endpoints and leases that a portfolio no longer has; requests in flight keep what they hold.
+    pub fn retain(&self, portfolio: &Portfolio) {
+        self.live.retain(|id, _| portfolio.endpoints.iter().any(|endpoint| endpoint.id == *id));
+        self.leases.retain(|name, _| portfolio.pools.iter().any(|pool| pool.name == *name));
+    }
+
+    /// Closes connections that have been idle too long; to be called about once a second.
+    pub fn sweep(&self) {
+        for live in &self.live {
+            live.connections.sweep();
+        }
+    }
+
+    fn adopt_endpoint(&self, portfolio: &Portfolio, endpoint: &Endpoint) -> Arc<Live> {
+        let known = self.live.get(&endpoint.id).map(|known| Arc::clone(known.value()));
+        let pool = portfolio.pools.get(endpoint.pool);
+        let (tls, version) = pool.map_or((None, crate::connect::Version::Negotiated), |pool| {
+            (pool.tls.as_ref().filter(|_| endpoint.address.tls), pool.version)
+        });
+        let lease = pool.and_then(|pool| self.leases.get(&pool.name)).map(|lease| Arc::clone(lease.value()));
+        let same_lease = |live: &Live| match (&live.lease, &lease) {
+            (Some(ours), Some(theirs)) => Arc::ptr_eq(ours, theirs),
+            (None, None) => true,
+            _ => false,
+        };
+        let reusable = known.as_ref().filter(|live| live.connections.serves(&endpoint.address, tls, version));
+        if let Some(live) = reusable.filter(|live| same_lease(live)) {
+            return Arc::clone(live);
+        }
+        let connections = reusable.map_or_else(
+            || Arc::new(Connections::new(endpoint.address.clone(), tls.cloned(), version, self.tasks.clone())),
+            |live| Arc::clone(&live.connections),
+        );
+        let shared = known.map_or_else(Arc::default, |known| Arc::clone(&known.shared));
+        let live = Arc::new(Live { id: endpoint.id.clone(), connections, lease, shared });
+        self.live.insert(endpoint.id.clone(), Arc::clone(&live));
+        live
+    }
+}
+
+impl Live {
+    /// The view that the decision reads.
+    pub fn state(&self, pool: usize, now: Micros) -> EndpointState {
+        let load = &self.shared.load;
+        EndpointState {
+            pool,
+            availability: self.availability(now),
+            in_flight: load.requests(),
+            prefill_tokens: load.prefill_tokens(),
+            context_tokens: load.context_tokens(),
+            output_tokens_ahead: load.output_tokens(),
+            lease: self.lease(now),
+        }
+    }
+
+    /// Whether it may be asked.
+    pub fn availability(&self, now: Micros) -> Availability {
+        if self.shared.draining.load(Ordering::Relaxed) {
+            return Availability::Draining;
+        }
+        let until = Micros(self.shared.back_pressure_until.load(Ordering::Relaxed));
+        match self.shared.breaker.lock().position(now) {
+            Position::Open { retry_in } => Availability::BreakerOpen { retry_in_ms: retry_in.as_ms() },
+            Position::Trial | Position::Closed if now < until => {
+                Availability::BackPressure { retry_in_ms: (until - now).as_ms() }
+            }
+            Position::Trial | Position::Closed => Availability::Ready,
+        }
+    }
+
+    /// A request is being sent: counts it and takes what the provider will take off its limits. Refused if another
+    /// request took the last of them since the decision.
+    pub fn begin(self: &Arc<Self>, now: Micros, work: Work) -> Result<Dispatched, Shortage> {
+        let reservation = match &self.lease {
+            Some(lease) => Some(lease.limiter.lock().try_take(now, work.input_tokens, work.max_output_tokens)?),
+            None => None,
+        };
+        self.shared.breaker.lock().on_attempt(now);
+        let in_flight = InFlight::begin(&self.shared.load, work.input_tokens, work.output_tokens);
+        Ok(Dispatched { live: Arc::clone(self), reservation, in_flight })
+    }
+
+    /// Books how an attempt ended.
+    pub fn report(&self, verdict: Verdict, now: Micros) {
+        let mut breaker = self.shared.breaker.lock();
+        match verdict {
+            Verdict::Worked => breaker.on_success(),
+            Verdict::Neutral => breaker.on_neutral(),
+            Verdict::Failed => breaker.on_failure(now),
+            Verdict::BackPressure(wait) => {
+                breaker.on_neutral();
+                let until = now + wait.min(LONGEST_BACK_PRESSURE);
+                self.shared.back_pressure_until.store(until.0, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// The provider's limits as they stand.
+    pub fn lease(&self, now: Micros) -> Option<LeaseState> {
+        self.lease.as_ref().and_then(|lease| lease.limiter.lock().state(now))
+    }
+}
+
+/// The size of a request as it is known when it is sent, tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Of the prompt.
+    pub input_tokens: u64,
+    /// Expected of the answer.
+    pub output_tokens: u64,
+    /// The most the answer may have, as a provider that reserves sees it.
+    pub max_output_tokens: u64,
+}
+
+/// A request on its way: holds its place in the endpoint's load until dropped.
+#[derive(Debug)]
+pub struct Dispatched {
+    live: Arc<Live>,
+    reservation: Option<Reservation>,
+    in_flight: InFlight,
+}
+
+impl Dispatched {
+    /// The endpoint.
+    pub fn live(&self) -> &Arc<Live> {
+        &self.live
+    }
+
+    /// The first token has come.
+    pub fn first_token(&mut self) {
+        self.in_flight.first_token();
+    }
+
+    /// It ended, having used this many tokens: the provider's limit is settled on them.
+    pub fn settle(mut self, now: Micros, used_tokens: u64) {
+        if let (Some(lease), Some(reservation)) = (&self.live.lease, self.reservation.take()) {
+            lease.limiter.lock().settle(now, reservation, used_tokens);
+        }
+    }
+
+    /// The provider never took it.
+    pub fn refused(mut self, now: Micros) {
+        if let (Some(lease), Some(reservation)) = (&self.live.lease, self.reservation.take()) {
+            lease.limiter.lock().give_back(now, reservation);
+        }
+    }
+}

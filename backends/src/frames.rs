@@ -1,0 +1,4 @@
+//! Framing of streamed answers: bytes → events, without copying.
+
+/// Server-sent events.
+pub mod sse;

@@ -1,0 +1,102 @@
+//! Pools as the portfolio file writes them: endpoints that can stand in for each other.
+
+use std::collections::BTreeMap;
+
+use pointsman_policies::language::Located;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::hardware::ServiceOverrides;
+use crate::secret::SecretRef;
+
+/// `[pool.NAME]`: endpoints with the same hardware, vendor, dialect, site and models.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PoolShape {
+    /// Name of a `[site.NAME]` of this file.
+    pub site: Option<Located<String>>,
+    /// Who sells or owns the machines; the hardware's maker where not given.
+    pub vendor: Option<String>,
+    /// Name of an entry of the hardware catalog (`pointsman hardware` lists them).
+    pub hardware: Located<String>,
+    /// Wire format of the machines; `openai` where not given.
+    pub dialect: Option<Located<String>>,
+    /// Base URLs, `http://HOST:PORT` or `https://...`, without `/v1`.
+    #[schemars(length(min = 1))]
+    pub endpoints: Vec<Located<String>>,
+    /// Key sent as the dialect wants it, by reference: `{ env = "NAME" }` or `{ file = "PATH" }`.
+    pub api_key: Option<Located<SecretRef>>,
+    /// Pass the caller's own `authorization` header on; `false` where not given.
+    #[serde(default)]
+    pub forward_authorization: bool,
+    /// HTTP version; `auto` where not given: by ALPN over TLS, HTTP/1.1 without TLS.
+    pub http: Option<HttpVersion>,
+    /// PEM file with the certificates to trust instead of the system's.
+    pub ca_file: Option<Located<String>>,
+    /// What the provider allows.
+    pub limits: Option<LimitsShape>,
+    /// Free labels for `pool.labels["..."]` in policies.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// `[pool.NAME.model."MODEL"]`: what it serves, by the name clients use.
+    #[serde(default)]
+    pub model: BTreeMap<String, ModelShape>,
+    /// `[pool.NAME.service]`: figures that differ from the catalog's.
+    pub service: Option<ServiceOverrides>,
+}
+
+/// HTTP version spoken to the machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum HttpVersion {
+    /// By ALPN over TLS, HTTP/1.1 without TLS.
+    Auto,
+    /// HTTP/1.1 only.
+    H1,
+    /// HTTP/2 only, with prior knowledge where there is no TLS.
+    H2,
+}
+
+/// Rate limits of the provider, shared by the pool's endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsShape {
+    /// Requests per minute.
+    #[schemars(range(min = 1))]
+    pub requests_per_minute: Option<u64>,
+    /// Tokens per minute.
+    #[schemars(range(min = 1))]
+    pub tokens_per_minute: Option<u64>,
+    /// Whether the provider takes the caller's `max_tokens` off the token limit when the request arrives.
+    #[serde(default)]
+    pub reserves_output: bool,
+    /// Requests that one endpoint serves at once; the catalog's where not given.
+    #[schemars(range(min = 1))]
+    pub slots: Option<u32>,
+}
+
+/// `[pool.NAME.model."MODEL"]`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelShape {
+    /// The name the machines know it by, where it differs.
+    pub upstream: Option<String>,
+    /// Prompt and answer together may be this long, tokens.
+    #[schemars(range(min = 1))]
+    pub context: Option<u64>,
+    /// Price, US dollars per million tokens.
+    pub usd_per_m: Option<PriceShape>,
+}
+
+/// Price of tokens, US dollars per million.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PriceShape {
+    /// Per million prompt tokens.
+    #[schemars(range(min = 0.0))]
+    pub input: f64,
+    /// Per million generated tokens.
+    #[serde(default)]
+    #[schemars(range(min = 0.0))]
+    pub output: f64,
+}

@@ -1,0 +1,298 @@
+//! The portfolio file: everything the gateway may send work to, read into checked values.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use http::uri::PathAndQuery;
+use pointsman_policies::facts::Api;
+use pointsman_policies::fleet::{ModelFacts, PoolFacts, Price};
+use pointsman_policies::language::{Diagnostic, Located, Report, Source, nearest, read};
+use schemars::JsonSchema;
+use secrecy::SecretString;
+use serde::Deserialize;
+
+use crate::connect::Version;
+use crate::dialects::{self, DIALECTS, Dialect};
+use crate::endpoint::{Address, EndpointId};
+use crate::hardware;
+use crate::lease::RateLimits;
+use crate::pool::{HttpVersion, LimitsShape, ModelShape, PoolShape};
+use crate::site::SiteShape;
+use crate::tls;
+
+/// `portfolio.toml` as it is written.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PortfolioShape {
+    /// `[site.NAME]`: places with their own power.
+    #[serde(default)]
+    pub site: BTreeMap<String, SiteShape>,
+    /// `[pool.NAME]`: machines that can stand in for each other.
+    #[serde(default)]
+    pub pool: BTreeMap<String, PoolShape>,
+}
+
+/// A checked portfolio. `facts` and `pools` run in parallel, ordered by name.
+#[derive(Debug, Default)]
+pub struct Portfolio {
+    /// What policies may know of each pool.
+    pub facts: Vec<PoolFacts>,
+    /// What is needed to call each pool.
+    pub pools: Vec<Pool>,
+    /// Every endpoint, pool by pool.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// What is needed to call a pool.
+pub struct Pool {
+    /// Its name.
+    pub name: String,
+    /// Its wire format.
+    pub dialect: &'static dyn Dialect,
+    /// Its key.
+    pub api_key: Option<SecretString>,
+    /// Whether the caller's own key is passed on.
+    pub forward_authorization: bool,
+    /// HTTP version to speak.
+    pub version: Version,
+    /// How to speak TLS; present if any endpoint does.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// What the provider allows.
+    pub limits: Option<RateLimits>,
+    /// Client's model name → the machines' name, where they differ.
+    pub upstream_models: BTreeMap<String, String>,
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool").field("name", &self.name).field("dialect", &self.dialect.name()).finish_non_exhaustive()
+    }
+}
+
+/// One address of a pool.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// Its stable name.
+    pub id: EndpointId,
+    /// Index of its pool.
+    pub pool: usize,
+    /// Where it listens.
+    pub address: Address,
+    paths: [(Api, PathAndQuery); 3],
+}
+
+impl Endpoint {
+    /// The path that serves an API, base path included.
+    pub fn path(&self, api: Api) -> PathAndQuery {
+        let found = self.paths.iter().find(|(known, _)| *known == api);
+        found.map_or_else(|| PathAndQuery::from_static("/"), |(_, path)| path.clone())
+    }
+}
+
+/// Whether missing secrets stop a portfolio from being used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Secrets {
+    /// They do: it is going to serve.
+    Required,
+    /// They are mentioned: it is only being checked.
+    Optional,
+}
+
+/// Reads and checks a portfolio; `Some` if there is no error in the report. `folder` is what relative paths in the file
+/// start from.
+pub fn load(source: Source, folder: &Path, secrets: Secrets) -> (Option<Portfolio>, Report) {
+    let mut report = Report::new(source);
+    let shape: Option<PortfolioShape> = read(&mut report);
+    let mut building = Building { report, folder, secrets, portfolio: Portfolio::default() };
+    for (name, pool) in shape.iter().flat_map(|shape| &shape.pool) {
+        building.pool(name, pool, shape.as_ref().map(|shape| &shape.site));
+    }
+    if shape.is_some_and(|shape| shape.pool.is_empty()) && !building.report.has_errors() {
+        let empty = Diagnostic::error("no-pools", "the portfolio has no pool");
+        building.report.push(empty.help("add a `[pool.NAME]` with `hardware` and `endpoints`"));
+    }
+    let Building { report, portfolio, .. } = building;
+    (if report.has_errors() { None } else { Some(portfolio) }, report)
+}
+
+struct Building<'a> {
+    report: Report,
+    folder: &'a Path,
+    secrets: Secrets,
+    portfolio: Portfolio,
+}
+
+impl Building<'_> {
+    fn pool(&mut self, name: &str, shape: &PoolShape, sites: Option<&BTreeMap<String, SiteShape>>) {
+        let index = self.portfolio.pools.len();
+        let version = match shape.http {
+            None | Some(HttpVersion::Auto) => Version::Negotiated,
+            Some(HttpVersion::H1) => Version::Http1,
+            Some(HttpVersion::H2) => Version::Http2,
+        };
+        let site = shape.site.as_ref().and_then(|site| self.site(site, sites));
+        let hardware = self.hardware(&shape.hardware);
+        let dialect = self.dialect(shape.dialect.as_ref());
+        let addresses: Vec<Address> = shape.endpoints.iter().filter_map(|url| self.address(url)).collect();
+        let tls = self.tls(shape, version, addresses.iter().any(|address| address.tls));
+        let api_key = shape.api_key.as_ref().and_then(|reference| self.secret(reference));
+        if shape.model.is_empty() {
+            let none =
+                Diagnostic::warning("no-models", format!("pool `{name}` serves no model, so nothing is routed to it"));
+            let help = format!("add `[pool.{name}.model.\"MODEL\"]`");
+            self.report.push(none.at(shape.hardware.span.clone()).help(help));
+        }
+        let (Some(hardware), Some(dialect)) = (hardware, dialect) else { return };
+        let mut service = hardware.service_model();
+        if let Some(overrides) = &shape.service {
+            service = overrides.apply(service);
+        }
+        if let Some(slots) = shape.limits.and_then(|limits| limits.slots) {
+            service.slots = slots;
+        }
+        self.portfolio.facts.push(PoolFacts {
+            name: name.to_owned(),
+            site: shape.site.as_ref().map_or_else(String::new, |site| site.value.clone()),
+            vendor: shape.vendor.clone().unwrap_or_else(|| hardware.vendor.clone()),
+            hardware: shape.hardware.value.clone(),
+            kind: hardware.kind,
+            labels: shape.labels.clone(),
+            models: shape.model.iter().map(model_facts).collect(),
+            service,
+            round_trip_ms: site.and_then(|site| site.round_trip_ms.as_ref()).map_or(0.0, |ms| ms.value),
+            carbon_g_per_kwh: site.and_then(|site| site.carbon_g_per_kwh),
+            pue: site.and_then(|site| site.pue).unwrap_or(1.0),
+        });
+        self.portfolio.pools.push(Pool {
+            name: name.to_owned(),
+            dialect,
+            api_key,
+            forward_authorization: shape.forward_authorization,
+            version,
+            tls,
+            limits: shape.limits.and_then(limits),
+            upstream_models: shape.model.iter().filter_map(upstream_name).collect(),
+        });
+        let endpoints = addresses.into_iter().map(|address| endpoint(name, index, address, dialect));
+        self.portfolio.endpoints.extend(endpoints);
+    }
+
+    fn site<'s>(
+        &mut self,
+        name: &Located<String>,
+        sites: Option<&'s BTreeMap<String, SiteShape>>,
+    ) -> Option<&'s SiteShape> {
+        let found = sites.and_then(|sites| sites.get(&name.value));
+        if found.is_none() {
+            let known = sites.into_iter().flat_map(|sites| sites.keys().map(String::as_str));
+            self.unknown("unknown-site", "site", name, known, "add a `[site.NAME]`");
+        }
+        found
+    }
+
+    fn hardware(&mut self, name: &Located<String>) -> Option<&'static hardware::Hardware> {
+        let found = hardware::find(&name.value);
+        if found.is_none() {
+            let known = hardware::names();
+            self.unknown("unknown-hardware", "hardware", name, known, "`pointsman hardware` lists the catalog");
+        }
+        found
+    }
+
+    fn dialect(&mut self, name: Option<&Located<String>>) -> Option<&'static dyn Dialect> {
+        let Some(name) = name else { return dialects::find("openai") };
+        let found = dialects::find(&name.value);
+        if found.is_none() {
+            let known: Vec<&str> = DIALECTS.iter().map(|dialect| dialect.name()).collect();
+            let help = format!("known dialects: {}", known.join(", "));
+            self.unknown("unknown-dialect", "dialect", name, known, &help);
+        }
+        found
+    }
+
+    fn unknown<'n>(
+        &mut self,
+        code: &'static str,
+        what: &str,
+        name: &Located<String>,
+        known: impl IntoIterator<Item = &'n str>,
+        otherwise: &str,
+    ) {
+        let help = match nearest(&name.value, known) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => otherwise.to_owned(),
+        };
+        let unknown = Diagnostic::error(code, format!("unknown {what} `{}`", name.value));
+        self.report.push(unknown.at(name.span.clone()).help(help));
+    }
+
+    fn address(&mut self, url: &Located<String>) -> Option<Address> {
+        let parsed = Address::parse(&url.value);
+        if let Err(error) = &parsed {
+            let wrong = Diagnostic::error("bad-endpoint", format!("`{}` is not an endpoint: {error}", url.value));
+            self.report.push(wrong.at(url.span.clone()).help("write it like `https://machine.internal:8443`"));
+        }
+        parsed.ok()
+    }
+
+    fn tls(&mut self, shape: &PoolShape, version: Version, needed: bool) -> Option<Arc<rustls::ClientConfig>> {
+        if !needed {
+            return None;
+        }
+        let path = shape.ca_file.as_ref().map(|file| self.folder.join(&file.value));
+        match tls::client(path.as_deref(), version) {
+            Ok(config) => Some(config),
+            Err(error) => {
+                let span = shape.ca_file.as_ref().map_or_else(|| shape.hardware.span.clone(), |file| file.span.clone());
+                self.report.push(Diagnostic::error("bad-certificates", error.to_string()).at(span));
+                None
+            }
+        }
+    }
+
+    fn secret(&mut self, reference: &Located<crate::secret::SecretRef>) -> Option<SecretString> {
+        match reference.value.resolve(self.folder) {
+            Ok(secret) => Some(secret),
+            Err(error) => {
+                let diagnostic = match self.secrets {
+                    Secrets::Required => Diagnostic::error("missing-secret", error),
+                    Secrets::Optional => Diagnostic::warning("missing-secret", error).help("`serve` will refuse this"),
+                };
+                self.report.push(diagnostic.at(reference.span.clone()));
+                None
+            }
+        }
+    }
+}
+
+fn endpoint(pool_name: &str, pool: usize, address: Address, dialect: &dyn Dialect) -> Endpoint {
+    let path = |api| {
+        let path = format!("{}{}", address.base_path, dialect.path(api));
+        (api, path.parse().unwrap_or_else(|_| PathAndQuery::from_static("/")))
+    };
+    let paths = [Api::ChatCompletions, Api::Completions, Api::Embeddings].map(path);
+    Endpoint { id: EndpointId::new(pool_name, &address), pool, address, paths }
+}
+
+fn model_facts((name, model): (&String, &ModelShape)) -> ModelFacts {
+    let price = model.usd_per_m.unwrap_or_default();
+    ModelFacts {
+        name: name.clone(),
+        context: model.context,
+        price: Price { usd_per_m_input: price.input, usd_per_m_output: price.output },
+    }
+}
+
+fn upstream_name((name, model): (&String, &ModelShape)) -> Option<(String, String)> {
+    model.upstream.clone().filter(|upstream| upstream != name).map(|upstream| (name.clone(), upstream))
+}
+
+fn limits(shape: LimitsShape) -> Option<RateLimits> {
+    let limits = RateLimits {
+        requests_per_minute: shape.requests_per_minute.map(|requests| requests as f64),
+        tokens_per_minute: shape.tokens_per_minute.map(|tokens| tokens as f64),
+        reserves_output: shape.reserves_output,
+    };
+    (limits.requests_per_minute.is_some() || limits.tokens_per_minute.is_some()).then_some(limits)
+}

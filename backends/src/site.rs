@@ -1,0 +1,20 @@
+//! Where machines stand: what their power costs the world.
+
+use pointsman_policies::language::Located;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// `[site.NAME]`: a place with its own power.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SiteShape {
+    /// Power usage effectiveness: power drawn by the site over power drawn by the machines, at least 1.
+    #[schemars(range(min = 1.0))]
+    pub pue: Option<f64>,
+    /// Carbon intensity of its power, grams of CO2 per kilowatt-hour.
+    #[schemars(range(min = 0.0))]
+    pub carbon_g_per_kwh: Option<f64>,
+    /// Network round trip from the gateway, milliseconds.
+    #[schemars(range(min = 0.0))]
+    pub round_trip_ms: Option<Located<f64>>,
+}

@@ -1,0 +1,107 @@
+//! What one request would experience on one endpoint: time, money, energy. O(1), from catalog priors and everything the
+//! gateway has in flight there.
+
+use crate::facts::Facts;
+use crate::fleet::{EndpointState, HardwareKind, ModelFacts, PoolFacts, ServiceModel};
+
+/// Decode slowed by other requests' prefill is capped at this many times the undisturbed step, so that a burst of long
+/// prompts cannot make an estimate run away.
+const MAX_PREFILL_SLOWDOWN: f64 = 5.0;
+
+/// The prediction for one request on one endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Estimate {
+    /// Wait for a free slot or for KV memory, milliseconds; part of `ttft_ms`.
+    pub wait_ms: f64,
+    /// Time to first token, milliseconds.
+    pub ttft_ms: f64,
+    /// Time per output token after the first, milliseconds.
+    pub itl_ms: f64,
+    /// Time to the whole answer, milliseconds.
+    pub total_ms: f64,
+    /// Price, US dollars.
+    pub usd: f64,
+    /// Energy including the site's PUE, joules, where the hardware's figures allow one.
+    pub joules: Option<f64>,
+    /// Carbon dioxide, grams, where energy and the site's carbon intensity are known.
+    pub grams_co2: Option<f64>,
+}
+
+/// Whether decode speed depends on who else runs: it does on machines that batch, it does not on wafers, LPUs and rented
+/// APIs, where load shows as waiting.
+pub fn batches(kind: HardwareKind) -> bool {
+    matches!(kind, HardwareKind::Gpu | HardwareKind::Cpu)
+}
+
+/// Predicts one request on one endpoint of a pool.
+pub fn estimate(facts: &Facts<'_>, pool: &PoolFacts, model: &ModelFacts, endpoint: &EndpointState) -> Estimate {
+    let service = &pool.service;
+    let itl_ms = itl_ms(facts, pool.kind, service, endpoint);
+    let wait_ms = slot_wait_ms(service, endpoint, itl_ms).max(memory_wait_ms(facts, service, endpoint, itl_ms));
+    let prefill_ms = (endpoint.prefill_tokens + facts.input_tokens) as f64 / service.prefill_tokens_per_s * 1e3;
+    let ttft_ms = pool.round_trip_ms + wait_ms + prefill_ms + service.fixed_ttft_ms + itl_ms;
+    let output_tokens = facts.output_tokens as f64;
+    let total_ms = ttft_ms + itl_ms * (output_tokens - 1.0).max(0.0);
+    let usd =
+        (facts.input_tokens as f64 * model.price.usd_per_m_input + output_tokens * model.price.usd_per_m_output) / 1e6;
+    let joules = joules(pool, facts.input_tokens, facts.output_tokens, endpoint.in_flight);
+    let grams_co2 = joules.zip(pool.carbon_g_per_kwh).map(|(joules, carbon)| joules / 3.6e6 * carbon);
+    Estimate { wait_ms, ttft_ms, itl_ms, total_ms, usd, joules, grams_co2 }
+}
+
+/// Energy of an answer of known length on a pool's hardware, joules including PUE: by the catalog's energy per output
+/// token where there is one, else a share of the machine's power for the time it works. `None` where neither is known.
+pub fn joules(pool: &PoolFacts, input_tokens: u64, output_tokens: u64, neighbours: u32) -> Option<f64> {
+    let service = &pool.service;
+    let measured = service.joules_per_output_token.map(|joules| joules * output_tokens as f64);
+    let by_power = || {
+        let batch = f64::from(neighbours.saturating_add(1).min(service.slots.max(1)));
+        let step_ms = service.step_base_ms + service.step_per_sequence_ms * batch;
+        let busy_s = output_tokens as f64 * step_ms / 1e3 / batch + input_tokens as f64 / service.prefill_tokens_per_s;
+        service.power_kw.map(|kilowatts| kilowatts * 1e3 * busy_s)
+    };
+    measured.or_else(by_power).map(|joules| joules * pool.pue)
+}
+
+fn itl_ms(facts: &Facts<'_>, kind: HardwareKind, service: &ServiceModel, endpoint: &EndpointState) -> f64 {
+    let batch = f64::from(endpoint.in_flight.saturating_add(1).min(service.slots.max(1)));
+    let own_tokens = facts.input_tokens + facts.output_tokens / 2;
+    let held = endpoint.context_tokens.saturating_add(own_tokens);
+    let held = service.kv_tokens.map_or(held, |limit| held.min(limit)) as f64;
+    let step_ms =
+        service.step_base_ms + service.step_per_sequence_ms * batch + service.step_per_kv_token_ns * held / 1e6;
+    if batches(kind) { step_ms * prefill_slowdown(service, endpoint, step_ms) } else { step_ms }
+}
+
+/// Each request that runs beside this one is replaced by another in time, whose prefill takes steps from everybody. In
+/// a steady state of `batch` requests like those in flight, the share is prefill time over decode time.
+fn prefill_slowdown(service: &ServiceModel, endpoint: &EndpointState, step_ms: f64) -> f64 {
+    let running = f64::from(endpoint.in_flight);
+    if running < 1.0 {
+        return 1.0;
+    }
+    let prompts = endpoint.context_tokens.saturating_sub(endpoint.output_tokens_ahead) as f64;
+    let prefill_ms = prompts / service.prefill_tokens_per_s * 1e3;
+    let decode_ms = (endpoint.output_tokens_ahead as f64 / running).max(1.0) * step_ms;
+    (1.0 + prefill_ms / decode_ms).min(MAX_PREFILL_SLOWDOWN)
+}
+
+fn slot_wait_ms(service: &ServiceModel, endpoint: &EndpointState, itl_ms: f64) -> f64 {
+    let slots = service.slots.max(1);
+    if endpoint.in_flight < slots {
+        return 0.0;
+    }
+    let ahead = f64::from(endpoint.in_flight - slots + 1);
+    ahead * mean_remaining_ms(endpoint, itl_ms) / f64::from(slots)
+}
+
+fn memory_wait_ms(facts: &Facts<'_>, service: &ServiceModel, endpoint: &EndpointState, itl_ms: f64) -> f64 {
+    let Some(limit) = service.kv_tokens else { return 0.0 };
+    let wanted = endpoint.context_tokens.saturating_add(facts.input_tokens).saturating_add(facts.output_tokens);
+    let overflow = wanted.saturating_sub(limit) as f64;
+    overflow / limit.max(1) as f64 * mean_remaining_ms(endpoint, itl_ms)
+}
+
+fn mean_remaining_ms(endpoint: &EndpointState, itl_ms: f64) -> f64 {
+    endpoint.output_tokens_ahead as f64 / f64::from(endpoint.in_flight.max(1)) * itl_ms
+}

@@ -1,0 +1,132 @@
+//! Hard reasons why an endpoint may not be asked; each rejection keeps the number that decided.
+
+use crate::decide::Request;
+use crate::fleet::{Availability, EndpointState, ModelFacts, PoolFacts};
+
+/// Why an endpoint was not considered.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rejection {
+    /// The pool does not serve the model.
+    Model,
+    /// The route does not allow the pool.
+    Route,
+    /// Prompt and answer do not fit.
+    Context {
+        /// Tokens the request may need.
+        needed: u64,
+        /// Tokens the model takes here.
+        allowed: u64,
+    },
+    /// It failed too often just now.
+    BreakerOpen {
+        /// Milliseconds until a trial request is let through.
+        retry_in_ms: f64,
+    },
+    /// It answered that it has too much work.
+    BackPressure {
+        /// Milliseconds until it may be asked again.
+        retry_in_ms: f64,
+    },
+    /// It takes no new work.
+    Draining,
+    /// The provider's request limit is used up.
+    RequestLease {
+        /// Milliseconds until a request may be sent again.
+        ready_in_ms: f64,
+    },
+    /// The provider's token limit would be overrun.
+    TokenLease {
+        /// Tokens the provider would take for this request.
+        needed: u64,
+        /// Tokens left.
+        left: u64,
+        /// Milliseconds until enough have come back.
+        ready_in_ms: f64,
+    },
+}
+
+impl Rejection {
+    /// The name in traces and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Rejection::Model => "model",
+            Rejection::Route => "route",
+            Rejection::Context { .. } => "context",
+            Rejection::BreakerOpen { .. } => "breaker-open",
+            Rejection::BackPressure { .. } => "back-pressure",
+            Rejection::Draining => "draining",
+            Rejection::RequestLease { .. } => "request-lease",
+            Rejection::TokenLease { .. } => "token-lease",
+        }
+    }
+
+    /// When this reason will have passed, milliseconds; `None` where waiting does not help.
+    pub fn retry_in_ms(self) -> Option<f64> {
+        match self {
+            Rejection::Model | Rejection::Route | Rejection::Context { .. } => None,
+            Rejection::Draining => Some(1_000.0),
+            Rejection::BreakerOpen { retry_in_ms } | Rejection::BackPressure { retry_in_ms } => Some(retry_in_ms),
+            Rejection::RequestLease { ready_in_ms } | Rejection::TokenLease { ready_in_ms, .. } => Some(ready_in_ms),
+        }
+    }
+}
+
+/// Regaining one request of a per-minute limit takes about this long; the lease itself knows better, the estimate only
+/// has to be of the right order.
+const REQUEST_LEASE_WAIT_MS: f64 = 1_000.0;
+
+/// Passes an endpoint on with the model it would serve, or says why not. Filters run in the order of their cost.
+pub fn filter<'p>(
+    request: &Request<'_>,
+    pool_allowed: bool,
+    pool: &'p PoolFacts,
+    endpoint: &EndpointState,
+) -> Result<&'p ModelFacts, Rejection> {
+    let model = pool.model(request.facts.model).ok_or(Rejection::Model)?;
+    if !pool_allowed {
+        return Err(Rejection::Route);
+    }
+    available(endpoint)?;
+    fits(request, model)?;
+    leased(request, endpoint)?;
+    Ok(model)
+}
+
+fn available(endpoint: &EndpointState) -> Result<(), Rejection> {
+    match endpoint.availability {
+        Availability::Ready => Ok(()),
+        Availability::BreakerOpen { retry_in_ms } => Err(Rejection::BreakerOpen { retry_in_ms }),
+        Availability::BackPressure { retry_in_ms } => Err(Rejection::BackPressure { retry_in_ms }),
+        Availability::Draining => Err(Rejection::Draining),
+    }
+}
+
+/// The prompt's length is an estimate, so only what clearly does not fit is held back: the caller's own bound counts in
+/// full, the prompt with a tenth off.
+fn fits(request: &Request<'_>, model: &ModelFacts) -> Result<(), Rejection> {
+    let Some(allowed) = model.context else { return Ok(()) };
+    let needed = request.facts.input_tokens / 10 * 9 + request.facts.max_output_tokens.unwrap_or(0);
+    if needed > allowed { Err(Rejection::Context { needed, allowed }) } else { Ok(()) }
+}
+
+fn leased(request: &Request<'_>, endpoint: &EndpointState) -> Result<(), Rejection> {
+    let Some(lease) = endpoint.lease else { return Ok(()) };
+    if lease.requests < 1.0 {
+        return Err(Rejection::RequestLease { ready_in_ms: REQUEST_LEASE_WAIT_MS });
+    }
+    let needed = reserved_tokens(request, lease.reserves_output);
+    if lease.tokens < needed as f64 {
+        let missing = needed as f64 - lease.tokens.max(0.0);
+        let ready_in_ms = missing / lease.tokens_per_s.max(1e-9) * 1e3;
+        return Err(Rejection::TokenLease { needed, left: lease.tokens.max(0.0) as u64, ready_in_ms });
+    }
+    Ok(())
+}
+
+/// Tokens a provider takes off its limit when the request arrives: the prompt and, where it reserves that too, the
+/// caller's bound on the answer (what we expect, where there is none).
+pub fn reserved_tokens(request: &Request<'_>, reserves_output: bool) -> u64 {
+    let facts = request.facts;
+    let output = facts.max_output_tokens.unwrap_or(facts.output_tokens);
+    facts.input_tokens + if reserves_output { output } else { 0 }
+}

@@ -1,0 +1,64 @@
+//! How well an endpoint that passed the filters serves the route's objective: lower is better.
+
+use crate::estimate::{Estimate, batches};
+use crate::fleet::HardwareKind;
+use crate::policy::{Objective, Slo, Weights};
+
+/// A machine that batches may get slower while a request runs, so only this part of its SLO is planned with.
+const MARGIN_BATCHING: f64 = 0.6;
+/// A machine with flat decode keeps its pace; what remains is jitter.
+const MARGIN_FLAT: f64 = 0.85;
+
+/// How far an estimate is from the class's promise, as the worst of its parts: the predicted figure over the part of
+/// the bound that is planned with. At most 1 means likely to be kept. 0 where nothing was promised.
+pub fn strain(kind: HardwareKind, slo: &Slo, estimate: &Estimate, output_tokens: u64) -> f64 {
+    let margin = if batches(kind) { MARGIN_BATCHING } else { MARGIN_FLAT };
+    let part = |predicted: f64, bound: Option<f64>| bound.map_or(0.0, |bound| predicted / (margin * bound.max(1e-9)));
+    let itl = if output_tokens > 1 { part(estimate.itl_ms, slo.itl_ms) } else { 0.0 };
+    part(estimate.ttft_ms, slo.ttft_ms).max(itl).max(part(estimate.total_ms, slo.deadline_ms))
+}
+
+/// The best figure of each term among the candidates, for objectives that compare terms of unlike units.
+#[derive(Clone, Copy, Debug)]
+pub struct Best {
+    usd: f64,
+    ttft_ms: f64,
+    itl_ms: f64,
+    joules: f64,
+}
+
+impl Best {
+    /// Of these estimates.
+    pub fn of<'a>(estimates: impl Iterator<Item = &'a Estimate>) -> Best {
+        let start = Best { usd: f64::MAX, ttft_ms: f64::MAX, itl_ms: f64::MAX, joules: f64::MAX };
+        estimates.fold(start, |best, estimate| Best {
+            usd: best.usd.min(estimate.usd),
+            ttft_ms: best.ttft_ms.min(estimate.ttft_ms),
+            itl_ms: best.itl_ms.min(estimate.itl_ms),
+            joules: best.joules.min(estimate.joules.unwrap_or(f64::MAX)),
+        })
+    }
+}
+
+/// The score of one candidate under an objective; lower is better. Unknown energy is taken as the worst there is.
+pub fn score(objective: Objective, estimate: &Estimate, strain: f64, best: &Best) -> f64 {
+    match objective {
+        Objective::CheapestThatMeetsSlo if strain > 1.0 => strain,
+        Objective::CheapestThatMeetsSlo | Objective::Cheapest => estimate.usd,
+        Objective::Fastest => estimate.total_ms,
+        Objective::Greenest => estimate.grams_co2.or(estimate.joules).unwrap_or(f64::MAX),
+        Objective::Weights(weights) => weighted(weights, estimate, best),
+    }
+}
+
+fn weighted(weights: Weights, estimate: &Estimate, best: &Best) -> f64 {
+    let relative = |weight: f64, figure: f64, best: f64| if weight == 0.0 { 0.0 } else { weight * ratio(figure, best) };
+    relative(weights.cost, estimate.usd, best.usd)
+        + relative(weights.ttft, estimate.ttft_ms, best.ttft_ms)
+        + relative(weights.itl, estimate.itl_ms, best.itl_ms)
+        + relative(weights.energy, estimate.joules.unwrap_or(f64::MAX), best.joules)
+}
+
+fn ratio(figure: f64, best: f64) -> f64 {
+    if figure <= best { 1.0 } else { figure / best.max(1e-12) }
+}

@@ -1,0 +1,38 @@
+//! The reasons of a decision in words and numbers, for logs, traces and people.
+
+use std::fmt;
+
+use crate::decide::Scored;
+use crate::filter::Rejection;
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Rejection::Model => write!(f, "does not serve the model"),
+            Rejection::Route => write!(f, "not a pool of the route"),
+            Rejection::Context { needed, allowed } => write!(f, "needs {needed} tokens of context, has {allowed}"),
+            Rejection::BreakerOpen { retry_in_ms } => write!(f, "breaker open, next trial in {retry_in_ms:.0} ms"),
+            Rejection::BackPressure { retry_in_ms } => write!(f, "asked us to wait, {retry_in_ms:.0} ms left"),
+            Rejection::Draining => write!(f, "draining"),
+            Rejection::RequestLease { ready_in_ms } => {
+                write!(f, "request limit used up, next in {ready_in_ms:.0} ms")
+            }
+            Rejection::TokenLease { needed, left, ready_in_ms } => {
+                write!(f, "token limit: needs {needed}, {left} left, ready in {ready_in_ms:.0} ms")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Scored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Scored { estimate, strain, score } = self;
+        let word = if self.feasible() { "meets the slo" } else { "misses the slo" };
+        write!(f, "{word} (strain {strain:.2}): ttft {:.1} ms", estimate.ttft_ms)?;
+        write!(f, ", itl {:.2} ms, total {:.0} ms, ${:.6}", estimate.itl_ms, estimate.total_ms, estimate.usd)?;
+        if let Some(joules) = estimate.joules {
+            write!(f, ", {joules:.0} J")?;
+        }
+        write!(f, ", score {score:.6}")
+    }
+}
