@@ -11,3 +11,17 @@ pub mod engine;
 mod batch;
 /// Machines whose running sequences do not slow each other.
 mod flat;
+/// Faults on demand.
+pub mod faults;
+/// An engine in real time, and the streams its callers read.
+mod machine;
+/// What it says.
+mod words;
+/// The dialect on the wire.
+mod openai;
+/// Streamed answers.
+mod body;
+/// What it answers, path by path.
+mod routes;
+/// The machine behind a port.
+pub mod server;
