@@ -31,3 +31,5 @@ pub mod dialects;
 pub mod frames;
 /// Breakers.
 pub mod health;
+/// Simulated machines, in virtual time and behind a real port.
+pub mod simulators;

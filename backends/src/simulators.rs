@@ -1,0 +1,27 @@
+//! Simulated machines: the service model of the hardware catalog as a discrete-event engine, driven in virtual time by
+//! tests and benches, and in real time behind a port that speaks as an inference server does.
+
+/// One machine: its service model, queue, limits.
+pub mod profile;
+/// Work that runs: a job, its progress, what it emits.
+pub mod sequence;
+/// The machine as a state machine driven by a clock argument.
+pub mod engine;
+/// Machines whose running sequences share every step.
+mod batch;
+/// Machines whose running sequences do not slow each other.
+mod flat;
+/// Faults on demand.
+pub mod faults;
+/// An engine in real time, and the streams its callers read.
+mod machine;
+/// What it says.
+mod words;
+/// The dialect on the wire.
+mod openai;
+/// Streamed answers.
+mod body;
+/// What it answers, path by path.
+mod routes;
+/// The machine behind a port.
+pub mod server;
