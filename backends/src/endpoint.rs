@@ -43,6 +43,13 @@ pub struct Address {
 }
 
 impl Address {
+    /// A socket address without TLS.
+    pub fn of(address: std::net::SocketAddr) -> Address {
+        let host = address.ip().to_string();
+        let authority = address.to_string().parse().unwrap_or_else(|_| Authority::from_static("localhost"));
+        Address { tls: false, host, port: address.port(), authority, base_path: String::new() }
+    }
+
     /// Parses `http://HOST[:PORT][/BASE]` or `https://...`; the error says what is wrong with it.
     pub fn parse(text: &str) -> Result<Address, String> {
         let uri: http::Uri = text.parse().map_err(|error| format!("not a URL: {error}"))?;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use http::HeaderMap;
 use pointsman_backends::dialects::Usage;
 use pointsman_backends::endpoint::EndpointId;
+use pointsman_policies::attain::{Observed, Part, parts_kept, parts_missed};
 use pointsman_policies::decide::Candidate;
 use pointsman_policies::facts::Api;
 use pointsman_policies::fleet::HardwareKind;
@@ -238,26 +239,25 @@ impl Record {
         (self.stream && tokens > 1).then(|| span.as_secs_f64() * 1e3 / (tokens - 1) as f64)
     }
 
-    /// Each part of the promise and whether it was kept; nothing for a request that was the caller's own mistake.
-    pub fn slo_results(&self) -> impl Iterator<Item = (&'static str, bool)> {
-        let counted = match &self.outcome {
-            Outcome::Answered | Outcome::Broken(_) => true,
-            Outcome::Refused(code) => matches!(*code, "saturated" | "backends_unavailable" | "backends_timed_out"),
-            Outcome::CallersMistake(_) | Outcome::ClientLeft => false,
-        };
-        let answered = self.outcome == Outcome::Answered;
-        let kept = |bound: Option<f64>, figure: Option<f64>| {
-            bound.filter(|_| counted).map(|bound| answered && figure.is_none_or(|figure| figure <= bound))
-        };
-        let total_ms = self.ended_at.as_secs_f64() * 1e3;
-        let streamed = self.stream;
-        [
-            ("ttft", kept(self.slo.ttft_ms.filter(|_| streamed), self.ttft_ms())),
-            ("itl", kept(self.slo.itl_ms.filter(|_| streamed), self.itl_ms())),
-            ("deadline", kept(self.slo.deadline_ms, Some(total_ms))),
-        ]
-        .into_iter()
-        .filter_map(|(name, kept)| Some((name, kept?)))
+    /// Each part of the promise and whether it was kept; nothing for a request that was the caller's own mistake or
+    /// that the caller gave up.
+    pub fn slo_results(&self) -> Vec<(Part, bool)> {
+        let missed = || parts_missed(&self.slo).map(|part| (part, false)).collect();
+        match &self.outcome {
+            Outcome::Answered => {
+                let observed = Observed {
+                    streamed: self.stream,
+                    ttft_ms: self.ttft_ms(),
+                    itl_ms: self.itl_ms(),
+                    total_ms: self.ended_at.as_secs_f64() * 1e3,
+                    output_tokens: self.usage.map_or(0, |usage| usage.output_tokens),
+                };
+                parts_kept(&self.slo, &observed).collect()
+            }
+            Outcome::Broken(_) => missed(),
+            Outcome::Refused(_) if self.status >= 500 || self.status == 429 => missed(),
+            Outcome::Refused(_) | Outcome::CallersMistake(_) | Outcome::ClientLeft => Vec::new(),
+        }
     }
 
     /// The endpoint that answered.

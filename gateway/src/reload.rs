@@ -35,22 +35,30 @@ pub struct ReloadStatus {
     pub hash: String,
     /// What is wrong or doubtful with the files as they are now.
     pub diagnostics: Vec<DiagnosticRecord>,
+    /// The same for people.
+    #[serde(skip)]
+    pub rendered: String,
+    /// Counts the times the files were read.
+    #[serde(skip)]
+    pub attempt: u64,
 }
 
 impl ReloadStatus {
     /// The status after a start.
     pub fn first(snapshot: &Snapshot) -> ReloadStatus {
-        ReloadStatus::new(true, snapshot, &[])
+        ReloadStatus::new(true, snapshot, &Loaded { set: None, reports: Vec::new() }, 0)
     }
 
-    fn new(ok: bool, snapshot: &Snapshot, reports: &[Report]) -> ReloadStatus {
+    fn new(ok: bool, snapshot: &Snapshot, loaded: &Loaded, attempt: u64) -> ReloadStatus {
         let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         ReloadStatus {
             ok,
             at_unix_s: at.as_secs(),
             generation: snapshot.generation,
             hash: snapshot.hash.clone(),
-            diagnostics: reports.iter().flat_map(Report::records).collect(),
+            diagnostics: loaded.reports.iter().flat_map(Report::records).collect(),
+            rendered: loaded.render(false),
+            attempt,
         }
     }
 }
@@ -76,18 +84,20 @@ pub fn reload(gateway: &Gateway, process_file: &Path) -> Reloaded {
             refuse_fixed_keys(&mut loaded, process_file, &fixed);
         }
     }
+    let attempt = gateway.reload_status().attempt + 1;
+    let status = |ok, snapshot: &Snapshot, loaded: &Loaded| ReloadStatus::new(ok, snapshot, loaded, attempt);
     match loaded.set.take() {
         Some(set) if set.hash == current.hash => {
-            gateway.set_reload_status(ReloadStatus::new(true, &current, &loaded.reports));
+            gateway.set_reload_status(status(true, &current, &loaded));
             Reloaded::Same
         }
         Some(set) => {
             let snapshot = gateway.swap(set);
-            gateway.set_reload_status(ReloadStatus::new(true, &snapshot, &loaded.reports));
+            gateway.set_reload_status(status(true, &snapshot, &loaded));
             Reloaded::Swapped(snapshot)
         }
         None => {
-            gateway.set_reload_status(ReloadStatus::new(false, &current, &loaded.reports));
+            gateway.set_reload_status(status(false, &current, &loaded));
             Reloaded::Refused(loaded.render(false))
         }
     }

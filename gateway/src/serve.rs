@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::admin;
 use crate::config::set::ConfigSet;
 use crate::gateway::Gateway;
+use crate::record::Record;
 use crate::reload;
 use crate::telemetry::{Telemetry, otlp};
 use listener::Listener;
@@ -41,8 +42,18 @@ pub struct Running {
     exporting: JoinHandle<()>,
 }
 
-/// Binds both listeners and starts serving a checked set; files are watched if `watched` names the process file.
-pub async fn start(set: ConfigSet, watched: Option<PathBuf>) -> io::Result<Running> {
+/// What a start may be given besides its configuration.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// The process file, to be watched with the files it names.
+    pub watched: Option<PathBuf>,
+    /// Gets every record that has been settled, as long as it has room.
+    pub tap: Option<mpsc::Sender<Box<Record>>>,
+}
+
+/// Binds both listeners and starts serving a checked set.
+pub async fn start(set: ConfigSet, options: Options) -> io::Result<Running> {
+    let Options { watched, tap } = options;
     let process = set.process.clone();
     let exporter = otlp::exporter(&process.telemetry).map_err(io::Error::other)?;
     let (telemetry, records) = Telemetry::new();
@@ -63,7 +74,7 @@ pub async fn start(set: ConfigSet, watched: Option<PathBuf>) -> io::Result<Runni
     if let Some(process_file) = watched {
         background.push(tokio::spawn(reload::watch(Arc::clone(&gateway), process_file)));
     }
-    let exporting = tokio::spawn(otlp::export(records, exporter, metrics));
+    let exporting = tokio::spawn(otlp::export(records, exporter, tap, metrics));
     gateway.set_ready(true);
     Ok(Running { gateway, address, admin_address, stop, data, admin, background, exporting })
 }

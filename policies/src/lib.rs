@@ -25,6 +25,8 @@ pub mod pick;
 pub mod plan;
 /// All of it: facts and fleet → plan and reasons.
 pub mod decide;
+/// Whether a promise was kept.
+pub mod attain;
 /// The reasons in words.
 pub mod trace;
 /// TOML and CEL text → a checked policy, with diagnostics that point at the character.

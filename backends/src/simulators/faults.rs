@@ -102,6 +102,11 @@ impl Faults {
         Ok(Faults { faults })
     }
 
+    /// These faults.
+    pub fn of(faults: Vec<Fault>) -> Faults {
+        Faults { faults }
+    }
+
     /// The faults, in the order given.
     pub fn iter(&self) -> impl Iterator<Item = &Fault> {
         self.faults.iter()

@@ -1,8 +1,144 @@
-//! placeholder
+//! `pointsman demo`: the whole thing on one machine, with nothing to set up: a simulated portfolio behind real HTTP,
+//! traffic from public traces, a policy file to edit while it runs.
+
+/// The simulated machines, each a process of its own.
+mod machines;
+/// The three files, written to a folder.
+mod files;
+/// What is asked, when, by whom.
+mod traffic;
+/// One client's request, measured.
+mod client;
+/// What has been seen, by class.
+mod tally;
+/// The figures as tables and JSON.
+mod report;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+use parking_lot::Mutex;
+use pointsman_backends::portfolio::Secrets;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use crate::config::process::TelemetryShape;
+use crate::config::set;
+use crate::record::Record;
+use crate::serve::{self, Running};
+use crate::telemetry::logs;
+use client::Client;
+use files::Folder;
+use machines::Machines;
+use tally::Tally;
+
+/// Arguments of `demo`.
 #[derive(Debug, clap::Args)]
-/// x
-pub struct Arguments {}
-/// x
-pub fn run(_: &Arguments) -> anyhow::Result<std::process::ExitCode> {
-    Ok(std::process::ExitCode::SUCCESS)
+pub struct Arguments {
+    /// Stop after this long, such as `60s` or `5m`; runs until Ctrl-C where not given.
+    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+    duration: Option<Duration>,
+    /// Print the result as one JSON object on stdout; progress goes to stderr.
+    #[arg(long)]
+    json: bool,
+    /// How fast the trace is replayed: 2 is twice the requests per second.
+    #[arg(long, default_value_t = 1.0, value_name = "FACTOR")]
+    load: f64,
+    /// Decides the class mix and every draw of the simulated machines.
+    #[arg(long, default_value_t = 1, value_name = "NUMBER")]
+    seed: u64,
+    /// Where to write the three files; a new folder for temporary files where not given. Files that are there are kept.
+    #[arg(long, value_name = "FOLDER")]
+    folder: Option<PathBuf>,
+}
+
+/// Records on their way from the gateway to the table; more are left out of its sums.
+const WAITING_RECORDS: usize = 4096;
+/// How often the table is drawn on a terminal.
+const REDRAW: Duration = Duration::from_secs(1);
+/// How often progress is told where there is no terminal.
+const PROGRESS: Duration = Duration::from_secs(5);
+/// How long answers still running at the end are waited for.
+const LAST_ANSWERS: Duration = Duration::from_secs(20);
+
+/// Runs it.
+pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    if !(arguments.load.is_finite() && arguments.load > 0.0) {
+        return Err(anyhow!("--load {} is not a positive number", arguments.load));
+    }
+    // The table tells what happens; logs between its lines would tear it, so only RUST_LOG turns them on.
+    logs::start(&TelemetryShape { log: Some("off".to_owned()), ..TelemetryShape::default() });
+    super::runtime()?.block_on(demonstrate(arguments))
+}
+
+async fn demonstrate(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let machines = Machines::start(arguments.seed).await?;
+    let folder = Folder::write(arguments.folder.as_deref(), &machines)?;
+    let (tap, records) = mpsc::channel(WAITING_RECORDS);
+    let running = start(&folder, tap).await?;
+    report::greet(&running, &folder, &machines);
+    let tally = Arc::new(Mutex::new(Tally::default()));
+    let tasks = TaskTracker::new();
+    let stop = tokio_util::sync::CancellationToken::new();
+    tasks.spawn(tally::count_records(records, Arc::clone(&tally)));
+    let client = Client::new(running.address, Arc::clone(&running.gateway), Arc::clone(&tally));
+    let replay = traffic::Replay { load: arguments.load, seed: arguments.seed };
+    let replaying = tokio::spawn(traffic::replay(replay, client, stop.clone()));
+    let restarting = tokio::spawn(machines.keep_alive(stop.clone()));
+    watch(arguments, &running, &tally).await?;
+    stop.cancel();
+    let _ = tokio::time::timeout(LAST_ANSWERS, replaying).await;
+    let gateway = Arc::clone(&running.gateway);
+    running.drain().await;
+    let _ = restarting.await;
+    tasks.close();
+    let result = tally.lock().result(&gateway.snapshot());
+    drop(gateway);
+    let text = if arguments.json { format!("{}\n", result.json()) } else { report::final_table(&result) };
+    super::print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn start(folder: &Folder, tap: mpsc::Sender<Box<Record>>) -> anyhow::Result<Running> {
+    let mut loaded = set::load(&folder.process_file, Secrets::Required);
+    let diagnostics = loaded.render(true);
+    let set =
+        loaded.set.take().ok_or_else(|| anyhow!("the files in {} cannot be used\n{diagnostics}", folder.shown()))?;
+    let options = serve::Options { watched: Some(folder.process_file.clone()), tap: Some(tap) };
+    serve::start(set, options).await.context("the gateway cannot start")
+}
+
+/// Shows progress until the time is over or somebody ends it.
+async fn watch(arguments: &Arguments, running: &Running, tally: &Mutex<Tally>) -> anyhow::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let began = Instant::now();
+    let ends = async {
+        match arguments.duration {
+            Some(duration) => tokio::time::sleep(duration).await,
+            None => std::future::pending().await,
+        }
+    };
+    let drawn = !arguments.json && std::io::stdout().is_terminal();
+    let mut screen = report::Screen::new(drawn);
+    let show = async {
+        let mut tick = tokio::time::interval(if drawn { REDRAW } else { PROGRESS });
+        tick.tick().await;
+        loop {
+            tick.tick().await;
+            screen.show(began.elapsed(), &running.gateway, &mut tally.lock());
+        }
+    };
+    tokio::select! {
+        () = ends => {}
+        () = show => {}
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
 }

@@ -16,7 +16,7 @@ pub fn run(arguments: &ServeArguments) -> anyhow::Result<ExitCode> {
     let Some(set) = loaded.set.take() else { return Ok(ExitCode::FAILURE) };
     logs::start(&set.process.telemetry);
     super::runtime()?.block_on(async {
-        let running = serve::start(set, Some(arguments.config.clone())).await?;
+        let running = serve::start(set, serve::Options { watched: Some(arguments.config.clone()), tap: None }).await?;
         let snapshot = running.gateway.snapshot();
         tracing::info!(
             policy = %snapshot.version,

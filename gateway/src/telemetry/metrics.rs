@@ -133,9 +133,9 @@ impl Metrics {
         let hardware = record.hardware.map_or("none", |kind| kind.as_str());
         let outcome = record.outcome.as_str();
         self.requests.get_or_create(&Requested { class: class.clone(), pool: pool.clone(), hardware, outcome }).inc();
-        for (slo, kept) in record.slo_results() {
+        for (part, kept) in record.slo_results() {
             let result = if kept { "kept" } else { "missed" };
-            self.slo_events.get_or_create(&SloPart { class: class.clone(), slo, result }).inc();
+            self.slo_events.get_or_create(&SloPart { class: class.clone(), slo: part.as_str(), result }).inc();
         }
         let served = Served { class: class.clone(), pool: pool.clone() };
         if let Some(ms) = record.ttft_ms() {

@@ -36,13 +36,19 @@ const LONGEST_ANSWER: usize = 64 << 10;
 /// How often a failing receiver is mentioned in the log.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
-/// Turns records into spans and sends them, until the last sender is gone. Without a receiver records are let go.
-pub async fn export(mut records: mpsc::Receiver<Box<Record>>, exporter: Option<SpanExporter>, metrics: Arc<Metrics>) {
+/// Turns records into spans and sends them, until the last sender is gone; then passes each record on to the tap.
+/// Without a receiver records are let go.
+pub async fn export(
+    mut records: mpsc::Receiver<Box<Record>>,
+    exporter: Option<SpanExporter>,
+    tap: Option<mpsc::Sender<Box<Record>>>,
+    metrics: Arc<Metrics>,
+) {
     let mut complaint: Option<tokio::time::Instant> = None;
     let mut batch = Vec::with_capacity(BATCH);
     let mut open = true;
     while open {
-        open = gather(&mut records, &mut batch, exporter.is_some()).await;
+        open = gather(&mut records, &mut batch, exporter.is_some(), tap.as_ref()).await;
         let Some(exporter) = exporter.as_ref().filter(|_| !batch.is_empty()) else { continue };
         let count = batch.len() as u64;
         let sent = tokio::time::timeout(SEND_TIME, exporter.export(std::mem::take(&mut batch))).await;
@@ -62,12 +68,23 @@ pub async fn export(mut records: mpsc::Receiver<Box<Record>>, exporter: Option<S
 }
 
 /// Fills a batch until it is full or the interval is over; false when no more will come.
-async fn gather(records: &mut mpsc::Receiver<Box<Record>>, batch: &mut Vec<SpanData>, wanted: bool) -> bool {
+async fn gather(
+    records: &mut mpsc::Receiver<Box<Record>>,
+    batch: &mut Vec<SpanData>,
+    wanted: bool,
+    tap: Option<&mpsc::Sender<Box<Record>>>,
+) -> bool {
     let until = tokio::time::Instant::now() + INTERVAL;
     while batch.len() < BATCH {
         match tokio::time::timeout_at(until, records.recv()).await {
-            Ok(Some(record)) if wanted && record.trace.sampled => batch.extend(spans(&record)),
-            Ok(Some(_)) => {}
+            Ok(Some(record)) => {
+                if wanted && record.trace.sampled {
+                    batch.extend(spans(&record));
+                }
+                if let Some(tap) = tap {
+                    let _ = tap.try_send(record); // a tap without room misses it
+                }
+            }
             Ok(None) => return false,
             Err(_) => return true,
         }

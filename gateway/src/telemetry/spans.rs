@@ -41,7 +41,8 @@ struct Tree<'a> {
 impl Tree<'_> {
     fn root(&mut self) {
         let record = self.record;
-        let missed: Vec<&str> = record.slo_results().filter(|(_, kept)| !kept).map(|(part, _)| part).collect();
+        let results = record.slo_results();
+        let missed: Vec<&str> = results.iter().filter(|(_, kept)| !kept).map(|(part, _)| part.as_str()).collect();
         let mut attributes = vec![
             text(key::HTTP_REQUEST_METHOD, if record.api.is_some() { "POST" } else { "GET" }),
             text(key::HTTP_ROUTE, &record.path),

@@ -1,0 +1,76 @@
+//! The demo's three files, written to a folder where they can be edited while it runs.
+
+use std::fmt::Write as _;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use tempfile::TempDir;
+
+use super::machines::Machines;
+
+/// The policy the demo runs: the library's.
+const POLICY: &str = include_str!("../../../../policies/library/balanced.toml");
+/// The portfolio, with a mark for the addresses of each pool.
+const PORTFOLIO: &str = include_str!("../../../demo/portfolio.toml");
+
+/// A folder with the three files; a temporary one goes away with this.
+#[derive(Debug)]
+pub(super) struct Folder {
+    /// The process file.
+    pub(super) process_file: PathBuf,
+    /// The policy file.
+    pub(super) policy_file: PathBuf,
+    _temporary: Option<TempDir>,
+}
+
+impl Folder {
+    /// Writes process and portfolio anew, and the policy where there is none yet.
+    pub(super) fn write(folder: Option<&Path>, machines: &Machines) -> anyhow::Result<Folder> {
+        let temporary = match folder {
+            Some(_) => None,
+            None => Some(tempfile::Builder::new().prefix("pointsman-demo-").tempdir()?),
+        };
+        let path = folder.or(temporary.as_ref().map(TempDir::path)).unwrap_or_else(|| Path::new("."));
+        std::fs::create_dir_all(path).with_context(|| format!("cannot make the folder {}", path.display()))?;
+        let (process_file, policy_file) = (path.join("pointsman.toml"), path.join("policy.toml"));
+        let process = format!("listen = \"{}\"\nadmin_listen = \"{}\"\n", free(7070), free(7071));
+        write(&process_file, &process)?;
+        write(&path.join("portfolio.toml"), &portfolio(machines))?;
+        if !policy_file.exists() {
+            write(&policy_file, POLICY)?;
+        }
+        Ok(Folder { process_file, policy_file, _temporary: temporary })
+    }
+
+    /// Its path, for messages.
+    pub(super) fn shown(&self) -> String {
+        self.process_file.parent().unwrap_or(Path::new(".")).display().to_string()
+    }
+}
+
+fn portfolio(machines: &Machines) -> String {
+    let mut text = PORTFOLIO.to_owned();
+    for pool in ["gpu-a", "gpu-b", "wafer", "cpu"] {
+        let mut list = String::new();
+        for machine in machines.iter().filter(|machine| machine.pool == pool) {
+            let comma = if list.is_empty() { "" } else { ", " };
+            let _ = write!(list, "{comma}\"http://{}\"", machine.address);
+        }
+        text = text.replace(&format!("\"{{{pool}}}\""), &list);
+    }
+    text
+}
+
+/// The default port if it is free, else any.
+fn free(port: u16) -> SocketAddr {
+    let wanted = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    match TcpListener::bind(wanted) {
+        Ok(_) => wanted,
+        Err(_) => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+    }
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}

@@ -1,0 +1,157 @@
+//! What people see of a demo: where everything is, the table while it runs, the table at the end.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::time::Duration;
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use super::files::Folder;
+use super::machines::Machines;
+use super::tally::{Outcome, Tally};
+use crate::gateway::Gateway;
+use crate::serve::Running;
+
+/// Says where everything is. On stderr, so that stdout stays one JSON object where that was asked for.
+pub(super) fn greet(running: &Running, folder: &Folder, machines: &Machines) {
+    let mut text = format!(
+        "Pointsman demo: simulated machines, real HTTP, traffic of the Azure 2023 traces.\n\n  \
+         API      http://{}/v1\n  admin    http://{}   /metrics /readyz /api/v1/status\n  \
+         policy   {}   (edit it and watch)\n  machines",
+        running.address,
+        running.admin_address,
+        folder.policy_file.display(),
+    );
+    for (index, machine) in machines.iter().enumerate() {
+        let indent = if index == 0 { "" } else { "          " };
+        let _ = writeln!(text, "{indent} {:<6} {}  pid {}", machine.pool, machine.address, machine.pid);
+    }
+    let _ = write!(
+        text,
+        "\n  curl -N http://{}/v1/chat/completions -H 'content-type: application/json' -i \\\n    \
+         -d '{{\"model\":\"gpt-oss-120b\",\"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":\"hello\"}}]}}'\n\n  \
+         Kill a machine (kill -9 PID): it comes back after 10 s. Ctrl-C ends the demo.\n\n",
+        running.address,
+    );
+    anstream::eprint!("{text}");
+}
+
+/// Draws the table over itself on a terminal, or tells progress in single lines.
+#[derive(Debug)]
+pub(super) struct Screen {
+    drawn: bool,
+    lines: usize,
+    generation: u64,
+    refused: Option<u64>,
+}
+
+impl Screen {
+    pub(super) fn new(drawn: bool) -> Screen {
+        Screen { drawn, lines: 0, generation: 1, refused: None }
+    }
+
+    /// Shows how things stand.
+    pub(super) fn show(&mut self, elapsed: Duration, gateway: &Gateway, tally: &mut Tally) {
+        let outcome = tally.result(&gateway.snapshot());
+        let recent = recent(tally);
+        let news = self.news(gateway);
+        if self.drawn {
+            self.redraw(&format!("{}{recent}\n{}", table(&outcome), summary(&outcome)), &news);
+        } else {
+            anstream::eprint!("{news}");
+            anstream::eprintln!("{:>4} s  {}; {recent}", elapsed.as_secs(), summary(&outcome));
+        }
+    }
+
+    fn redraw(&mut self, text: &str, news: &str) {
+        let mut out = anstream::stdout().lock();
+        if self.lines > 0 {
+            let _ = write!(out, "\x1b[{}A\x1b[J", self.lines);
+        }
+        let _ = write!(out, "{news}{text}\n");
+        let _ = out.flush();
+        self.lines = text.lines().count();
+    }
+
+    /// A swap or a refusal since the last look, in words.
+    fn news(&mut self, gateway: &Gateway) -> String {
+        let snapshot = gateway.snapshot();
+        let status = gateway.reload_status();
+        let mut news = String::new();
+        if snapshot.generation != self.generation {
+            self.generation = snapshot.generation;
+            let _ = writeln!(news, "in force: {}", snapshot.version);
+        }
+        if status.ok {
+            self.refused = None;
+        } else if self.refused != Some(status.attempt) {
+            self.refused = Some(status.attempt);
+            let _ = writeln!(news, "refused, {} stays in force:\n{}", snapshot.version, status.rendered);
+        }
+        news
+    }
+}
+
+/// The table at the end.
+pub(super) fn final_table(outcome: &Outcome) -> String {
+    format!("\n{}\n{}\n", table(outcome), summary(outcome))
+}
+
+fn table(outcome: &Outcome) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    let head = ["class", "requests", "attained", "TTFT p50", "p99 ms", "ITL p50", "p99 ms", "served by", "$", "kJ"];
+    table.set_header(head);
+    for class in &outcome.classes {
+        let ms = |figure: Option<f64>, digits: usize| figure.map_or("-".to_owned(), |ms| format!("{ms:.digits$}"));
+        let [ttft_p50, ttft_p99] = class.ttft_ms.map(|figure| ms(figure, 0));
+        let [itl_p50, itl_p99] = class.itl_ms.map(|figure| ms(figure, 2));
+        table.add_row([
+            class.name.clone(),
+            class.requests.to_string(),
+            format!("{:.1} %", class.attainment * 100.0),
+            ttft_p50,
+            ttft_p99,
+            itl_p50,
+            itl_p99,
+            shares(class.hardware.iter().copied()),
+            format!("{:.4}", class.usd),
+            format!("{:.1}", class.joules / 1e3),
+        ]);
+    }
+    for column in [1, 2, 3, 4, 5, 6, 8, 9] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    format!("{table}\n")
+}
+
+fn summary(outcome: &Outcome) -> String {
+    let mut text = format!(
+        "{}@{}: {} requests, {} errors, {} failed over, ${:.4}, {:.1} kJ (modelled)",
+        outcome.policy,
+        outcome.generation,
+        outcome.requests,
+        outcome.errors,
+        outcome.failed_over,
+        outcome.usd,
+        outcome.joules / 1e3,
+    );
+    if let Some(error) = &outcome.last_error {
+        let _ = write!(text, "; last error: {error}");
+    }
+    text
+}
+
+fn recent(tally: &mut Tally) -> String {
+    let counts = tally.take_recent();
+    let all: u64 = counts.values().sum();
+    let share = |(kind, count): (&'static str, u64)| (kind, count as f64 / all.max(1) as f64);
+    format!("since the last look: {}", shares(counts.into_iter().map(share)))
+}
+
+fn shares(shares: impl Iterator<Item = (&'static str, f64)>) -> String {
+    let texts: Vec<String> = shares.map(|(kind, share)| format!("{kind} {:.0} %", share * 100.0)).collect();
+    if texts.is_empty() { "-".to_owned() } else { texts.join(", ") }
+}
