@@ -17,8 +17,10 @@ pub mod faults;
 mod machine;
 /// What it says.
 mod words;
-/// The dialect on the wire.
+/// The dialect on the wire: requests and answers.
 mod openai;
+/// Its errors.
+mod failure;
 /// Streamed answers.
 mod body;
 /// What it answers, path by path.

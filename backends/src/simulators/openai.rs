@@ -1,16 +1,12 @@
-//! The OpenAI dialect as a server speaks it: requests read as far as a simulation needs, answers and errors in full.
-
-use std::time::Duration;
+//! The OpenAI dialect as a server speaks it: requests read as far as a simulation needs, answers in full.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::StatusCode;
-use pointsman_policies::units::Micros;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::engine::{Job, Refused};
+use super::engine::Job;
+use super::failure::Failure;
 use super::words::{self, Reading};
-use crate::lease::Limit;
 
 /// The longest answer to a caller who names no limit, tokens; assumed.
 const DEFAULT_LONGEST_ANSWER: u64 = 2048;
@@ -340,64 +336,4 @@ impl Chunks {
 /// With a final usage chunk, all chunks before it say that they have none.
 fn closing(ask: &Ask) -> &'static str {
     if ask.include_usage { ",\"usage\":null}\n\n" } else { "}\n\n" }
-}
-
-/// An error in the shape of the dialect.
-#[derive(Debug)]
-pub(super) struct Failure {
-    pub(super) status: StatusCode,
-    pub(super) retry_after: Option<Duration>,
-    pub(super) body: Value,
-}
-
-impl Failure {
-    pub(super) fn new(status: StatusCode, kind: &str, code: Option<&str>, message: &str) -> Failure {
-        let body = json!({"error": {"message": message, "type": kind, "param": null, "code": code}});
-        Failure { status, retry_after: None, body }
-    }
-
-    pub(super) fn invalid(message: &str, param: &str) -> Failure {
-        let body =
-            json!({"error": {"message": message, "type": "invalid_request_error", "param": param, "code": null}});
-        Failure { status: StatusCode::BAD_REQUEST, retry_after: None, body }
-    }
-
-    fn unreadable(error: serde_json::Error) -> Failure {
-        let message = format!("the body cannot be read: {error}");
-        Failure::new(StatusCode::BAD_REQUEST, "invalid_request_error", None, &message)
-    }
-
-    pub(super) fn unknown_model(name: &str) -> Failure {
-        let message = format!("The model `{name}` does not exist or you do not have access to it.");
-        Failure::new(StatusCode::NOT_FOUND, "invalid_request_error", Some("model_not_found"), &message)
-    }
-
-    /// `real` turns the machine's time into the caller's.
-    pub(super) fn refused(refused: Refused, real: impl Fn(Micros) -> Duration) -> Failure {
-        match refused {
-            Refused::RateLimited { limit, retry_after } => {
-                let kind = match limit {
-                    Limit::Requests => "requests",
-                    Limit::Tokens => "tokens",
-                };
-                Failure::overloaded(kind, &format!("Rate limit reached on {kind} per minute."), real(retry_after))
-            }
-            Refused::QueueFull { retry_after } => {
-                let message = "All slots and places in the queue are taken.";
-                let failure =
-                    Failure::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", Some("queue_full"), message);
-                Failure { retry_after: Some(real(retry_after)), ..failure }
-            }
-            Refused::ContextTooLong { longest } => {
-                let message = format!("This model's maximum context length is {longest} tokens.");
-                let code = Some("context_length_exceeded");
-                Failure::new(StatusCode::BAD_REQUEST, "invalid_request_error", code, &message)
-            }
-        }
-    }
-
-    pub(super) fn overloaded(kind: &str, message: &str, retry_after: Duration) -> Failure {
-        let failure = Failure::new(StatusCode::TOO_MANY_REQUESTS, kind, Some("rate_limit_exceeded"), message);
-        Failure { retry_after: Some(retry_after), ..failure }
-    }
 }

@@ -16,9 +16,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::body::StreamBody;
+use super::failure::Failure;
 use super::faults::{Blow, Faults, Strike};
 use super::machine::{Machine, Stats};
-use super::openai::{Answer, Ask, Chunks, Embed, Failure, Shape};
+use super::openai::{Answer, Ask, Chunks, Embed, Shape};
 
 /// The largest request body, bytes.
 const LARGEST_BODY: usize = 64 << 20;

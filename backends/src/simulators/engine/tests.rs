@@ -195,6 +195,9 @@ fn memory_that_overflows_costs_the_youngest_its_place_and_nobody_a_token() {
     }
     assert!(engine.counters().preempted > 0);
     assert_eq!(engine.counters().output_tokens, 6 * 400);
+    // Whoever comes back computes what it lost as a prompt; decoding it again would take eight seconds.
+    let ended = sent.last().expect("events").at;
+    assert!(ended < Micros::from_secs(6), "{ended:?}");
     for id in 0..6 {
         let events = sent.iter().filter(|emission| emission.id == id).copied().collect::<Vec<_>>();
         assert_eq!(tokens(&events), 400, "job {id}");
