@@ -7,8 +7,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use pointsman_backends::hardware;
-use pointsman_backends::simulators::faults::Fault;
-use pointsman_backends::simulators::{Faults, Profile, Simulator, SimulatorConfig};
+use pointsman_backends::simulators::faults::{Fault, Faults};
+use pointsman_backends::simulators::profile::Profile;
+use pointsman_backends::simulators::server::{Simulator, SimulatorConfig};
 use pointsman_backends::tls;
 use pointsman_policies::language::nearest;
 use tokio::signal::unix::{SignalKind, signal};

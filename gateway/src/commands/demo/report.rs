@@ -68,7 +68,7 @@ impl Screen {
         if self.lines > 0 {
             let _ = write!(out, "\x1b[{}A\x1b[J", self.lines);
         }
-        let _ = write!(out, "{news}{text}\n");
+        let _ = writeln!(out, "{news}{text}");
         let _ = out.flush();
         self.lines = text.lines().count();
     }
