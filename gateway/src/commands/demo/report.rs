@@ -138,6 +138,9 @@ fn summary(outcome: &Outcome) -> String {
         outcome.usd,
         outcome.joules / 1e3,
     );
+    if outcome.let_go > 0 {
+        let _ = write!(text, "; {} still running at the end were let go", outcome.let_go);
+    }
     if let Some(error) = &outcome.last_error {
         let _ = write!(text, "; last error: {error}");
     }
