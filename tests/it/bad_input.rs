@@ -1,0 +1,140 @@
+//! Requests that are refused: each with a status, a stable code and a message that says what to do.
+
+use http::Method;
+use pointsman_tests::client::{Ask, Reply, send_bytes};
+use pointsman_tests::double::{Act, Double};
+use pointsman_tests::files::{CHEAPEST, MODEL, PROCESS, PoolText, portfolio};
+use pointsman_tests::gateway::Gateway;
+use pointsman_tests::machines::chat;
+use pointsman_tests::run::beside_others;
+use std::time::Duration;
+
+const CHAT: &str = "/v1/chat/completions";
+
+async fn gateway() -> Gateway {
+    let process = format!("{PROCESS}[limits]\nbody_bytes = 4096\n");
+    Gateway::start(&process, &portfolio(&[PoolText::new("gpu", ["http://127.0.0.1:1"])]), CHEAPEST).await
+}
+
+/// One line that holds all a program or a person would look at.
+fn told(reply: &Reply) -> String {
+    let error = &reply.json()["error"];
+    assert!(reply.header("x-request-id").starts_with("req_") && reply.header("content-type") == "application/json");
+    let text = |key: &str| error[key].as_str().unwrap_or("-").to_owned();
+    format!("{} {} {} {}: {}", reply.status.as_u16(), text("type"), text("code"), text("param"), text("message"))
+}
+
+#[test]
+fn bodies_that_cannot_be_used() {
+    beside_others(async {
+        let gateway = gateway().await;
+        let deep = format!("{{\"model\":\"m\",\"messages\":{}1{}}}", "[".repeat(200), "]".repeat(200));
+        let bodies: [&[u8]; 12] = [
+            b"",
+            b"{\"model\": \"gpt-oss-120b\", \"messages\": [}",
+            b"{\"model\": \"gpt-oss-120b\", \"messages\": [",
+            b"[]",
+            b"{\"messages\": []}",
+            b"{\"model\": 7, \"messages\": []}",
+            b"{\"model\": \"gpt-oss-120b\"}",
+            b"{\"model\": \"gpt-oss-120b\", \"messages\": [], \"model\": \"other\"}",
+            b"{\"model\": \"gpt-oss-120b\", \"messages\": [], \"stream\": \"yes\"}",
+            b"{\"model\": \"gpt-oss-120\", \"messages\": []}",
+            b"{\"model\": \"gpt-oss-120b\xff\", \"messages\": []}",
+            deep.as_bytes(),
+        ];
+        let mut lines = Vec::new();
+        for body in bodies {
+            lines.push(told(&gateway.send(Ask::raw(CHAT, body.to_vec())).await));
+        }
+        lines.push(told(&gateway.send(Ask::raw("/v1/completions", format!("{{\"model\":\"{MODEL}\"}}"))).await));
+        lines.push(told(&gateway.send(Ask::raw("/v1/embeddings", format!("{{\"model\":\"{MODEL}\"}}"))).await));
+        lines.push(told(&gateway.send(Ask::raw(CHAT, "{\"model\":\"zzz\",\"messages\":[]}")).await));
+        insta::assert_snapshot!(lines.join("\n"), @"");
+    });
+}
+
+#[test]
+fn headers_paths_and_methods_that_make_no_sense() {
+    beside_others(async {
+        let gateway = gateway().await;
+        let ask = || Ask::chat(&chat(1, false));
+        let asks = [
+            ask().header("x-pointsman-class", "urgent"),
+            ask().header("x-pointsman-deadline-ms", "soon"),
+            ask().header("x-pointsman-deadline-ms", "-1"),
+            ask().header("content-encoding", "gzip"),
+            ask().header("content-type", "application/x-www-form-urlencoded"),
+            Ask::get(CHAT),
+            Ask::get(CHAT).method(Method::DELETE),
+            Ask::post("/v1/models", &serde_json::json!({})),
+            Ask::get("/v1/answers"),
+            Ask::get("/"),
+            Ask::get("/v1/modelsx"),
+        ];
+        let mut lines = Vec::new();
+        for ask in asks {
+            let reply = gateway.send(ask).await;
+            let allow = reply.header("allow");
+            lines.push(told(&reply) + if allow.is_empty() { "" } else { "; allow: " } + allow);
+        }
+        insta::assert_snapshot!(lines.join("\n"), @"");
+    });
+}
+
+#[test]
+fn bodies_that_are_too_large_are_refused_announced_or_not() {
+    beside_others(async {
+        let gateway = gateway().await;
+        let body = "x".repeat(5000);
+        let announced = gateway.send(Ask::raw(CHAT, body.clone())).await;
+        let expected = "413 invalid_request_error body_too_large -: the body is larger than the 4096 bytes that `limits.body_bytes` allows";
+        assert_eq!(told(&announced), expected);
+        let chunked =
+            format!("POST {CHAT} HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1388\r\n{body}\r\n0\r\n\r\n");
+        let answer = send_bytes(gateway.address(), chunked.as_bytes(), Duration::from_secs(1)).await;
+        assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("body_too_large"), "{answer}");
+    });
+}
+
+#[test]
+fn heads_that_are_too_large_are_refused() {
+    beside_others(async {
+        let gateway = gateway().await;
+        let head = format!("POST {CHAT} HTTP/1.1\r\nhost: a\r\nx-large: {}\r\n\r\n", "x".repeat(70 << 10));
+        let answer = send_bytes(gateway.address(), head.as_bytes(), Duration::from_secs(1)).await;
+        assert!(answer.starts_with("HTTP/1.1 431 "), "{answer:?}");
+        let many = "x-many: 1\r\n".repeat(200);
+        let head = format!("POST {CHAT} HTTP/1.1\r\nhost: a\r\n{many}\r\n");
+        let answer = send_bytes(gateway.address(), head.as_bytes(), Duration::from_secs(1)).await;
+        assert!(answer.starts_with("HTTP/1.1 431 "), "{answer:?}");
+        assert_eq!(gateway.send(Ask::get("/v1/models")).await.status, 200, "others are served as before");
+    });
+}
+
+#[test]
+fn nobody_can_be_reached() {
+    beside_others(async {
+        let gateway = gateway().await;
+        let reply = gateway.send(Ask::chat(&chat(1, false))).await;
+        assert_eq!((reply.header("retry-after"), reply.header("retry-after-ms")), ("1", "1000"));
+        assert_eq!(reply.header("x-pointsman-attempts"), "1");
+        insta::assert_snapshot!(told(&reply), @"");
+    });
+}
+
+#[test]
+fn everybody_has_too_much_to_do() {
+    beside_others(async {
+        let busy = r#"{"error":{"message":"slow down","type":"tokens","param":null,"code":"rate_limit_exceeded"}}"#;
+        let machine = Double::always(Act::json(429, busy).header("retry-after", "7")).await;
+        let gateway = Gateway::start(PROCESS, &portfolio(&[PoolText::new("gpu", [machine.url()])]), CHEAPEST).await;
+        let reply = gateway.send(Ask::chat(&chat(1, false))).await;
+        assert_eq!((reply.status.as_u16(), reply.header("retry-after")), (429, "7"));
+        let again = gateway.send(Ask::chat(&chat(1, true))).await;
+        let wait: u64 = again.header("retry-after").parse().unwrap();
+        assert!((6..=7).contains(&wait), "{wait}");
+        assert_eq!(machine.seen().len(), 1, "a machine that asked for patience is left alone");
+        insta::assert_snapshot!(told(&reply), @"");
+    });
+}
