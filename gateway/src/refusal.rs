@@ -25,6 +25,8 @@ pub enum Refusal {
         /// What is wrong with it.
         problem: String,
     },
+    /// The head of the request is too large; carries the limit in bytes.
+    HeadTooLarge(usize),
     /// The body is compressed or of an unknown type; carries what it claims to be.
     UnsupportedBody(String),
     /// The body is too large; carries the limit in bytes.
@@ -105,6 +107,7 @@ impl Refusal {
             | Refusal::BadBody { .. }
             | Refusal::UnknownClass { .. }
             | Refusal::ContextTooLong { .. } => StatusCode::BAD_REQUEST,
+            Refusal::HeadTooLarge(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Refusal::UnsupportedBody(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Refusal::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::BodyTimeout(_) => StatusCode::REQUEST_TIMEOUT,
@@ -122,6 +125,7 @@ impl Refusal {
             Refusal::UnknownPath(_) => "unknown_path",
             Refusal::WrongMethod(_) => "wrong_method",
             Refusal::BadHeader { .. } => "bad_header",
+            Refusal::HeadTooLarge(_) => "head_too_large",
             Refusal::UnsupportedBody(_) => "unsupported_body",
             Refusal::BodyTooLarge(_) => "body_too_large",
             Refusal::BodyTimeout(_) => "body_timeout",
@@ -156,6 +160,7 @@ impl Refusal {
             ),
             Refusal::WrongMethod(allowed) => format!("this path takes {allowed}"),
             Refusal::BadHeader { header, problem } => format!("header `{header}`: {problem}"),
+            Refusal::HeadTooLarge(limit) => format!("path and headers are larger than {limit} bytes"),
             Refusal::UnsupportedBody(found) => {
                 format!("the body is `{found}`; send uncompressed application/json")
             }

@@ -18,6 +18,10 @@ use hyper_util::server::conn::auto;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::Sleep;
+
+/// What was written leaves before the connection breaks.
+const FLUSH: Duration = Duration::from_millis(5);
 
 /// A request as it arrived.
 #[derive(Clone, Debug)]
@@ -184,7 +188,8 @@ async fn answer(
     if act.close {
         return Err(io::Error::from(io::ErrorKind::ConnectionReset));
     }
-    let mut response = Response::new(Pieces { pieces: act.pieces, end: act.end });
+    let flushed = Box::pin(tokio::time::sleep(FLUSH));
+    let mut response = Response::new(Pieces { pieces: act.pieces, end: act.end, flushed });
     *response.status_mut() = act.status;
     *response.headers_mut() = act.headers;
     Ok(response)
@@ -193,17 +198,21 @@ async fn answer(
 struct Pieces {
     pieces: VecDeque<Bytes>,
     end: End,
+    flushed: Pin<Box<Sleep>>,
 }
 
 impl Body for Pieces {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         match (self.pieces.pop_front(), self.end) {
             (Some(piece), _) => Poll::Ready(Some(Ok(Frame::data(piece)))),
             (None, End::Clean) => Poll::Ready(None),
-            (None, End::Broken) => Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::ConnectionReset)))),
+            (None, End::Broken) => match Pin::new(&mut self.flushed).poll(context) {
+                Poll::Ready(()) => Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::ConnectionReset)))),
+                Poll::Pending => Poll::Pending,
+            },
             (None, End::Hang) => Poll::Pending,
         }
     }

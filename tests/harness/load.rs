@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use tokio::task::JoinSet;
 
@@ -45,30 +45,40 @@ impl Ledger {
 #[derive(Debug)]
 pub struct Load {
     clients: JoinSet<Ledger>,
-    stop: Arc<AtomicBool>,
-    answered: Arc<AtomicU64>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    stop: AtomicBool,
+    answered: AtomicU64,
+    streaming: AtomicUsize,
 }
 
 impl Load {
     /// Clients of which every other streams, each answer of this many tokens.
     pub fn start(address: SocketAddr, clients: usize, tokens: u64) -> Load {
-        let (stop, answered) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        let shared = Arc::<Shared>::default();
         let mut set = JoinSet::new();
         for number in 0..clients {
-            let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
-            set.spawn(client(address, number % 2 == 0, tokens, stop, answered));
+            set.spawn(client(address, number % 2 == 0, tokens, Arc::clone(&shared)));
         }
-        Load { clients: set, stop, answered }
+        Load { clients: set, shared }
     }
 
     /// Requests that have ended so far.
     pub fn answered(&self) -> u64 {
-        self.answered.load(Ordering::Relaxed)
+        self.shared.answered.load(Ordering::Relaxed)
+    }
+
+    /// Streams that have seen their first event and not yet their last.
+    pub fn streaming(&self) -> usize {
+        self.shared.streaming.load(Ordering::Relaxed)
     }
 
     /// Lets every client finish its last request and returns the sum.
     pub async fn stop(mut self) -> Ledger {
-        self.stop.store(true, Ordering::Relaxed);
+        self.shared.stop.store(true, Ordering::Relaxed);
         let mut sum = Ledger::default();
         while let Some(ledger) = self.clients.join_next().await {
             sum.add(ledger.expect("a client that ends well"));
@@ -77,28 +87,21 @@ impl Load {
     }
 }
 
-async fn client(
-    address: SocketAddr,
-    stream: bool,
-    tokens: u64,
-    stop: Arc<AtomicBool>,
-    answered: Arc<AtomicU64>,
-) -> Ledger {
+async fn client(address: SocketAddr, stream: bool, tokens: u64, shared: Arc<Shared>) -> Ledger {
     let mut ledger = Ledger::default();
     let mut connection = Connection::http1(address).await;
-    while !stop.load(Ordering::Relaxed) {
+    while !shared.stop.load(Ordering::Relaxed) {
         ledger.sent += 1;
         let ask = Ask::chat(&machines::chat(tokens, stream));
-        let ended = if stream {
-            one_stream(&connection, ask, &mut ledger).await
-        } else {
-            one_answer(&connection, ask, &mut ledger).await
+        let ended = match stream {
+            true => one_stream(&connection, ask, &mut ledger, &shared.streaming).await,
+            false => one_answer(&connection, ask, &mut ledger).await,
         };
         if let Err(wrong) = ended {
             ledger.wrong.push(wrong);
             connection = Connection::http1(address).await;
         }
-        answered.fetch_add(1, Ordering::Relaxed);
+        shared.answered.fetch_add(1, Ordering::Relaxed);
     }
     ledger
 }
@@ -117,16 +120,26 @@ async fn one_answer(connection: &Connection, ask: Ask, ledger: &mut Ledger) -> R
     }
 }
 
-async fn one_stream(connection: &Connection, ask: Ask, ledger: &mut Ledger) -> Result<(), String> {
+async fn one_stream(
+    connection: &Connection,
+    ask: Ask,
+    ledger: &mut Ledger,
+    streaming: &AtomicUsize,
+) -> Result<(), String> {
     let mut stream = connection.try_open(ask).await.map_err(|error| format!("no answer: {error}"))?;
     ledger.policies.push(stream.header("x-pointsman-policy").to_owned());
-    let (events, end) = stream.rest().await;
-    let last = events.last().map(String::as_str).unwrap_or_default();
+    let first = stream.next().await;
+    streaming.fetch_add(1, Ordering::Relaxed);
+    let (rest, end) = stream.rest().await;
+    streaming.fetch_sub(1, Ordering::Relaxed);
+    let last = rest.last().map(String::as_str).unwrap_or_default();
     let is_error = |event: &str| event.starts_with("{\"error\"");
-    match (stream.status.as_u16(), last, end) {
-        (200, "[DONE]", Next::End) if !events.iter().any(|event| is_error(event)) => ledger.complete += 1,
-        (200, last, Next::End) if events.len() > 1 && is_error(last) => ledger.broken += 1,
-        (status, last, end) => return Err(format!("status {status}, last event `{last}`, {end:?}")),
+    match (stream.status.as_u16(), &first, last, &end) {
+        (200, Next::Event(first), "[DONE]", Next::End) if !is_error(first) && !rest.iter().any(|one| is_error(one)) => {
+            ledger.complete += 1;
+        }
+        (200, Next::Event(first), last, Next::End) if !is_error(first) && is_error(last) => ledger.broken += 1,
+        (status, ..) => return Err(format!("status {status}, first {first:?}, last `{last}`, {end:?}")),
     }
     Ok(())
 }

@@ -29,11 +29,12 @@ fn bodies_that_cannot_be_used() {
     beside_others(async {
         let gateway = gateway().await;
         let deep = format!("{{\"model\":\"m\",\"messages\":{}1{}}}", "[".repeat(200), "]".repeat(200));
-        let bodies: [&[u8]; 12] = [
+        let bodies: [&[u8]; 13] = [
             b"",
             b"{\"model\": \"gpt-oss-120b\", \"messages\": [}",
             b"{\"model\": \"gpt-oss-120b\", \"messages\": [",
-            b"[]",
+            b"[\"gpt-oss-120b\",false,null,null,null,null,[],null,null,null]",
+            b"hello",
             b"{\"messages\": []}",
             b"{\"model\": 7, \"messages\": []}",
             b"{\"model\": \"gpt-oss-120b\"}",

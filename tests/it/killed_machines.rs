@@ -16,7 +16,7 @@ async fn kill_one_of_two(http: &str) {
     let pool = PoolText::new("gpu", machines.iter().map(Simulated::url)).key(&format!("http = \"{http}\""));
     let gateway = Gateway::start(PROCESS, &portfolio(&[pool]), CHEAPEST).await;
     let load = Load::start(gateway.address(), CLIENTS, 60);
-    wait::until("the load runs", || load.answered() >= CLIENTS as u64).await;
+    wait::until("the load runs", || load.answered() >= CLIENTS as u64 && load.streaming() >= CLIENTS / 4).await;
 
     machines[0].process.kill();
     let at_kill = load.answered();

@@ -1,12 +1,14 @@
 //! Who asks, for what, until when: the head of a request.
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderMap, Method, Request};
 use hyper::body::Incoming;
 use pointsman_policies::facts::Api;
 
 use crate::record::Record;
 use crate::refusal::Refusal;
+use crate::serve::listener::HEAD_BYTES;
 use crate::snapshot::{self, Snapshot};
 
 const DEADLINE_HEADER: &str = "x-pointsman-deadline-ms";
@@ -41,6 +43,7 @@ pub(super) struct Call {
 /// Sorts a request by method and path and reads the headers that concern the gateway.
 pub(super) fn accept(snapshot: &Snapshot, request: Request<Incoming>, record: &mut Record) -> Result<Asked, Refusal> {
     let (head, body) = request.into_parts();
+    refuse_large_head(&head)?;
     let path = head.uri.path();
     let api = match path {
         "/v1/chat/completions" => Api::ChatCompletions,
@@ -75,6 +78,13 @@ fn models(snapshot: &Snapshot, method: &Method, path: &str) -> Result<Bytes, Ref
         }
         Some(name) => Err(super::body::unknown_model(snapshot, name)),
     }
+}
+
+/// hyper bounds its buffer, not the head: one that arrives in one piece may be larger.
+fn refuse_large_head(head: &Parts) -> Result<(), Refusal> {
+    let path = head.uri.path_and_query().map_or(0, |path| path.as_str().len());
+    let headers: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if path + headers > HEAD_BYTES { Err(Refusal::HeadTooLarge(HEAD_BYTES)) } else { Ok(()) }
 }
 
 fn refuse_foreign_body(headers: &HeaderMap) -> Result<(), Refusal> {

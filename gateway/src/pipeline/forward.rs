@@ -105,7 +105,7 @@ async fn one_attempt(
     let opened = tokio::time::timeout(first_byte, open(snapshot, prompt, target, record)).await;
     let failure = match opened {
         Ok(Ok(Opened::Answer { head, opening })) => {
-            target.live.report(Verdict::Worked, fleet.now());
+            target.live.report(Verdict::Began, fleet.now());
             return Tried::Answered(answer(gateway, target, head, opening, dispatched, record));
         }
         Ok(Ok(Opened::CallersMistake { head, body })) => {

@@ -152,7 +152,7 @@ impl Relay {
             done: false,
             ended,
             finished: false,
-            idle: Box::pin(tokio::time::sleep(timeouts.event_idle)),
+            idle: Box::pin(tokio::time::sleep(timeouts.event_idle.min(timeouts.total))),
             idle_limit: timeouts.event_idle,
             last_progress: now,
             deadline: now + timeouts.total,
@@ -194,6 +194,8 @@ impl Relay {
                         self.arrived(bytes);
                     }
                 }
+                // What breaks behind the last event takes nothing from the answer.
+                Poll::Ready(Some(Err(_))) if self.done => return Poll::Ready(self.end()),
                 Poll::Ready(Some(Err(error))) => {
                     return Poll::Ready(self.broken(&format!("the connection to the machine broke: {error}")));
                 }
@@ -261,7 +263,7 @@ impl Relay {
             } else if due == self.deadline {
                 return Some("the answer took longer than `timeouts.total_s`".to_owned());
             } else {
-                return Some(format!("the machine sent nothing for {:.0} s", limit.as_secs_f64()));
+                return Some(format!("the machine sent nothing for {limit:?}"));
             }
         }
         None
@@ -275,6 +277,10 @@ impl Relay {
         self.finished = true;
         if let Some(hold) = self.hold.take().filter(|_| self.ended) {
             hold.finish();
+        }
+        let complained = self.record.as_ref().is_some_and(|record| matches!(record.outcome, Outcome::Broken(_)));
+        if let Some(dispatched) = self.dispatched.as_ref().filter(|_| !complained) {
+            dispatched.live().report(Verdict::Worked, self.gateway.fleet().now());
         }
         self.close(None);
         None

@@ -24,8 +24,8 @@ use crate::pipeline;
 const OPENING_TIME: Duration = Duration::from_secs(10);
 /// After an accept fails (no file descriptors, say) nothing is accepted for this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Head of an HTTP/1.1 request, bytes.
-const HEAD_BYTES: usize = 64 << 10;
+/// Head of a request, bytes.
+pub const HEAD_BYTES: usize = 64 << 10;
 /// Headers of a request.
 const HEADERS: usize = 100;
 /// Streams of one client's HTTP/2 connection.
