@@ -230,7 +230,7 @@ impl Connections {
             Sent::Answered(response, hold) => return Ok((response, hold)),
             Sent::Returned(outgoing) => outgoing,
         };
-        if let Some(answer) = self.send_on_idle(self.http1_request(outgoing.clone())).await? {
+        if let Some(answer) = self.send_on_idle(self.http1_request(outgoing.clone())).await {
             return Ok(answer);
         }
         let connecting = tokio::time::timeout(connect_timeout, self.connect());
@@ -244,23 +244,21 @@ impl Connections {
         }
     }
 
-    /// Tries kept HTTP/1.1 connections, newest first, until one answers; `None` when none is left.
-    async fn send_on_idle(
-        self: &Arc<Self>,
-        mut request: Request<Spliced>,
-    ) -> Result<Option<(Response<Incoming>, Hold)>, ConnectError> {
+    /// Tries kept HTTP/1.1 connections, newest first, until one answers; `None` where a new one is needed.
+    async fn send_on_idle(self: &Arc<Self>, mut request: Request<Spliced>) -> Option<(Response<Incoming>, Hold)> {
         while let Some(mut sender) = self.take_idle() {
             match sender.try_send_request(request).await {
                 Ok(response) => {
-                    return Ok(Some((response, Hold(Some(Held::Http1(sender, Arc::clone(self)))))));
+                    return Some((response, Hold(Some(Held::Http1(sender, Arc::clone(self))))));
                 }
                 Err(mut error) => match error.take_message() {
                     Some(returned) => request = returned,
-                    None => return Err(self.closed(error.into_error())),
+                    // It was closed while the request was on its way; nothing was answered, so it may be sent anew.
+                    None => return None,
                 },
             }
         }
-        Ok(None)
+        None
     }
 
     async fn send_on_shared(self: &Arc<Self>, outgoing: Outgoing) -> Result<Sent, ConnectError> {
@@ -276,8 +274,12 @@ impl Connections {
         match found {
             None => Ok(Sent::Returned(outgoing)),
             Some(shared) => {
-                let answered = self.send_on(shared, outgoing).await?;
-                Ok(Sent::Answered(answered.0, answered.1))
+                let sender = shared.sender.clone();
+                match self.send_on(shared, outgoing.clone()).await {
+                    Ok((response, hold)) => Ok(Sent::Answered(response, hold)),
+                    Err(_) if sender.is_closed() => Ok(Sent::Returned(outgoing)),
+                    Err(error) => Err(error),
+                }
             }
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
+use parking_lot::{Mutex, MutexGuard};
 use pointsman_backends::fleet::Fleet;
 
 use crate::config::set::ConfigSet;
@@ -18,6 +19,7 @@ pub struct Gateway {
     fleet: Fleet,
     telemetry: Telemetry,
     reload_status: ArcSwap<ReloadStatus>,
+    reloading: Mutex<()>,
     ready: AtomicBool,
 }
 
@@ -33,6 +35,7 @@ impl Gateway {
             fleet,
             telemetry,
             reload_status: ArcSwap::from_pointee(status),
+            reloading: Mutex::new(()),
             ready: AtomicBool::new(false),
         })
     }
@@ -61,6 +64,11 @@ impl Gateway {
     pub fn set_reload_status(&self, status: ReloadStatus) {
         self.telemetry.metrics().reload(status.ok);
         self.reload_status.store(Arc::new(status));
+    }
+
+    /// Waits until no other reload runs; hold it from reading the files to putting them in force.
+    pub fn reload_turn(&self) -> MutexGuard<'_, ()> {
+        self.reloading.lock()
     }
 
     /// Puts a checked set in force as the next generation and returns it. Requests in flight finish under theirs.

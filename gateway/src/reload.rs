@@ -76,6 +76,7 @@ pub enum Reloaded {
 
 /// Reads the files again and puts them in force if they are good.
 pub fn reload(gateway: &Gateway, process_file: &Path) -> Reloaded {
+    let _one_at_a_time = gateway.reload_turn(); // or an older text could be put in force after a newer one
     let mut loaded = set::load(process_file, Secrets::Required);
     let current = gateway.snapshot();
     if let Some(set) = &loaded.set {
@@ -138,6 +139,7 @@ pub async fn watch(gateway: Arc<Gateway>, process_file: PathBuf) {
     if let Err(error) = &watcher {
         tracing::warn!("cannot watch the configuration ({error}); reading it every {POLL:?} instead");
     }
+    changed.notify_one(); // the files may have changed between being read and being watched
     loop {
         if watcher.is_ok() {
             changed.notified().await;

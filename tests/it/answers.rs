@@ -73,13 +73,13 @@ fn models_are_listed() {
     beside_others(async {
         let gateway = gateway_to("http://127.0.0.1:1").await;
         let list = gateway.send(Ask::get("/v1/models")).await;
-        insta::assert_snapshot!(list.text(), @"");
+        insta::assert_snapshot!(list.text(), @r#"{"data":[{"created":0,"id":"gpt-oss-120b","object":"model","owned_by":"pointsman"}],"object":"list"}"#);
         assert_eq!(list.header("x-pointsman-policy"), "cheapest@1");
         let one = gateway.send(Ask::get(&format!("/v1/models/{MODEL}"))).await;
-        insta::assert_snapshot!(one.text(), @"");
+        insta::assert_snapshot!(one.text(), @r#"{"created":0,"id":"gpt-oss-120b","object":"model","owned_by":"pointsman"}"#);
         let none = gateway.send(Ask::get("/v1/models/gpt-oss-12b")).await;
         assert_eq!(none.status, 404);
-        insta::assert_snapshot!(none.text(), @"");
+        insta::assert_snapshot!(none.text(), @r#"{"error":{"code":"model_not_found","message":"no pool serves the model `gpt-oss-12b`; did you mean `gpt-oss-120b`?","param":"model","type":"invalid_request_error"}}"#);
     });
 }
 
@@ -188,5 +188,23 @@ fn the_callers_trace_is_continued() {
         gateway.send(Ask::chat(&chat(3, false)).header("traceparent", "nonsense")).await;
         let sent = machine.last().header("traceparent").to_owned();
         assert_eq!((sent.len(), sent.starts_with("00-")), (55, true), "{sent}");
+    });
+}
+
+#[test]
+fn an_answer_that_was_read_whole_is_counted_as_answered_and_is_over() {
+    beside_others(async {
+        let machine = machines::start("cs3").await;
+        let gateway = gateway_to(&url(&machine)).await;
+        for stream in [false, true, false, true] {
+            assert_eq!(gateway.send(Ask::chat(&chat(3, stream))).await.status, 200);
+        }
+        gateway.until_in_flight(0).await;
+        for class in ["standard", "interactive"] {
+            let line = format!(
+                "pointsman_requests_total{{class=\"{class}\",pool=\"gpu\",hardware=\"gpu\",outcome=\"answered\"}}"
+            );
+            assert_eq!(gateway.metric(&line).await, 2.0);
+        }
     });
 }

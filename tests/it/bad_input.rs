@@ -51,7 +51,24 @@ fn bodies_that_cannot_be_used() {
         lines.push(told(&gateway.send(Ask::raw("/v1/completions", format!("{{\"model\":\"{MODEL}\"}}"))).await));
         lines.push(told(&gateway.send(Ask::raw("/v1/embeddings", format!("{{\"model\":\"{MODEL}\"}}"))).await));
         lines.push(told(&gateway.send(Ask::raw(CHAT, "{\"model\":\"zzz\",\"messages\":[]}")).await));
-        insta::assert_snapshot!(lines.join("\n"), @"");
+        insta::assert_snapshot!(lines.join("\n"), @r#"
+        400 invalid_request_error bad_body -: the body cannot be used: it is empty
+        400 invalid_request_error bad_body -: the body cannot be used: expected value at line 1 column 40
+        400 invalid_request_error bad_body -: the body cannot be used: the JSON ends before it is whole
+        400 invalid_request_error bad_body -: the body cannot be used: it is not a JSON object
+        400 invalid_request_error bad_body -: the body cannot be used: it is not a JSON object
+        400 invalid_request_error bad_body model: the body cannot be used: `model` is missing
+        400 invalid_request_error bad_body model: the body cannot be used: `model` is not a string
+        400 invalid_request_error bad_body messages: the body cannot be used: `messages` is missing
+        400 invalid_request_error bad_body -: the body cannot be used: duplicate field `model` at line 1 column 49
+        400 invalid_request_error bad_body -: the body cannot be used: invalid type: string "yes", expected a boolean at line 1 column 57
+        404 invalid_request_error model_not_found model: no pool serves the model `gpt-oss-120`; did you mean `gpt-oss-120b`?
+        400 invalid_request_error bad_body -: the body cannot be used: byte 23 is not UTF-8
+        400 invalid_request_error bad_body -: the body cannot be used: it is nested more than 128 levels deep
+        400 invalid_request_error bad_body prompt: the body cannot be used: `prompt` is missing
+        400 invalid_request_error bad_body input: the body cannot be used: `input` is missing
+        404 invalid_request_error model_not_found model: no pool serves the model `zzz`; GET /v1/models lists those there are
+        "#);
     });
 }
 
@@ -79,7 +96,19 @@ fn headers_paths_and_methods_that_make_no_sense() {
             let allow = reply.header("allow");
             lines.push(told(&reply) + if allow.is_empty() { "" } else { "; allow: " } + allow);
         }
-        insta::assert_snapshot!(lines.join("\n"), @"");
+        insta::assert_snapshot!(lines.join("\n"), @r"
+        400 invalid_request_error unknown_class x-pointsman-class: the policy has no class `urgent`; its classes are `realtime`, `interactive`, `standard`, `batch`
+        400 invalid_request_error bad_header x-pointsman-deadline-ms: header `x-pointsman-deadline-ms`: `soon` is not a number of milliseconds between 0 and 86400000
+        400 invalid_request_error bad_header x-pointsman-deadline-ms: header `x-pointsman-deadline-ms`: `-1` is not a number of milliseconds between 0 and 86400000
+        415 invalid_request_error unsupported_body -: the body is `content-encoding: gzip`; send uncompressed application/json
+        415 invalid_request_error unsupported_body -: the body is `content-type: application/x-www-form-urlencoded`; send uncompressed application/json
+        405 invalid_request_error wrong_method -: this path takes POST; allow: POST
+        405 invalid_request_error wrong_method -: this path takes POST; allow: POST
+        405 invalid_request_error wrong_method -: this path takes GET; allow: GET
+        404 invalid_request_error unknown_path -: there is nothing at `/v1/answers`; this gateway serves /v1/chat/completions, /v1/completions, /v1/embeddings and /v1/models
+        404 invalid_request_error unknown_path -: there is nothing at `/`; this gateway serves /v1/chat/completions, /v1/completions, /v1/embeddings and /v1/models
+        404 invalid_request_error unknown_path -: there is nothing at `/v1/modelsx`; this gateway serves /v1/chat/completions, /v1/completions, /v1/embeddings and /v1/models
+        ");
     });
 }
 
@@ -120,7 +149,7 @@ fn nobody_can_be_reached() {
         let reply = gateway.send(Ask::chat(&chat(1, false))).await;
         assert_eq!((reply.header("retry-after"), reply.header("retry-after-ms")), ("1", "1000"));
         assert_eq!(reply.header("x-pointsman-attempts"), "1");
-        insta::assert_snapshot!(told(&reply), @"");
+        insta::assert_snapshot!(told(&reply), @"503 server_error backends_unavailable -: no machine could be reached: gpu/127.0.0.1:1: cannot connect to 127.0.0.1:1: Connection refused (os error 111)");
     });
 }
 
@@ -136,6 +165,6 @@ fn everybody_has_too_much_to_do() {
         let wait: u64 = again.header("retry-after").parse().unwrap();
         assert!((6..=7).contains(&wait), "{wait}");
         assert_eq!(machine.seen().len(), 1, "a machine that asked for patience is left alone");
-        insta::assert_snapshot!(told(&reply), @"");
+        insta::assert_snapshot!(told(&reply), @"429 rate_limit_error saturated -: every machine that may serve this has as much as it can take");
     });
 }

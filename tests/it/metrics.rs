@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use pointsman_tests::client::{self, Ask};
+use pointsman_tests::double::{Act, Double, End, FIRST};
 use pointsman_tests::files::{CHEAPEST, Files, PROCESS, PoolText, portfolio};
 use pointsman_tests::gateway::Gateway;
 use pointsman_tests::machines::{self, chat, url};
@@ -94,9 +95,9 @@ fn health_is_told_apart() {
 #[test]
 fn logs_are_json_where_that_is_wanted() {
     beside_others(async {
-        let machine = machines::faulty("cs3", &["reset-mid-stream:1"]).await;
+        let machine = Double::always(Act::stream(&[FIRST], End::Broken)).await;
         let process = format!("{PROCESS}[telemetry]\nlog_format = \"json\"\nlog = \"debug\"\n");
-        let files = Files::new(&process, &portfolio(&[PoolText::new("gpu", [url(&machine)])]), CHEAPEST);
+        let files = Files::new(&process, &portfolio(&[PoolText::new("gpu", [machine.url()])]), CHEAPEST);
         let mut served = Served::start(files.folder(), &[]).await;
         let ask = Ask::chat(&chat(50, true)).header("x-request-id", "find-me");
         client::send(served.address, ask).await;

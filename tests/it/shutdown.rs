@@ -25,7 +25,8 @@ fn files(timeouts: &str, endpoint: &str) -> Files {
 fn on_sigterm_it_turns_unready_then_refuses_then_finishes_what_runs() {
     beside_others(async {
         let machine = machines::start("h100").await;
-        let mut served = Served::start(files("lame_duck_s = 0.4\ndrain_s = 30", &url(&machine)).folder(), &[]).await;
+        let files = files("lame_duck_s = 0.4\ndrain_s = 30", &url(&machine));
+        let mut served = Served::start(files.folder(), &[]).await;
         let idle = Connection::http1(served.address).await;
         assert_eq!(idle.send(Ask::get("/v1/models")).await.status, 200);
         let mut stream = client::open(served.address, Ask::chat(&chat(3000, true))).await;
@@ -56,7 +57,8 @@ fn on_sigterm_it_turns_unready_then_refuses_then_finishes_what_runs() {
 fn a_second_signal_ends_it_at_once() {
     beside_others(async {
         let machine = machines::start("h100").await;
-        let mut served = Served::start(files("drain_s = 60", &url(&machine)).folder(), &[]).await;
+        let files = files("drain_s = 60", &url(&machine));
+        let mut served = Served::start(files.folder(), &[]).await;
         let mut stream = client::open(served.address, Ask::chat(&endless())).await;
         served.process.signal(Signal::TERM);
         served.process.until_printed("shutting down").await;
@@ -73,7 +75,8 @@ fn a_second_signal_ends_it_at_once() {
 fn clients_that_never_read_or_never_speak_do_not_hold_it_up() {
     beside_others(async {
         let machine = machines::start("h100").await;
-        let mut served = Served::start(files("drain_s = 0.5", &url(&machine)).folder(), &[]).await;
+        let files = files("drain_s = 0.5", &url(&machine));
+        let mut served = Served::start(files.folder(), &[]).await;
         let body = endless().to_string();
         let head = format!("POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", body.len());
         let mut deaf = TcpStream::connect(served.address).await.unwrap();
@@ -87,7 +90,9 @@ fn clients_that_never_read_or_never_speak_do_not_hold_it_up() {
 #[test]
 fn connections_on_which_nothing_runs_do_not_hold_it_up() {
     beside_others(async {
-        let mut served = Served::start(files("drain_s = 60", "http://127.0.0.1:1").folder(), &[]).await;
+        // A head of which a part has come gets its time, like any other.
+        let files = files("drain_s = 60\nhead_s = 0.5", "http://127.0.0.1:1");
+        let mut served = Served::start(files.folder(), &[]).await;
         let _silent = TcpStream::connect(served.address).await.unwrap();
         let mut half = TcpStream::connect(served.address).await.unwrap();
         half.write_all(b"POST /v1/chat").await.unwrap();

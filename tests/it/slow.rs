@@ -64,7 +64,7 @@ fn a_stream_that_falls_silent_ends_in_an_error_event() {
         let (events, end) = client::open(gateway.address(), Ask::chat(&chat(9, true))).await.rest().await;
         assert!(began.elapsed() < Duration::from_secs(3), "after {:?}", began.elapsed());
         assert_eq!((events.len(), end), (2, Next::End));
-        insta::assert_snapshot!(events[1], @"");
+        insta::assert_snapshot!(events[1], @r#"{"error":{"code":"stream_broken","message":"the stream broke: the machine sent nothing for 200ms","param":null,"type":"server_error"}}"#);
     });
 }
 

@@ -1,6 +1,7 @@
 //! A thousand edits while requests run: no error, and every answer names a generation that was in force.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pointsman::reload::{Reloaded, reload};
 use pointsman_tests::files::{PROCESS, PoolText, portfolio};
@@ -17,8 +18,24 @@ fn policy(edit: usize) -> String {
     format!("name = \"edit-{edit}\"\n[[route]]\nobjective = \"{objective}\"\n")
 }
 
-/// Every edit is put in force by a reload of its own, while the watcher reads the files as well; every fifth is broken.
+/// Every edit is put in force by a reload of its own, while the watcher and a rival read the files as well; every fifth
+/// is broken.
 fn edit_a_thousand_times(gateway: &Gateway) -> BTreeSet<String> {
+    let (inner, file) = (gateway.inner(), gateway.files.process_file());
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                reload(inner, &file);
+            }
+        });
+        let versions = edit_each(gateway);
+        done.store(true, Ordering::Relaxed);
+        versions
+    })
+}
+
+fn edit_each(gateway: &Gateway) -> BTreeSet<String> {
     let (inner, file) = (gateway.inner(), gateway.files.process_file());
     let mut versions = BTreeSet::from([inner.snapshot().version.to_string()]);
     for edit in 1..=EDITS {

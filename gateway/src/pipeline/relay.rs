@@ -179,6 +179,7 @@ impl Relay {
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         loop {
             if let Some(bytes) = self.next_ready() {
+                self.end_with_length();
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
             if self.finished {
@@ -267,6 +268,14 @@ impl Relay {
             }
         }
         None
+    }
+
+    /// hyper asks for nothing behind the length it was told, so an answer of known length ends with its last bytes.
+    fn end_with_length(&mut self) {
+        if !self.streamed && self.ready.is_empty() && self.body.is_end_stream() {
+            self.ended = true;
+            self.end();
+        }
     }
 
     /// The machine's bytes have ended: well if the stream was complete, else as broken.
