@@ -223,9 +223,19 @@ fn what_was_learned_of_a_machine_survives() {
         };
         assert_eq!(of("bad").await, ("breaker-open".into(), 0.into()));
         assert_eq!(of("good").await, ("ready".into(), 1.into()));
-        gateway.files.write("portfolio.toml", &(portfolio(&pools) + "\n# edited\n"));
-        wait::some("the edit is in force", async || (gateway.status().await["generation"] == 2).then_some(())).await;
-        assert_eq!(of("bad").await.0, "breaker-open");
-        assert_eq!(of("good").await, ("ready".into(), 1.into()));
+        let edits = [
+            portfolio(&pools) + "\n# another text\n",
+            portfolio(&pools.clone().map(|pool| pool.key("http = \"h1\""))),
+            portfolio(&pools.map(|pool| pool.key("limits = { requests_per_minute = 1000 }"))),
+        ];
+        for (edit, generation) in edits.iter().zip(2..) {
+            gateway.files.write("portfolio.toml", edit);
+            wait::some("the edit is in force", async || {
+                (gateway.status().await["generation"] == generation).then_some(())
+            })
+            .await;
+            assert_eq!(of("bad").await.0, "breaker-open", "{edit}");
+            assert_eq!(of("good").await, ("ready".into(), 1.into()), "{edit}");
+        }
     });
 }
