@@ -99,6 +99,11 @@ fn a_hangup_signal_reads_the_files_again() {
         let (files, elsewhere) = (Files::new(PROCESS, &two.pools, &only("left")), Files::none());
         std::fs::hard_link(files.path("policy.toml"), elsewhere.path("policy.toml")).unwrap();
         let served = Served::start(files.folder(), &[]).await;
+        wait::some("the files are watched and were looked at once", async || {
+            let metrics = client::send(served.admin, Ask::get("/metrics")).await.text();
+            metrics.contains("pointsman_reloads_total{result=\"ok\"} 1").then_some(())
+        })
+        .await;
         elsewhere.write("policy.toml", &only("right"));
         let reply = client::send(served.address, Ask::chat(&chat(1, false))).await;
         assert_eq!(reply.header("x-pointsman-policy"), "only-left@1");
