@@ -162,7 +162,7 @@ impl Refusal {
             Refusal::HeadTooLarge(limit) => format!("the head of the request is larger than {limit}"),
             Refusal::BadHeader { header, problem } => format!("header `{header}`: {problem}"),
             Refusal::UnsupportedBody(found) => {
-                format!("the body is `{found}`; send uncompressed application/json")
+                format!("the body is of `{found}`; send uncompressed JSON with `content-type: application/json`")
             }
             Refusal::BodyTooLarge(limit) => {
                 format!("the body is larger than the {limit} bytes that `limits.body_bytes` allows")

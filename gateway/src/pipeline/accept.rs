@@ -106,7 +106,8 @@ fn refuse_foreign_body(headers: &HeaderMap) -> Result<(), Refusal> {
         return Err(Refusal::UnsupportedBody(format!("content-encoding: {encoding}")));
     }
     match text(http::header::CONTENT_TYPE) {
-        Some(kind) if !kind.starts_with("application/json") && !kind.starts_with("text/") => {
+        // Strict also because a browser may send other kinds to a local port without asking first.
+        Some(kind) if !kind.starts_with("application/json") => {
             Err(Refusal::UnsupportedBody(format!("content-type: {kind}")))
         }
         _ => Ok(()),

@@ -110,7 +110,7 @@ pub(super) fn final_table(outcome: &Outcome) -> String {
 
 fn table(outcome: &Outcome) -> String {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_BORDERS_ONLY_CONDENSED);
+    table.load_style(presets::ASCII_BORDERS_ONLY_CONDENSED);
     let head = ["class", "requests", "attained", "TTFT p50", "p99 ms", "ITL p50", "p99 ms", "served by", "$", "kJ"];
     table.set_header(head);
     for class in &outcome.classes {
