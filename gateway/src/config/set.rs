@@ -34,8 +34,15 @@ pub struct Loaded {
 impl Loaded {
     /// All diagnostics as text.
     pub fn render(&self, color: bool) -> String {
-        self.reports.iter().map(|report| report.render(color)).collect()
+        render(&self.reports, color)
     }
+}
+
+/// The diagnostics of several files as text, with a blank line between files.
+pub fn render(reports: &[Report], color: bool) -> String {
+    let texts: Vec<String> =
+        reports.iter().map(|report| report.render(color)).filter(|text| !text.is_empty()).collect();
+    texts.join("\n")
 }
 
 /// Reads and checks the process file and the two files it names.

@@ -218,10 +218,7 @@ impl Relay {
     fn next_ready(&mut self) -> Option<Bytes> {
         let bytes = self.ready.pop_front().or_else(|| self.events.take())?;
         if !self.streamed {
-            self.kept_bytes += bytes.len();
-            if self.kept_bytes <= LONGEST_KEPT {
-                self.kept.push(bytes.clone());
-            }
+            self.keep(&bytes);
             return Some(bytes);
         }
         match self.dialect.event_kind(&bytes) {
@@ -246,6 +243,18 @@ impl Relay {
             EventKind::Comment => {}
         }
         Some(bytes)
+    }
+
+    /// hyper stops asking once it has as many bytes as were announced, so the end is looked for after every piece.
+    fn keep(&mut self, bytes: &Bytes) {
+        self.kept_bytes += bytes.len();
+        if self.kept_bytes <= LONGEST_KEPT {
+            self.kept.push(bytes.clone());
+        }
+        if self.ready.is_empty() && self.body.is_end_stream() {
+            self.ended = true;
+            let _ = self.end();
+        }
     }
 
     /// Why nothing more is waited for, if so. The timer is moved only when it fires, not for every event.
