@@ -12,6 +12,9 @@ use serde_json::value::RawValue;
 pub const BYTES_PER_TOKEN: u64 = 4;
 /// Expected answer where nothing is known, tokens: about the mean of public chat traces.
 const PRIOR_OUTPUT_TOKENS: u64 = 200;
+/// Answers to one prompt (`n`) that are counted; machines refuse more than about this many, and what a caller writes
+/// must not outweigh everybody else's work in the load of an endpoint.
+const MAX_CHOICES: u64 = 128;
 /// An image is taken for this many prompt tokens.
 const TOKENS_PER_IMAGE: u64 = 800;
 /// JSON nested deeper than this is refused before it reaches a machine's parser.
@@ -73,7 +76,8 @@ pub fn parse(api: Api, body: &[u8]) -> Result<Parsed, ParseError> {
     };
     let start = (raw_model.as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
     let max_output_tokens = fields.max_completion_tokens.or(fields.max_tokens);
-    let expected = if api == Api::Embeddings { 0 } else { PRIOR_OUTPUT_TOKENS * fields.n.unwrap_or(1).max(1) };
+    let expected =
+        if api == Api::Embeddings { 0 } else { PRIOR_OUTPUT_TOKENS * fields.n.unwrap_or(1).clamp(1, MAX_CHOICES) };
     let text_tokens = content.text_bytes.div_ceil(BYTES_PER_TOKEN) + content.numbers;
     let tool_tokens = fields.tools.as_ref().map_or(0, |tools| tools.bytes.div_ceil(BYTES_PER_TOKEN));
     Ok(Parsed {
@@ -265,6 +269,15 @@ mod tests {
     fn token_lists_count_as_tokens() {
         let parsed = parsed(Api::Embeddings, r#"{"model":"m","input":[[1,2,3],[4,5]]}"#);
         assert_eq!((parsed.input_tokens, parsed.output_tokens), (5, 0));
+    }
+
+    #[test]
+    fn many_answers_count_up_to_a_bound() {
+        let expected = |n: u64| {
+            let body = format!(r#"{{"model":"m","messages":[],"n":{n}}}"#);
+            parsed(Api::ChatCompletions, &body).output_tokens / PRIOR_OUTPUT_TOKENS
+        };
+        assert_eq!([0, 1, 3, 128, u64::MAX].map(expected), [1, 1, 3, 128, 128]);
     }
 
     #[test]
