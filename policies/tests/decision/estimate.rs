@@ -79,6 +79,14 @@ fn full_memory_shows_as_waiting() {
 }
 
 #[test]
+fn steps_read_no_more_than_the_memory_holds() {
+    let over = predict(&facts(), &gpu(), &EndpointState { context_tokens: 53_899, ..busy(GPU, 1) });
+    // 50,000 tokens at 100 ns; 53,799 prompt tokens of the others while 100 steps pass.
+    let step_ms = 10.0 + 2.0 + 5.0;
+    close(over.itl_ms, step_ms * (1.0 + 5_379.9 / (100.0 * step_ms)));
+}
+
+#[test]
 fn an_answer_of_one_token_ends_with_the_first() {
     let one = predict(&Facts { output_tokens: 1, ..facts() }, &gpu(), &EndpointState::idle(GPU));
     close(one.total_ms, one.ttft_ms);

@@ -100,5 +100,7 @@ fn unknown_energy_weighs_only_where_energy_does() {
     assert!(unmeasured > 1e300, "{unmeasured}");
     close(cheap, 2.0);
     let cost = Objective::Weights(Weights { cost: 1.0, ..Weights::default() });
-    assert_eq!(scores(cost, UNMEASURED, CHEAP), (4.0, 1.0));
+    // Beside a frugal machine the unknown is infinitely worse, and no weight of it must still be none.
+    let frugal = Estimate { joules: Some(0.5), ..CHEAP };
+    assert_eq!(scores(cost, UNMEASURED, frugal), (4.0, 1.0));
 }
