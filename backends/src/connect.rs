@@ -51,6 +51,9 @@ pub enum ConnectError {
     /// The TLS handshake failed.
     #[error("TLS with {0}: {1}")]
     Tls(String, std::io::Error),
+    /// A new connection took no request.
+    #[error("{0} took the connection but no request")]
+    Refused(String),
     /// The connection broke before the head of an answer.
     #[error("{0} closed the connection before answering: {1}")]
     Closed(String, hyper::Error),
@@ -64,6 +67,7 @@ impl ConnectError {
             ConnectError::Connect(..) => "connect",
             ConnectError::ConnectTimeout(..) => "connect-timeout",
             ConnectError::Tls(..) => "tls",
+            ConnectError::Refused(..) => "refused",
             ConnectError::Closed(..) => "closed",
         }
     }
@@ -230,32 +234,35 @@ impl Connections {
             Sent::Answered(response, hold) => return Ok((response, hold)),
             Sent::Returned(outgoing) => outgoing,
         };
-        if let Some(answer) = self.send_on_idle(self.http1_request(outgoing.clone())).await? {
+        if let Some(answer) = self.send_on_idle(&outgoing).await? {
             return Ok(answer);
         }
         let connecting = tokio::time::timeout(connect_timeout, self.connect());
         match connecting.await.map_err(|_| ConnectError::ConnectTimeout(self.name(), connect_timeout))?? {
             New::Http1(mut sender) => {
-                let response =
-                    sender.send_request(self.http1_request(outgoing)).await.map_err(|error| self.closed(error))?;
+                let response = sender.send_request(self.http1_request(outgoing)).await;
+                let response = response.map_err(|error| self.closed(error))?;
                 Ok((response, Hold(Some(Held::Http1(sender, Arc::clone(self))))))
             }
-            New::Http2(shared) => self.send_on(shared, outgoing).await,
+            New::Http2(shared) => match self.send_on(shared, &outgoing).await? {
+                Some(answer) => Ok(answer),
+                None => Err(ConnectError::Refused(self.name())),
+            },
         }
     }
 
     /// Tries kept HTTP/1.1 connections, newest first, until one answers; `None` when none is left.
     async fn send_on_idle(
         self: &Arc<Self>,
-        mut request: Request<Spliced>,
+        outgoing: &Outgoing,
     ) -> Result<Option<(Response<Incoming>, Hold)>, ConnectError> {
         while let Some(mut sender) = self.take_idle() {
-            match sender.try_send_request(request).await {
+            match sender.try_send_request(self.http1_request(outgoing.clone())).await {
                 Ok(response) => {
                     return Ok(Some((response, Hold(Some(Held::Http1(sender, Arc::clone(self)))))));
                 }
                 Err(mut error) => match error.take_message() {
-                    Some(returned) => request = returned,
+                    Some(_) => continue, // it was closed meanwhile and has sent nothing
                     None => return Err(self.closed(error.into_error())),
                 },
             }
@@ -264,34 +271,39 @@ impl Connections {
     }
 
     async fn send_on_shared(self: &Arc<Self>, outgoing: Outgoing) -> Result<Sent, ConnectError> {
-        let found = {
-            let mut shared = self.shared.lock();
-            shared.retain(|shared| !shared.sender.is_closed());
-            let free = |shared: &&Shared| shared.streams.load(Ordering::Relaxed) < STREAMS_PER_CONNECTION;
-            shared
-                .iter()
-                .find(free)
-                .map(|free| Shared { sender: free.sender.clone(), streams: Arc::clone(&free.streams) })
-        };
-        match found {
-            None => Ok(Sent::Returned(outgoing)),
-            Some(shared) => {
-                let answered = self.send_on(shared, outgoing).await?;
-                Ok(Sent::Answered(answered.0, answered.1))
+        while let Some(shared) = self.take_shared() {
+            if let Some((response, hold)) = self.send_on(shared, &outgoing).await? {
+                return Ok(Sent::Answered(response, hold));
             }
         }
+        Ok(Sent::Returned(outgoing))
     }
 
+    fn take_shared(&self) -> Option<Shared> {
+        let mut shared = self.shared.lock();
+        shared.retain(|shared| !shared.sender.is_closed());
+        let free = |shared: &&Shared| {
+            shared.sender.is_ready() && shared.streams.load(Ordering::Relaxed) < STREAMS_PER_CONNECTION
+        };
+        let free = shared.iter().find(free)?;
+        Some(Shared { sender: free.sender.clone(), streams: Arc::clone(&free.streams) })
+    }
+
+    /// `None` if the connection was going away and the machine has not seen the request.
     async fn send_on(
         self: &Arc<Self>,
         mut shared: Shared,
-        outgoing: Outgoing,
-    ) -> Result<(Response<Incoming>, Hold), ConnectError> {
+        outgoing: &Outgoing,
+    ) -> Result<Option<(Response<Incoming>, Hold)>, ConnectError> {
         shared.streams.fetch_add(1, Ordering::Relaxed);
         let hold = Hold(Some(Held::Http2(Arc::clone(&shared.streams))));
-        let response =
-            shared.sender.send_request(self.http2_request(outgoing)).await.map_err(|error| self.closed(error))?;
-        Ok((response, hold))
+        match shared.sender.try_send_request(self.http2_request(outgoing.clone())).await {
+            Ok(response) => Ok(Some((response, hold))),
+            Err(mut error) => match error.take_message() {
+                Some(_) => Ok(None),
+                None => Err(self.closed(error.into_error())),
+            },
+        }
     }
 
     async fn connect(self: &Arc<Self>) -> Result<New, ConnectError> {

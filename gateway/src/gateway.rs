@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
+use parking_lot::{Mutex, MutexGuard};
 use pointsman_backends::fleet::Fleet;
 
 use crate::config::set::ConfigSet;
@@ -18,6 +19,7 @@ pub struct Gateway {
     fleet: Fleet,
     telemetry: Telemetry,
     reload_status: ArcSwap<ReloadStatus>,
+    reloading: Mutex<()>,
     ready: AtomicBool,
 }
 
@@ -33,6 +35,7 @@ impl Gateway {
             fleet,
             telemetry,
             reload_status: ArcSwap::from_pointee(status),
+            reloading: Mutex::new(()),
             ready: AtomicBool::new(false),
         })
     }
@@ -55,6 +58,11 @@ impl Gateway {
     /// How the last reload went.
     pub fn reload_status(&self) -> Arc<ReloadStatus> {
         self.reload_status.load_full()
+    }
+
+    /// Held while the files are read and put in force, so that generations follow one another.
+    pub fn reloading(&self) -> MutexGuard<'_, ()> {
+        self.reloading.lock()
     }
 
     /// Notes how a reload went.

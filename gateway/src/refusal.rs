@@ -18,6 +18,8 @@ pub enum Refusal {
     UnknownPath(String),
     /// The path exists, the method does not; carries the one that does.
     WrongMethod(&'static str),
+    /// The head is too large; carries the limit in words.
+    HeadTooLarge(&'static str),
     /// A request header makes no sense.
     BadHeader {
         /// Its name.
@@ -105,6 +107,7 @@ impl Refusal {
             | Refusal::BadBody { .. }
             | Refusal::UnknownClass { .. }
             | Refusal::ContextTooLong { .. } => StatusCode::BAD_REQUEST,
+            Refusal::HeadTooLarge(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Refusal::UnsupportedBody(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Refusal::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::BodyTimeout(_) => StatusCode::REQUEST_TIMEOUT,
@@ -121,6 +124,7 @@ impl Refusal {
         match self {
             Refusal::UnknownPath(_) => "unknown_path",
             Refusal::WrongMethod(_) => "wrong_method",
+            Refusal::HeadTooLarge(_) => "head_too_large",
             Refusal::BadHeader { .. } => "bad_header",
             Refusal::UnsupportedBody(_) => "unsupported_body",
             Refusal::BodyTooLarge(_) => "body_too_large",
@@ -155,9 +159,10 @@ impl Refusal {
                 "there is nothing at `{path}`; this gateway serves /v1/chat/completions, /v1/completions, /v1/embeddings and /v1/models"
             ),
             Refusal::WrongMethod(allowed) => format!("this path takes {allowed}"),
+            Refusal::HeadTooLarge(limit) => format!("the head of the request is larger than {limit}"),
             Refusal::BadHeader { header, problem } => format!("header `{header}`: {problem}"),
             Refusal::UnsupportedBody(found) => {
-                format!("the body is `{found}`; send uncompressed application/json")
+                format!("the body is of `{found}`; send uncompressed JSON with `content-type: application/json`")
             }
             Refusal::BodyTooLarge(limit) => {
                 format!("the body is larger than the {limit} bytes that `limits.body_bytes` allows")

@@ -22,7 +22,8 @@ pub fn run(arguments: &CheckArguments) -> ExitCode {
         |severity| reports.iter().flat_map(Report::iter).filter(|diagnostic| diagnostic.severity == severity).count();
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
     let names: Vec<&str> = reports.iter().map(|report| report.source().name.as_str()).collect();
-    anstream::eprintln!("checked {}: {errors} errors, {warnings} warnings", names.join(", "));
+    let of = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    anstream::eprintln!("checked {}: {}, {}", names.join(", "), of(errors, "error"), of(warnings, "warning"));
     if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -25,6 +25,7 @@ use parking_lot::Mutex;
 use pointsman_backends::portfolio::Secrets;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::process::TelemetryShape;
@@ -46,8 +47,8 @@ pub struct Arguments {
     /// Print the result as one JSON object on stdout; progress goes to stderr.
     #[arg(long)]
     json: bool,
-    /// How fast the trace is replayed: 2 is twice the requests per second.
-    #[arg(long, default_value_t = 1.0, value_name = "FACTOR")]
+    /// How fast the trace is replayed, as a multiple of its own rate (10 requests per second on average).
+    #[arg(long, default_value_t = 3.0, value_name = "FACTOR")]
     load: f64,
     /// Decides the class mix and every draw of the simulated machines.
     #[arg(long, default_value_t = 1, value_name = "NUMBER")]
@@ -63,8 +64,8 @@ const WAITING_RECORDS: usize = 4096;
 const REDRAW: Duration = Duration::from_secs(1);
 /// How often progress is told where there is no terminal.
 const PROGRESS: Duration = Duration::from_secs(5);
-/// How long answers still running at the end are waited for.
-const LAST_ANSWERS: Duration = Duration::from_secs(20);
+/// How long answers still running at the end are waited for; the CPU box takes most of a minute for a long one.
+const LAST_ANSWERS: Duration = Duration::from_secs(10);
 
 /// Runs it.
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
@@ -81,23 +82,27 @@ async fn demonstrate(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let folder = Folder::write(arguments.folder.as_deref(), &machines)?;
     let (tap, records) = mpsc::channel(WAITING_RECORDS);
     let running = start(&folder, tap).await?;
-    report::greet(&running, &folder, &machines);
+    let drawn = !arguments.json && std::io::stdout().is_terminal();
+    let screen = report::Screen::new(drawn, report::greeting(&running, &folder, &machines));
     let tally = Arc::new(Mutex::new(Tally::default()));
     let tasks = TaskTracker::new();
-    let stop = tokio_util::sync::CancellationToken::new();
+    let stop = CancellationToken::new();
     tasks.spawn(tally::count_records(records, Arc::clone(&tally)));
     let client = Client::new(running.address, Arc::clone(&running.gateway), Arc::clone(&tally));
     let replay = traffic::Replay { load: arguments.load, seed: arguments.seed };
-    let replaying = tokio::spawn(traffic::replay(replay, client, stop.clone()));
-    let restarting = tokio::spawn(machines.keep_alive(stop.clone()));
-    watch(arguments, &running, &tally).await?;
+    let replaying = tokio::spawn(traffic::replay(replay, client, stop.clone(), LAST_ANSWERS));
+    let power_off = CancellationToken::new();
+    let restarting = tokio::spawn(machines.keep_alive(power_off.clone()));
+    watch(arguments.duration, screen, &running, &tally).await?;
     stop.cancel();
-    let _ = tokio::time::timeout(LAST_ANSWERS, replaying).await;
+    let let_go = replaying.await.context("the replay failed")?;
+    power_off.cancel();
     let gateway = Arc::clone(&running.gateway);
     running.drain().await;
     let _ = restarting.await;
     tasks.close();
-    let result = tally.lock().result(&gateway.snapshot());
+    let mut result = tally.lock().result(&gateway.snapshot());
+    result.let_go = let_go;
     drop(gateway);
     let text = if arguments.json { format!("{}\n", result.json()) } else { report::final_table(&result) };
     super::print(&text)?;
@@ -114,20 +119,23 @@ async fn start(folder: &Folder, tap: mpsc::Sender<Box<Record>>) -> anyhow::Resul
 }
 
 /// Shows progress until the time is over or somebody ends it.
-async fn watch(arguments: &Arguments, running: &Running, tally: &Mutex<Tally>) -> anyhow::Result<()> {
+async fn watch(
+    duration: Option<Duration>,
+    mut screen: report::Screen,
+    running: &Running,
+    tally: &Mutex<Tally>,
+) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let began = Instant::now();
     let ends = async {
-        match arguments.duration {
+        match duration {
             Some(duration) => tokio::time::sleep(duration).await,
             None => std::future::pending().await,
         }
     };
-    let drawn = !arguments.json && std::io::stdout().is_terminal();
-    let mut screen = report::Screen::new(drawn);
     let show = async {
-        let mut tick = tokio::time::interval(if drawn { REDRAW } else { PROGRESS });
+        let mut tick = tokio::time::interval(if screen.is_drawn() { REDRAW } else { PROGRESS });
         tick.tick().await;
         loop {
             tick.tick().await;

@@ -63,9 +63,9 @@ pub fn load(process_file: &Path, secrets: Secrets) -> Loaded {
     Loaded { set: set.map(|(portfolio, policy)| ConfigSet { process, portfolio, policy, hash }), reports }
 }
 
-/// The folder that a file's relative paths start from.
+/// The folder that a file's relative paths start from; empty for the current one.
 pub fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
+    path.parent().unwrap_or_else(|| Path::new(""))
 }
 
 /// Reads one file as UTF-8 text of bounded size, or reports why not.

@@ -14,6 +14,13 @@ const MODELS_PATH: &str = "/v1/models";
 /// A day; a longer deadline is a mistake.
 const LONGEST_DEADLINE_MS: f64 = 86_400_000.0;
 
+/// Path and query, bytes.
+const LONGEST_URI: usize = 8 << 10;
+/// Headers of a request.
+const MOST_HEADERS: usize = 100;
+/// All headers together, bytes.
+const LONGEST_HEAD: usize = 64 << 10;
+
 /// What a request asks for.
 pub(super) enum Asked {
     /// The list of models, or one of them, as JSON.
@@ -41,6 +48,7 @@ pub(super) struct Call {
 /// Sorts a request by method and path and reads the headers that concern the gateway.
 pub(super) fn accept(snapshot: &Snapshot, request: Request<Incoming>, record: &mut Record) -> Result<Asked, Refusal> {
     let (head, body) = request.into_parts();
+    refuse_large_head(&head)?;
     let path = head.uri.path();
     let api = match path {
         "/v1/chat/completions" => Api::ChatCompletions,
@@ -56,6 +64,21 @@ pub(super) fn accept(snapshot: &Snapshot, request: Request<Incoming>, record: &m
     let declared_class = header(&head.headers, snapshot::CLASS_HEADER_NAME)?.unwrap_or_default().to_owned();
     let deadline_ms = header(&head.headers, DEADLINE_HEADER)?.map(deadline_ms).transpose()?;
     Ok(Asked::Generate(Call { api, path: path.to_owned(), headers: head.headers, declared_class, deadline_ms, body }))
+}
+
+/// The listener reads somewhat larger heads than are allowed, so that they can be refused in words.
+fn refuse_large_head(head: &http::request::Parts) -> Result<(), Refusal> {
+    let bytes: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let path_and_query = head.uri.path_and_query().map_or(0, |path| path.as_str().len());
+    if path_and_query > LONGEST_URI {
+        Err(Refusal::HeadTooLarge("8 KiB of path and query"))
+    } else if head.headers.len() > MOST_HEADERS {
+        Err(Refusal::HeadTooLarge("100 headers"))
+    } else if bytes > LONGEST_HEAD {
+        Err(Refusal::HeadTooLarge("64 KiB of headers"))
+    } else {
+        Ok(())
+    }
 }
 
 fn models(snapshot: &Snapshot, method: &Method, path: &str) -> Result<Bytes, Refusal> {
@@ -83,7 +106,8 @@ fn refuse_foreign_body(headers: &HeaderMap) -> Result<(), Refusal> {
         return Err(Refusal::UnsupportedBody(format!("content-encoding: {encoding}")));
     }
     match text(http::header::CONTENT_TYPE) {
-        Some(kind) if !kind.starts_with("application/json") && !kind.starts_with("text/") => {
+        // Strict also because a browser may send other kinds to a local port without asking first.
+        Some(kind) if !kind.starts_with("application/json") => {
             Err(Refusal::UnsupportedBody(format!("content-type: {kind}")))
         }
         _ => Ok(()),

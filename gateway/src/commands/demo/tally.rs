@@ -145,6 +145,7 @@ impl Tally {
             errors: self.errors,
             last_error: self.last_error.clone(),
             failed_over: self.failed_over,
+            let_go: 0,
             usd: self.usd,
             joules: self.joules,
             classes: self.in_policy_order(snapshot).map(figures).collect(),
@@ -173,6 +174,8 @@ pub(super) struct Outcome {
     pub(super) errors: u64,
     pub(super) last_error: Option<String>,
     pub(super) failed_over: u64,
+    /// Still running at the end; counted nowhere else.
+    pub(super) let_go: usize,
     pub(super) usd: f64,
     pub(super) joules: f64,
     pub(super) classes: Vec<ClassFigures>,

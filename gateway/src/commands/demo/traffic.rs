@@ -61,8 +61,10 @@ pub(super) struct Ask {
     pub(super) output_tokens: u64,
 }
 
-/// Sends the slice again and again until told to stop, then waits for the answers still running.
-pub(super) async fn replay(replay: Replay, client: Client, stop: CancellationToken) {
+/// Sends the slice again and again until told to stop, then waits a while for the answers still running; returns how
+/// many were let go after that, as clients that leave.
+pub(super) async fn replay(replay: Replay, client: Client, stop: CancellationToken, patience: Duration) -> usize {
+    let leave = CancellationToken::new();
     let asks = asks(replay);
     let running = TaskTracker::new();
     let sending = async {
@@ -70,15 +72,19 @@ pub(super) async fn replay(replay: Replay, client: Client, stop: CancellationTok
             let began = Instant::now();
             for ask in &asks {
                 tokio::time::sleep_until(began + ask.at).await;
-                let (client, ask) = (client.clone(), *ask);
-                running.spawn(async move { client.ask(ask).await });
+                let (client, ask, leave) = (client.clone(), *ask, leave.clone());
+                running.spawn(async move { leave.run_until_cancelled(client.ask(ask)).await });
             }
             tokio::time::sleep(BETWEEN_REPLAYS).await;
         }
     };
     let _ = stop.run_until_cancelled(sending).await;
     running.close();
+    let _ = tokio::time::timeout(patience, running.wait()).await;
+    let let_go = running.len();
+    leave.cancel();
     running.wait().await;
+    let_go
 }
 
 fn asks(replay: Replay) -> Vec<Ask> {
