@@ -65,6 +65,10 @@ pub fn parse(api: Api, body: &[u8]) -> Result<Parsed, ParseError> {
     }
     let text = std::str::from_utf8(body).map_err(|error| ParseError::NotUtf8(error.valid_up_to()))?;
     refuse_deep(body)?;
+    // serde would take a list for the fields by their place.
+    if text.trim_start().starts_with('[') {
+        return Err(ParseError::Json(de::Error::invalid_type(de::Unexpected::Seq, &"an object")));
+    }
     let fields: Fields<'_> = serde_json::from_str(text).map_err(ParseError::Json)?;
     let raw_model = fields.model.ok_or_else(|| ParseError::Field("model", "`model` is missing".to_owned()))?.get();
     let model: String = serde_json::from_str(raw_model)
@@ -301,7 +305,7 @@ mod tests {
 
     #[test]
     fn brackets_within_strings_are_not_depth() {
-        let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":""{}"}}]}}"#, "[".repeat(500));
-        assert!(parse(Api::ChatCompletions, body.as_bytes()).is_ok());
+        let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{}"}}]}}"#, "[".repeat(500));
+        assert_eq!(parsed(Api::ChatCompletions, &body).input_tokens, 125);
     }
 }
