@@ -12,6 +12,9 @@ use serde_json::value::RawValue;
 pub const BYTES_PER_TOKEN: u64 = 4;
 /// Expected answer where nothing is known, tokens: about the mean of public chat traces.
 const PRIOR_OUTPUT_TOKENS: u64 = 200;
+/// Answers to one prompt (`n`) that are counted; machines refuse more than about this many, and what a caller writes
+/// must not outweigh everybody else's work in the load of an endpoint.
+const MAX_CHOICES: u64 = 128;
 /// An image is taken for this many prompt tokens.
 const TOKENS_PER_IMAGE: u64 = 800;
 /// JSON nested deeper than this is refused before it reaches a machine's parser.
@@ -62,6 +65,10 @@ pub fn parse(api: Api, body: &[u8]) -> Result<Parsed, ParseError> {
     }
     let text = std::str::from_utf8(body).map_err(|error| ParseError::NotUtf8(error.valid_up_to()))?;
     refuse_deep(body)?;
+    // serde would take a list for the fields by their place.
+    if text.trim_start().starts_with('[') {
+        return Err(ParseError::Json(de::Error::invalid_type(de::Unexpected::Seq, &"an object")));
+    }
     let fields: Fields<'_> = serde_json::from_str(text).map_err(ParseError::Json)?;
     let raw_model = fields.model.ok_or_else(|| ParseError::Field("model", "`model` is missing".to_owned()))?.get();
     let model: String = serde_json::from_str(raw_model)
@@ -73,7 +80,8 @@ pub fn parse(api: Api, body: &[u8]) -> Result<Parsed, ParseError> {
     };
     let start = (raw_model.as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
     let max_output_tokens = fields.max_completion_tokens.or(fields.max_tokens);
-    let expected = if api == Api::Embeddings { 0 } else { PRIOR_OUTPUT_TOKENS * fields.n.unwrap_or(1).max(1) };
+    let expected =
+        if api == Api::Embeddings { 0 } else { PRIOR_OUTPUT_TOKENS * fields.n.unwrap_or(1).clamp(1, MAX_CHOICES) };
     let text_tokens = content.text_bytes.div_ceil(BYTES_PER_TOKEN) + content.numbers;
     let tool_tokens = fields.tools.as_ref().map_or(0, |tools| tools.bytes.div_ceil(BYTES_PER_TOKEN));
     Ok(Parsed {
@@ -268,6 +276,15 @@ mod tests {
     }
 
     #[test]
+    fn many_answers_count_up_to_a_bound() {
+        let expected = |n: u64| {
+            let body = format!(r#"{{"model":"m","messages":[],"n":{n}}}"#);
+            parsed(Api::ChatCompletions, &body).output_tokens / PRIOR_OUTPUT_TOKENS
+        };
+        assert_eq!([0, 1, 3, 128, u64::MAX].map(expected), [1, 1, 3, 128, 128]);
+    }
+
+    #[test]
     fn what_cannot_be_used_is_refused_with_a_reason() {
         #[track_caller]
         fn check(body: &str, expected: &str) {
@@ -288,7 +305,7 @@ mod tests {
 
     #[test]
     fn brackets_within_strings_are_not_depth() {
-        let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":""{}"}}]}}"#, "[".repeat(500));
-        assert!(parse(Api::ChatCompletions, body.as_bytes()).is_ok());
+        let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{}"}}]}}"#, "[".repeat(500));
+        assert_eq!(parsed(Api::ChatCompletions, &body).input_tokens, 125);
     }
 }

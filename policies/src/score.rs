@@ -18,24 +18,28 @@ pub fn strain(kind: HardwareKind, slo: &Slo, estimate: &Estimate, output_tokens:
     part(estimate.ttft_ms, slo.ttft_ms).max(itl).max(part(estimate.total_ms, slo.deadline_ms))
 }
 
-/// The best figure of each term among the candidates, for objectives that compare terms of unlike units.
+/// What is known of all candidates together: the best figure of each term, for objectives that compare terms of unlike
+/// units, and whether they can be compared by carbon.
 #[derive(Clone, Copy, Debug)]
 pub struct Best {
     usd: f64,
     ttft_ms: f64,
     itl_ms: f64,
     joules: f64,
+    /// Whether carbon dioxide is known wherever energy is.
+    carbon_known: bool,
 }
 
 impl Best {
     /// Of these estimates.
     pub fn of<'a>(estimates: impl Iterator<Item = &'a Estimate>) -> Best {
-        let start = Best { usd: f64::MAX, ttft_ms: f64::MAX, itl_ms: f64::MAX, joules: f64::MAX };
+        let start = Best { usd: f64::MAX, ttft_ms: f64::MAX, itl_ms: f64::MAX, joules: f64::MAX, carbon_known: true };
         estimates.fold(start, |best, estimate| Best {
             usd: best.usd.min(estimate.usd),
             ttft_ms: best.ttft_ms.min(estimate.ttft_ms),
             itl_ms: best.itl_ms.min(estimate.itl_ms),
             joules: best.joules.min(estimate.joules.unwrap_or(f64::MAX)),
+            carbon_known: best.carbon_known && (estimate.joules.is_none() || estimate.grams_co2.is_some()),
         })
     }
 }
@@ -46,7 +50,9 @@ pub fn score(objective: Objective, estimate: &Estimate, strain: f64, best: &Best
         Objective::CheapestThatMeetsSlo if strain > 1.0 => strain,
         Objective::CheapestThatMeetsSlo | Objective::Cheapest => estimate.usd,
         Objective::Fastest => estimate.total_ms,
-        Objective::Greenest => estimate.grams_co2.or(estimate.joules).unwrap_or(f64::MAX),
+        // Grams and joules do not compare: one silent site, and energy decides for all.
+        Objective::Greenest if best.carbon_known => estimate.grams_co2.unwrap_or(f64::MAX),
+        Objective::Greenest => estimate.joules.unwrap_or(f64::MAX),
         Objective::Weights(weights) => weighted(weights, estimate, best),
     }
 }
