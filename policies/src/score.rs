@@ -6,7 +6,7 @@ use crate::fleet::HardwareKind;
 use crate::policy::{Objective, Slo, Weights};
 
 /// A machine that batches gets slower when others arrive while a request runs, so only this part of its SLO is planned
-/// with. In the demo 0.6 kept 0.988 of realtime's promises, 0.5 more of them.
+/// with. 60 s of the demo, 0.6 against 0.5: realtime attained 0.988 and 1.000, interactive 0.952 and 0.965, for 3 % more.
 const MARGIN_BATCHING: f64 = 0.5;
 /// A machine with flat decode keeps its pace; what remains is jitter.
 const MARGIN_FLAT: f64 = 0.85;
