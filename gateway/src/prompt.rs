@@ -101,25 +101,37 @@ fn required(name: &'static str, content: Option<Content>) -> Result<Content, Par
     content.ok_or_else(|| ParseError::Field(name, format!("`{name}` is missing")))
 }
 
-/// serde skips unknown fields however deep they are; machines that parse into trees do not.
+/// serde skips unknown fields however deep they are; machines that parse into trees do not. Most bytes stand in strings,
+/// which are skipped at a stride.
 fn refuse_deep(body: &[u8]) -> Result<(), ParseError> {
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for byte in body {
+    let (mut depth, mut rest) = (0_usize, body);
+    while let Some((byte, behind)) = rest.split_first() {
+        rest = behind;
         match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'[' | b'{' if !in_string => {
+            b'"' => rest = behind_string(behind),
+            b'[' | b'{' => {
                 depth += 1;
                 if depth > DEEPEST {
                     return Err(ParseError::TooDeep(DEEPEST));
                 }
             }
-            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            b']' | b'}' => depth = depth.saturating_sub(1),
             _ => {}
         }
     }
     Ok(())
+}
+
+/// What stands behind the quote that ends a string.
+fn behind_string(mut text: &[u8]) -> &[u8] {
+    while let Some(at) = memchr::memchr2(b'"', b'\\', text) {
+        let escape = text.get(at) == Some(&b'\\');
+        text = text.get(at + 1 + usize::from(escape)..).unwrap_or_default();
+        if !escape {
+            return text;
+        }
+    }
+    &[]
 }
 
 /// Two parsers that read duplicate keys differently are a way round policy, so serde's refusal of them is kept.
