@@ -230,11 +230,10 @@ impl Connections {
         outgoing: Outgoing,
         connect_timeout: Duration,
     ) -> Result<(Response<Incoming>, Hold), ConnectError> {
-        let outgoing = match self.send_on_shared(outgoing).await? {
-            Sent::Answered(response, hold) => return Ok((response, hold)),
-            Sent::Returned(outgoing) => outgoing,
-        };
-        if let Some(answer) = self.send_on_idle(&outgoing).await? {
+        if let Some(answer) = self.send_on_shared(&outgoing).await? {
+            return Ok(answer);
+        }
+        if let Some(answer) = self.send_on_idle(&outgoing).await {
             return Ok(answer);
         }
         let connecting = tokio::time::timeout(connect_timeout, self.connect());
@@ -251,32 +250,35 @@ impl Connections {
         }
     }
 
-    /// Tries kept HTTP/1.1 connections, newest first, until one answers; `None` when none is left.
-    async fn send_on_idle(
-        self: &Arc<Self>,
-        outgoing: &Outgoing,
-    ) -> Result<Option<(Response<Incoming>, Hold)>, ConnectError> {
+    /// Tries kept HTTP/1.1 connections, newest first, until one answers; `None` where a new one is needed. One that dies
+    /// before it has answered anything was stale: the request is sent anew.
+    async fn send_on_idle(self: &Arc<Self>, outgoing: &Outgoing) -> Option<(Response<Incoming>, Hold)> {
         while let Some(mut sender) = self.take_idle() {
             match sender.try_send_request(self.http1_request(outgoing.clone())).await {
-                Ok(response) => {
-                    return Ok(Some((response, Hold(Some(Held::Http1(sender, Arc::clone(self)))))));
-                }
+                Ok(response) => return Some((response, Hold(Some(Held::Http1(sender, Arc::clone(self)))))),
                 Err(mut error) => match error.take_message() {
-                    Some(_) => continue, // it was closed meanwhile and has sent nothing
-                    None => return Err(self.closed(error.into_error())),
+                    Some(_) => continue,
+                    None => return None,
                 },
             }
         }
-        Ok(None)
+        None
     }
 
-    async fn send_on_shared(self: &Arc<Self>, outgoing: Outgoing) -> Result<Sent, ConnectError> {
+    async fn send_on_shared(
+        self: &Arc<Self>,
+        outgoing: &Outgoing,
+    ) -> Result<Option<(Response<Incoming>, Hold)>, ConnectError> {
         while let Some(shared) = self.take_shared() {
-            if let Some((response, hold)) = self.send_on(shared, &outgoing).await? {
-                return Ok(Sent::Answered(response, hold));
+            let sender = shared.sender.clone();
+            match self.send_on(shared, outgoing).await {
+                Ok(Some(answer)) => return Ok(Some(answer)),
+                Ok(None) => {}
+                Err(_) if sender.is_closed() => {}
+                Err(error) => return Err(error),
             }
         }
-        Ok(Sent::Returned(outgoing))
+        Ok(None)
     }
 
     fn take_shared(&self) -> Option<Shared> {
@@ -406,11 +408,6 @@ impl Connections {
     fn closed(&self, error: hyper::Error) -> ConnectError {
         ConnectError::Closed(self.name(), error)
     }
-}
-
-enum Sent {
-    Answered(Response<Incoming>, Hold),
-    Returned(Outgoing),
 }
 
 enum New {

@@ -60,7 +60,9 @@ struct State {
 /// How an attempt ended, for the endpoint's health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It works.
+    /// Its answer has begun.
+    Began,
+    /// Its answer was whole.
     Worked,
     /// Says nothing about it: the caller's mistake, or the caller left.
     Neutral,
@@ -184,6 +186,7 @@ impl Live {
     pub fn report(&self, verdict: Verdict, now: Micros) {
         let mut breaker = self.shared.breaker.lock();
         match verdict {
+            Verdict::Began => breaker.on_first_byte(),
             Verdict::Worked => breaker.on_success(),
             Verdict::Neutral => breaker.on_neutral(),
             Verdict::Failed => breaker.on_failure(now),

@@ -9,7 +9,7 @@ use pointsman_policies::facts::Api;
 use pointsman_policies::fleet::{ModelFacts, PoolFacts, Price};
 use pointsman_policies::language::{Diagnostic, Located, Report, Source, nearest, read};
 use schemars::JsonSchema;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use crate::connect::Version;
@@ -62,6 +62,16 @@ pub struct Pool {
     pub limits: Option<RateLimits>,
     /// Client's model name → the machines' name, where they differ.
     pub upstream_models: BTreeMap<String, String>,
+}
+
+impl Pool {
+    /// A text of a machine without the pool's key: some providers repeat the key they refuse.
+    pub fn redact(&self, text: String) -> String {
+        match &self.api_key {
+            Some(key) if text.contains(key.expose_secret()) => text.replace(key.expose_secret(), "[key]"),
+            _ => text,
+        }
+    }
 }
 
 impl std::fmt::Debug for Pool {

@@ -52,6 +52,8 @@ pub enum ParseError {
     NotUtf8(usize),
     /// Nested deeper than this.
     TooDeep(usize),
+    /// Not an object.
+    NotAnObject,
     /// One field is missing or wrong.
     Field(&'static str, String),
     /// Not JSON, or a field of the wrong type or given twice; with line and column.
@@ -64,11 +66,10 @@ pub fn parse(api: Api, body: &[u8]) -> Result<Parsed, ParseError> {
         return Err(ParseError::Empty);
     }
     let text = std::str::from_utf8(body).map_err(|error| ParseError::NotUtf8(error.valid_up_to()))?;
-    refuse_deep(body)?;
-    // serde would take a list for the fields by their place.
-    if text.trim_start().starts_with('[') {
-        return Err(ParseError::Json(de::Error::invalid_type(de::Unexpected::Seq, &"an object")));
+    if !text.trim_start().starts_with('{') {
+        return Err(ParseError::NotAnObject); // serde would take a list for the fields in order
     }
+    refuse_deep(body)?;
     let fields: Fields<'_> = serde_json::from_str(text).map_err(ParseError::Json)?;
     let raw_model = fields.model.ok_or_else(|| ParseError::Field("model", "`model` is missing".to_owned()))?.get();
     let model: String = serde_json::from_str(raw_model)

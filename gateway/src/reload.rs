@@ -148,6 +148,7 @@ pub async fn watch(gateway: Arc<Gateway>, process_file: PathBuf) {
     if let Err(error) = &watcher {
         tracing::warn!("cannot watch the configuration ({error}); reading it every {POLL:?} instead");
     }
+    changed.notify_one(); // the files may have changed between being read and being watched
     loop {
         if watcher.is_ok() {
             changed.notified().await;

@@ -62,7 +62,15 @@ impl Breaker {
         }
     }
 
-    /// An answer came that proves the endpoint works.
+    /// An answer has begun: a trial has succeeded. Only a whole answer clears earlier failures, or an endpoint that
+    /// breaks every stream half-way would never be left alone.
+    pub fn on_first_byte(&mut self) {
+        if self.open.take().is_some() {
+            self.failures = FAILURES_TO_OPEN - 1;
+        }
+    }
+
+    /// A whole answer came: the endpoint works.
     pub fn on_success(&mut self) {
         *self = Breaker::default();
     }
@@ -137,6 +145,21 @@ mod tests {
             assert_eq!(breaker.position(now), Position::Open { retry_in: Micros::from_secs(pause_s) });
             now += Micros::from_secs(pause_s);
         }
+    }
+
+    #[test]
+    fn an_answer_that_breaks_after_it_began_still_counts() {
+        let mut breaker = Breaker::default();
+        for _ in 0..3 {
+            breaker.on_first_byte();
+            breaker.on_failure(at(0));
+        }
+        assert_eq!(breaker.position(at(0)), Position::Open { retry_in: at(1_000) });
+        breaker.on_attempt(at(1_000));
+        breaker.on_first_byte();
+        assert_eq!(breaker.position(at(1_000)), Position::Closed);
+        breaker.on_failure(at(1_001));
+        assert!(matches!(breaker.position(at(1_001)), Position::Open { .. }), "one more broken answer is enough");
     }
 
     #[test]

@@ -96,6 +96,7 @@ fn refuse(error: &prompt::ParseError) -> Refusal {
     match error {
         prompt::ParseError::Empty => bad(None, "it is empty".to_owned()),
         prompt::ParseError::NotUtf8(at) => bad(None, format!("byte {at} is not UTF-8")),
+        prompt::ParseError::NotAnObject => bad(None, "it is not a JSON object".to_owned()),
         prompt::ParseError::TooDeep(limit) => bad(None, format!("it is nested more than {limit} levels deep")),
         prompt::ParseError::Field(field, problem) => bad(Some(field), problem.clone()),
         prompt::ParseError::Json(error) if error.classify() == Category::Eof => {

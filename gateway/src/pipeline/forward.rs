@@ -105,7 +105,7 @@ async fn one_attempt(
     let opened = tokio::time::timeout(first_byte, open(snapshot, prompt, target, record)).await;
     let failure = match opened {
         Ok(Ok(Opened::Answer { head, opening })) => {
-            target.live.report(Verdict::Worked, fleet.now());
+            target.live.report(Verdict::Began, fleet.now());
             return Tried::Answered(answer(gateway, target, head, opening, dispatched, record));
         }
         Ok(Ok(Opened::CallersMistake { head, body })) => {
@@ -152,7 +152,8 @@ async fn open(snapshot: &Snapshot, prompt: &Prompt, target: Target<'_>, record: 
     let streamed =
         head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
     let source = Source { body, hold, dialect: target.pool.dialect };
-    let opening = Opening::wait(source, streamed).await.map_err(Failure::broke_before_first_byte)?;
+    let opening = Opening::wait(source, streamed).await;
+    let opening = opening.map_err(|problem| Failure::broke_before_first_byte(target.pool.redact(problem)))?;
     Ok(Opened::Answer { head, opening })
 }
 
@@ -170,7 +171,7 @@ async fn refused_by_machine(
         }
         _ => Bytes::new(),
     };
-    let said = target.pool.dialect.error_message(&body).unwrap_or_default();
+    let said = target.pool.redact(target.pool.dialect.error_message(&body).unwrap_or_default());
     match Failure::of_status(target, head.status, &head.headers, said) {
         Some(failure) => Err(failure),
         None => Ok(Opened::CallersMistake { head, body }),

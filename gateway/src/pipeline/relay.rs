@@ -152,7 +152,7 @@ impl Relay {
             done: false,
             ended,
             finished: false,
-            idle: Box::pin(tokio::time::sleep(timeouts.event_idle)),
+            idle: Box::pin(tokio::time::sleep(timeouts.event_idle.min(timeouts.total))),
             idle_limit: timeouts.event_idle,
             last_progress: now,
             deadline: now + timeouts.total,
@@ -179,6 +179,7 @@ impl Relay {
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         loop {
             if let Some(bytes) = self.next_ready() {
+                self.end_with_length();
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
             if self.finished {
@@ -194,6 +195,8 @@ impl Relay {
                         self.arrived(bytes);
                     }
                 }
+                // What breaks behind the last event takes nothing from the answer.
+                Poll::Ready(Some(Err(_))) if self.done => return Poll::Ready(self.end()),
                 Poll::Ready(Some(Err(error))) => {
                     return Poll::Ready(self.broken(&format!("the connection to the machine broke: {error}")));
                 }
@@ -218,7 +221,10 @@ impl Relay {
     fn next_ready(&mut self) -> Option<Bytes> {
         let bytes = self.ready.pop_front().or_else(|| self.events.take())?;
         if !self.streamed {
-            self.keep(&bytes);
+            self.kept_bytes += bytes.len();
+            if self.kept_bytes <= LONGEST_KEPT {
+                self.kept.push(bytes.clone());
+            }
             return Some(bytes);
         }
         match self.dialect.event_kind(&bytes) {
@@ -245,18 +251,6 @@ impl Relay {
         Some(bytes)
     }
 
-    /// hyper stops asking once it has as many bytes as were announced, so the end is looked for after every piece.
-    fn keep(&mut self, bytes: &Bytes) {
-        self.kept_bytes += bytes.len();
-        if self.kept_bytes <= LONGEST_KEPT {
-            self.kept.push(bytes.clone());
-        }
-        if self.ready.is_empty() && self.body.is_end_stream() {
-            self.ended = true;
-            let _ = self.end();
-        }
-    }
-
     /// Why nothing more is waited for, if so. The timer is moved only when it fires, not for every event.
     fn overdue(&mut self, context: &mut Context<'_>) -> Option<String> {
         let limit = if self.done { AFTER_LAST_EVENT } else { self.idle_limit };
@@ -270,10 +264,18 @@ impl Relay {
             } else if due == self.deadline {
                 return Some("the answer took longer than `timeouts.total_s`".to_owned());
             } else {
-                return Some(format!("the machine sent nothing for {:.0} s", limit.as_secs_f64()));
+                return Some(format!("the machine sent nothing for {limit:?}"));
             }
         }
         None
+    }
+
+    /// hyper asks for nothing behind the length it was told, so an answer of known length ends with its last bytes.
+    fn end_with_length(&mut self) {
+        if !self.streamed && self.ready.is_empty() && self.body.is_end_stream() {
+            self.ended = true;
+            self.end();
+        }
     }
 
     /// The machine's bytes have ended: well if the stream was complete, else as broken.
@@ -284,6 +286,10 @@ impl Relay {
         self.finished = true;
         if let Some(hold) = self.hold.take().filter(|_| self.ended) {
             hold.finish();
+        }
+        let complained = self.record.as_ref().is_some_and(|record| matches!(record.outcome, Outcome::Broken(_)));
+        if let Some(dispatched) = self.dispatched.as_ref().filter(|_| !complained) {
+            dispatched.live().report(Verdict::Worked, self.gateway.fleet().now());
         }
         self.close(None);
         None

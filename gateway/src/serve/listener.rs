@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::process::Process;
@@ -71,6 +72,8 @@ impl Listener {
     pub async fn run(self, gateway: Arc<Gateway>, mut stopped: watch::Receiver<bool>) {
         let graceful = GracefulShutdown::new();
         let tasks = TaskTracker::new();
+        let cut = CancellationToken::new();
+        let _cut_when_aborted = cut.clone().drop_guard();
         loop {
             let Ok(permit) = Arc::clone(&self.connections).acquire_owned().await else { break };
             let accepted = tokio::select! {
@@ -80,10 +83,11 @@ impl Listener {
             match accepted {
                 Ok((stream, _)) => {
                     let (gateway, tls, watcher) = (Arc::clone(&gateway), self.tls.clone(), graceful.watcher());
-                    let head_time = self.head_time;
+                    let (head_time, stopped, cut) = (self.head_time, stopped.clone(), cut.clone());
                     tasks.spawn(async move {
                         let _ = stream.set_nodelay(true);
-                        if let Err(error) = open(gateway, stream, tls, watcher, head_time).await {
+                        let serving = open(gateway, stream, tls, watcher, head_time, stopped);
+                        if let Some(Err(error)) = cut.run_until_cancelled(serving).await {
                             tracing::debug!("client connection: {error}");
                         }
                         drop(permit);
@@ -108,14 +112,29 @@ async fn open(
     tls: Option<TlsConfig>,
     watcher: Watcher,
     head_time: Duration,
+    mut stopped: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let Some(tls) = tls else {
-        let http2 = within(OPENING_TIME, speaks_http2(&stream)).await?;
+        let sniffing = within(OPENING_TIME, speaks_http2(&stream));
+        let Some(http2) = unless_stopped(&mut stopped, sniffing).await? else { return Ok(()) };
         return speak(gateway, stream, http2, watcher, head_time).await;
     };
-    let stream = within(OPENING_TIME, TlsAcceptor::from(tls).accept(stream)).await?;
+    let handshake = within(OPENING_TIME, TlsAcceptor::from(tls).accept(stream));
+    let Some(stream) = unless_stopped(&mut stopped, handshake).await? else { return Ok(()) };
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     speak(gateway, stream, http2, watcher, head_time).await
+}
+
+/// A client that has not said a word does not hold up the end; `None` where it has come.
+async fn unless_stopped<T>(
+    stopped: &mut watch::Receiver<bool>,
+    opening: impl Future<Output = io::Result<T>>,
+) -> io::Result<Option<T>> {
+    tokio::select! {
+        biased;
+        opened = opening => opened.map(Some),
+        _ = stopped.wait_for(|stopped| *stopped) => Ok(None),
+    }
 }
 
 async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {

@@ -1,0 +1,102 @@
+//! Failures after the first byte: a stream that breaks ends in an error event, never like a good one.
+
+use pointsman_tests::client::{self, Ask, Next};
+use pointsman_tests::double::{Act, DONE, Double, End, FIRST, LAST};
+use pointsman_tests::files::{CHEAPEST, PROCESS, PoolText, portfolio};
+use pointsman_tests::gateway::Gateway;
+use pointsman_tests::machines::{self, chat, url};
+use pointsman_tests::run::beside_others;
+
+async fn events_of(act: Act) -> Vec<String> {
+    let machine = Double::always(act).await;
+    let gateway = Gateway::start(PROCESS, &portfolio(&[PoolText::new("gpu", [machine.url()])]), CHEAPEST).await;
+    let mut stream = client::open(gateway.address(), Ask::chat(&chat(9, true))).await;
+    assert_eq!(stream.status, 200);
+    let (events, end) = stream.rest().await;
+    assert_eq!(end, Next::End, "the error event says what happened, so the answer itself ends well");
+    events
+}
+
+#[track_caller]
+fn assert_broken(events: &[String], case: &str) {
+    let last = events.last().expect("events");
+    assert!(last.starts_with("{\"error\":") && last.contains("\"code\":\"stream_broken\""), "{case}: {last}");
+    assert!(!events.iter().any(|event| event == "[DONE]"), "{case}: {events:?}");
+}
+
+#[test]
+fn a_stream_that_breaks_ends_in_one_error_event() {
+    beside_others(async {
+        let cases = [
+            ("the connection breaks", Act::stream(&[FIRST, FIRST], End::Broken)),
+            ("the machine ends the stream early", Act::stream(&[FIRST, FIRST], End::Clean)),
+            ("the machine ends inside an event", Act::stream(&[FIRST, FIRST, "data: {\"id\""], End::Clean)),
+        ];
+        for (case, act) in cases {
+            let events = events_of(act).await;
+            assert_eq!(events.len(), 3, "{case}: {events:?}");
+            assert_broken(&events, case);
+        }
+    });
+}
+
+#[test]
+fn a_stream_without_done_is_good_if_it_is_complete() {
+    beside_others(async {
+        assert_eq!(events_of(Act::stream(&[FIRST, LAST], End::Clean)).await.len(), 2);
+        assert_eq!(events_of(Act::stream(&[FIRST, LAST, DONE], End::Clean)).await.len(), 3);
+        let after_the_end = events_of(Act::stream(&[FIRST, LAST, DONE], End::Broken)).await;
+        assert_eq!(after_the_end.last().map(String::as_str), Some("[DONE]"), "what breaks after the end is no matter");
+    });
+}
+
+#[test]
+fn an_error_event_of_the_machine_is_passed_on_as_it_is() {
+    beside_others(async {
+        let error = "{\"error\":{\"message\":\"out of memory\",\"code\":\"oom\"}}";
+        let events = events_of(Act::stream(&[FIRST, &format!("data: {error}\n\n")], End::Clean)).await;
+        assert_eq!(events[1..], [error]);
+    });
+}
+
+#[test]
+fn machines_that_break_every_stream_are_told_apart_from_good_ones() {
+    beside_others(async {
+        let machine = machines::faulty("h100", &["reset-mid-stream:1"]).await;
+        let gateway = Gateway::start(PROCESS, &portfolio(&[PoolText::new("gpu", [url(&machine)])]), CHEAPEST).await;
+        for http2 in [false, true, false] {
+            let connection = match http2 {
+                true => client::Connection::http2(gateway.address()).await,
+                false => client::Connection::http1(gateway.address()).await,
+            };
+            let (events, end) = connection.open(Ask::chat(&chat(50, true))).await.rest().await;
+            assert_eq!(end, Next::End);
+            assert_broken(&events, if http2 { "HTTP/2" } else { "HTTP/1.1" });
+        }
+        assert_eq!(gateway.endpoint("gpu").await["availability"], "breaker-open", "three broken streams are failures");
+        assert_eq!(
+            gateway
+                .metric(
+                    "pointsman_requests_total{class=\"interactive\",pool=\"gpu\",hardware=\"gpu\",outcome=\"broken\"}"
+                )
+                .await,
+            3.0
+        );
+    });
+}
+
+#[test]
+fn the_next_request_of_the_same_client_is_served() {
+    beside_others(async {
+        let machine = Double::start(|seen| match seen.body.windows(4).any(|bytes| bytes == b"true") {
+            true => Act::stream(&[FIRST], End::Broken),
+            false => Act::json(200, pointsman_tests::double::WHOLE),
+        })
+        .await;
+        let gateway = Gateway::start(PROCESS, &portfolio(&[PoolText::new("gpu", [machine.url()])]), CHEAPEST).await;
+        let connection = client::Connection::http1(gateway.address()).await;
+        let (events, _) = connection.open(Ask::chat(&chat(9, true))).await.rest().await;
+        assert_broken(&events, "first");
+        assert_eq!(connection.send(Ask::chat(&chat(9, false))).await.status, 200);
+    });
+}

@@ -1,0 +1,40 @@
+//! The whole gateway from outside: what it promises to clients, to machines and to operators, one module a theme.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "tests may panic"
+)]
+
+/// Answers and their headers.
+mod answers;
+/// HTTP/1.1, HTTP/2, TLS.
+mod protocols;
+/// Requests that are refused.
+mod bad_input;
+/// Clients and machines that are too slow.
+mod slow;
+/// Failures before the first byte.
+mod failover;
+/// Failures after the first byte.
+mod broken_streams;
+/// Machines that are killed under load.
+mod killed_machines;
+/// Clients that leave.
+mod disconnect;
+/// Files that change.
+mod hot_swap;
+/// Files that change while requests run.
+mod swap_under_load;
+/// Shutdown.
+mod shutdown;
+/// Traces.
+mod traces;
+/// Metrics, health, logs.
+mod metrics;
+/// Commands and shipped files.
+mod shipped;
+/// Secrets.
+mod secrets;

@@ -1,0 +1,115 @@
+//! Metrics, health and logs.
+
+use std::collections::HashSet;
+
+use pointsman_tests::client::{self, Ask};
+use pointsman_tests::double::{Act, Double, End, FIRST};
+use pointsman_tests::files::{CHEAPEST, Files, PROCESS, PoolText, portfolio};
+use pointsman_tests::gateway::Gateway;
+use pointsman_tests::machines::{self, chat, url};
+use pointsman_tests::process::Served;
+use pointsman_tests::run::beside_others;
+use pointsman_tests::{receiver, wait};
+use serde_json::{Value, json};
+
+/// Every name that the table of names has, read from its source so that a new one is asked for here.
+fn names() -> Vec<&'static str> {
+    let table = include_str!("../../gateway/src/telemetry/names.rs");
+    let (_, metrics) = table.split_once("pub mod metric {").expect("the table of metrics");
+    metrics.lines().filter_map(|line| line.split('"').nth(1)).collect()
+}
+
+#[test]
+fn every_metric_is_there_after_traffic() {
+    beside_others(async {
+        let receiver = receiver::start().await;
+        let bad = machines::faulty("cs3", &["error500:1"]).await;
+        let good = machines::start("h100").await;
+        let pools = [PoolText::new("bad", [url(&bad)]).price(1), PoolText::new("good", [url(&good)]).price(2)];
+        let process = format!("{PROCESS}[telemetry]\notlp_endpoint = \"{}\"\n", receiver.url());
+        let gateway = Gateway::start(&process, &portfolio(&pools), CHEAPEST).await;
+        let mut body = chat(8, true);
+        body["stream_options"] = json!({"include_usage": true});
+        assert_eq!(gateway.send(Ask::chat(&body)).await.status, 200);
+        gateway.files.write("policy.toml", &CHEAPEST.replace("all", "any"));
+        gateway.metric("pointsman_reloads_total").await;
+        gateway.metric("pointsman_spans_total").await;
+        let reply = gateway.admin("/metrics").await;
+        assert_eq!(reply.header("content-type"), "application/openmetrics-text; version=1.0.0; charset=utf-8");
+        let text = reply.text();
+        assert_is_openmetrics(&text);
+        let names = names();
+        assert!(names.len() >= 17, "{names:?}");
+        let missing: Vec<_> = names.iter().filter(|name| !text.contains(&format!("# TYPE {name} "))).collect();
+        assert!(missing.is_empty(), "{missing:?} are missing in\n{text}");
+        let line = "pointsman_tokens_total{class=\"interactive\",pool=\"good\",direction=\"output\"} 8\n";
+        assert!(text.contains(line), "{text}");
+        let line = "pointsman_attempt_failures_total{pool=\"bad\",cause=\"server-error\"} 1\n";
+        assert!(text.contains(line), "{text}");
+    });
+}
+
+/// Families in one piece, each sample of a declared family, one end.
+#[track_caller]
+fn assert_is_openmetrics(text: &str) {
+    assert!(text.ends_with("\n# EOF\n"), "{text}");
+    assert_eq!(text.matches("# EOF").count(), 1);
+    let mut families = HashSet::new();
+    let mut family = "";
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# ") {
+            let name = rest.split(' ').nth(1).unwrap_or_default();
+            if rest.starts_with("TYPE ") {
+                assert!(families.insert(name), "`{name}` is declared twice");
+            }
+            family = if name.is_empty() { family } else { name };
+            continue;
+        }
+        assert!(line.starts_with(family), "`{line}` does not belong to `{family}`");
+        let (sample, value) = line.rsplit_once(' ').expect("a value");
+        assert!(value.parse::<f64>().is_ok(), "{line}");
+        assert_eq!(sample.contains('{'), sample.ends_with('}'), "{line}");
+    }
+}
+
+#[test]
+fn health_is_told_apart() {
+    beside_others(async {
+        let gateway =
+            Gateway::start(PROCESS, &portfolio(&[PoolText::new("gpu", ["http://127.0.0.1:1"])]), CHEAPEST).await;
+        for path in ["/livez", "/readyz", "/health"] {
+            let reply = gateway.admin(path).await;
+            assert_eq!((reply.status.as_u16(), reply.text().as_str()), (200, "ok\n"), "{path}");
+        }
+        assert_eq!(gateway.admin("/v1/models").await.status, 404, "operators' and clients' paths are apart");
+        assert_eq!(gateway.send(Ask::get("/metrics")).await.status, 404);
+        let status = gateway.status().await;
+        assert_eq!((&status["ready"], &status["policy"]), (&json!(true), &json!("cheapest@1")));
+        gateway.running.gateway.set_ready(false);
+        for (path, expected) in [("/livez", 200), ("/readyz", 503), ("/health", 503)] {
+            assert_eq!(gateway.admin(path).await.status, expected, "{path}");
+        }
+    });
+}
+
+#[test]
+fn logs_are_json_where_that_is_wanted() {
+    beside_others(async {
+        let machine = Double::always(Act::stream(&[FIRST], End::Broken)).await;
+        let process = format!("{PROCESS}[telemetry]\nlog_format = \"json\"\nlog = \"debug\"\n");
+        let files = Files::new(&process, &portfolio(&[PoolText::new("gpu", [machine.url()])]), CHEAPEST);
+        let mut served = Served::start(files.folder(), &[]).await;
+        let ask = Ask::chat(&chat(50, true)).header("x-request-id", "find-me");
+        client::send(served.address, ask).await;
+        client::send(served.address, Ask::get("/nowhere")).await;
+        files.write("policy.toml", "broken");
+        served.process.until_printed("stays in force").await;
+        let logs = served.process.stderr();
+        let lines: Vec<Value> = logs.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+        assert!(lines.iter().all(|line| line["level"].is_string() && line["timestamp"].is_string()));
+        let broke = lines.iter().find(|line| line["request_id"] == "find-me" && line["level"] == "WARN");
+        let message = broke.expect("the broken stream is logged")["message"].as_str().unwrap().to_owned();
+        assert!(message.starts_with("stream broke: "), "{message}");
+        wait::until("the refusal is logged", || served.process.stderr().contains("\"outcome\":\"refused\"")).await;
+    });
+}

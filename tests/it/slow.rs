@@ -1,0 +1,92 @@
+//! Clients and machines that are too slow: every phase has its limit.
+
+use std::time::{Duration, Instant};
+
+use pointsman_tests::client::{self, Ask, Next, send_bytes};
+use pointsman_tests::double::{Act, Double, End, FIRST, WHOLE};
+use pointsman_tests::files::{CHEAPEST, PROCESS, PoolText, portfolio};
+use pointsman_tests::gateway::Gateway;
+use pointsman_tests::machines::chat;
+use pointsman_tests::run::beside_others;
+
+const QUIET: Duration = Duration::from_secs(5);
+
+async fn gateway(timeouts: &str, endpoint: &str) -> Gateway {
+    let process = format!("{PROCESS}[timeouts]\n{timeouts}\n");
+    Gateway::start(&process, &portfolio(&[PoolText::new("gpu", [endpoint])]), CHEAPEST).await
+}
+
+#[test]
+fn a_head_that_never_ends_is_given_up() {
+    beside_others(async {
+        let gateway = gateway("head_s = 0.2", "http://127.0.0.1:1").await;
+        let began = Instant::now();
+        let head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nx-slow: ";
+        send_bytes(gateway.address(), head, QUIET).await;
+        let took = began.elapsed();
+        assert!(took >= Duration::from_millis(150) && took < Duration::from_secs(3), "closed after {took:?}");
+    });
+}
+
+#[test]
+fn a_body_that_stops_coming_is_given_up() {
+    beside_others(async {
+        let gateway = gateway("body_idle_s = 0.2", "http://127.0.0.1:1").await;
+        let began = Instant::now();
+        let part = b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\n{\"model\":";
+        let answer = send_bytes(gateway.address(), part, QUIET).await;
+        assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("body_timeout"), "{answer}");
+        assert!(began.elapsed() < Duration::from_secs(3), "after {:?}", began.elapsed());
+    });
+}
+
+#[test]
+fn a_machine_that_never_answers_is_given_up() {
+    beside_others(async {
+        let machine = Double::always(Act::json(200, WHOLE).after(Duration::from_secs(60))).await;
+        let gateway = gateway("first_byte_s = 0.2", &machine.url()).await;
+        for stream in [false, true] {
+            let reply = gateway.send(Ask::chat(&chat(1, stream))).await;
+            assert_eq!((reply.status.as_u16(), reply.header("retry-after")), (504, "1"));
+            assert_eq!(reply.json()["error"]["code"], "backends_timed_out");
+            let message = reply.json()["error"]["message"].as_str().unwrap().to_owned();
+            assert!(message.contains("no first byte within 0.2 s"), "{message}");
+        }
+    });
+}
+
+#[test]
+fn a_stream_that_falls_silent_ends_in_an_error_event() {
+    beside_others(async {
+        let machine = Double::always(Act::stream(&[FIRST], End::Hang)).await;
+        let gateway = gateway("event_idle_s = 0.2", &machine.url()).await;
+        let began = Instant::now();
+        let (events, end) = client::open(gateway.address(), Ask::chat(&chat(9, true))).await.rest().await;
+        assert!(began.elapsed() < Duration::from_secs(3), "after {:?}", began.elapsed());
+        assert_eq!((events.len(), end), (2, Next::End));
+        insta::assert_snapshot!(events[1], @r#"{"error":{"code":"stream_broken","message":"the stream broke: the machine sent nothing for 200ms","param":null,"type":"server_error"}}"#);
+    });
+}
+
+#[test]
+fn a_stream_that_takes_too_long_altogether_ends_in_an_error_event() {
+    beside_others(async {
+        let machine = pointsman_tests::machines::start("h100").await;
+        let gateway = gateway("total_s = 0.4", &pointsman_tests::machines::url(&machine)).await;
+        let ask = Ask::chat(&pointsman_tests::machines::endless());
+        let (events, end) = client::open(gateway.address(), ask).await.rest().await;
+        let last = events.last().unwrap();
+        assert!(end == Next::End && last.contains("timeouts.total_s") && last.contains("stream_broken"), "{last}");
+    });
+}
+
+#[test]
+fn a_whole_answer_that_stops_half_way_is_not_passed_off_as_whole() {
+    beside_others(async {
+        let half = Act::stream(&["{\"choices\":["], End::Hang).header("content-type", "application/json");
+        let machine = Double::always(half).await;
+        let gateway = gateway("event_idle_s = 0.2", &machine.url()).await;
+        let broke = client::Connection::http1(gateway.address()).await.try_send(Ask::chat(&chat(9, false))).await;
+        assert!(broke.is_err(), "{broke:?}");
+    });
+}
