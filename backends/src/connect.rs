@@ -51,6 +51,9 @@ pub enum ConnectError {
     /// The TLS handshake failed.
     #[error("TLS with {0}: {1}")]
     Tls(String, std::io::Error),
+    /// A new connection took no request.
+    #[error("{0} took the connection but no request")]
+    Refused(String),
     /// The connection broke before the head of an answer.
     #[error("{0} closed the connection before answering: {1}")]
     Closed(String, hyper::Error),
@@ -64,6 +67,7 @@ impl ConnectError {
             ConnectError::Connect(..) => "connect",
             ConnectError::ConnectTimeout(..) => "connect-timeout",
             ConnectError::Tls(..) => "tls",
+            ConnectError::Refused(..) => "refused",
             ConnectError::Closed(..) => "closed",
         }
     }
@@ -226,34 +230,34 @@ impl Connections {
         outgoing: Outgoing,
         connect_timeout: Duration,
     ) -> Result<(Response<Incoming>, Hold), ConnectError> {
-        let outgoing = match self.send_on_shared(outgoing).await? {
-            Sent::Answered(response, hold) => return Ok((response, hold)),
-            Sent::Returned(outgoing) => outgoing,
-        };
-        if let Some(answer) = self.send_on_idle(self.http1_request(outgoing.clone())).await {
+        if let Some(answer) = self.send_on_shared(&outgoing).await? {
+            return Ok(answer);
+        }
+        if let Some(answer) = self.send_on_idle(&outgoing).await {
             return Ok(answer);
         }
         let connecting = tokio::time::timeout(connect_timeout, self.connect());
         match connecting.await.map_err(|_| ConnectError::ConnectTimeout(self.name(), connect_timeout))?? {
             New::Http1(mut sender) => {
-                let response =
-                    sender.send_request(self.http1_request(outgoing)).await.map_err(|error| self.closed(error))?;
+                let response = sender.send_request(self.http1_request(outgoing)).await;
+                let response = response.map_err(|error| self.closed(error))?;
                 Ok((response, Hold(Some(Held::Http1(sender, Arc::clone(self))))))
             }
-            New::Http2(shared) => self.send_on(shared, outgoing).await,
+            New::Http2(shared) => match self.send_on(shared, &outgoing).await? {
+                Some(answer) => Ok(answer),
+                None => Err(ConnectError::Refused(self.name())),
+            },
         }
     }
 
-    /// Tries kept HTTP/1.1 connections, newest first, until one answers; `None` where a new one is needed.
-    async fn send_on_idle(self: &Arc<Self>, mut request: Request<Spliced>) -> Option<(Response<Incoming>, Hold)> {
+    /// Tries kept HTTP/1.1 connections, newest first, until one answers; `None` where a new one is needed. One that dies
+    /// before it has answered anything was stale: the request is sent anew.
+    async fn send_on_idle(self: &Arc<Self>, outgoing: &Outgoing) -> Option<(Response<Incoming>, Hold)> {
         while let Some(mut sender) = self.take_idle() {
-            match sender.try_send_request(request).await {
-                Ok(response) => {
-                    return Some((response, Hold(Some(Held::Http1(sender, Arc::clone(self))))));
-                }
+            match sender.try_send_request(self.http1_request(outgoing.clone())).await {
+                Ok(response) => return Some((response, Hold(Some(Held::Http1(sender, Arc::clone(self)))))),
                 Err(mut error) => match error.take_message() {
-                    Some(returned) => request = returned,
-                    // It was closed while the request was on its way; nothing was answered, so it may be sent anew.
+                    Some(_) => continue,
                     None => return None,
                 },
             }
@@ -261,39 +265,47 @@ impl Connections {
         None
     }
 
-    async fn send_on_shared(self: &Arc<Self>, outgoing: Outgoing) -> Result<Sent, ConnectError> {
-        let found = {
-            let mut shared = self.shared.lock();
-            shared.retain(|shared| !shared.sender.is_closed());
-            let free = |shared: &&Shared| shared.streams.load(Ordering::Relaxed) < STREAMS_PER_CONNECTION;
-            shared
-                .iter()
-                .find(free)
-                .map(|free| Shared { sender: free.sender.clone(), streams: Arc::clone(&free.streams) })
-        };
-        match found {
-            None => Ok(Sent::Returned(outgoing)),
-            Some(shared) => {
-                let sender = shared.sender.clone();
-                match self.send_on(shared, outgoing.clone()).await {
-                    Ok((response, hold)) => Ok(Sent::Answered(response, hold)),
-                    Err(_) if sender.is_closed() => Ok(Sent::Returned(outgoing)),
-                    Err(error) => Err(error),
-                }
+    async fn send_on_shared(
+        self: &Arc<Self>,
+        outgoing: &Outgoing,
+    ) -> Result<Option<(Response<Incoming>, Hold)>, ConnectError> {
+        while let Some(shared) = self.take_shared() {
+            let sender = shared.sender.clone();
+            match self.send_on(shared, outgoing).await {
+                Ok(Some(answer)) => return Ok(Some(answer)),
+                Ok(None) => {}
+                Err(_) if sender.is_closed() => {}
+                Err(error) => return Err(error),
             }
         }
+        Ok(None)
     }
 
+    fn take_shared(&self) -> Option<Shared> {
+        let mut shared = self.shared.lock();
+        shared.retain(|shared| !shared.sender.is_closed());
+        let free = |shared: &&Shared| {
+            shared.sender.is_ready() && shared.streams.load(Ordering::Relaxed) < STREAMS_PER_CONNECTION
+        };
+        let free = shared.iter().find(free)?;
+        Some(Shared { sender: free.sender.clone(), streams: Arc::clone(&free.streams) })
+    }
+
+    /// `None` if the connection was going away and the machine has not seen the request.
     async fn send_on(
         self: &Arc<Self>,
         mut shared: Shared,
-        outgoing: Outgoing,
-    ) -> Result<(Response<Incoming>, Hold), ConnectError> {
+        outgoing: &Outgoing,
+    ) -> Result<Option<(Response<Incoming>, Hold)>, ConnectError> {
         shared.streams.fetch_add(1, Ordering::Relaxed);
         let hold = Hold(Some(Held::Http2(Arc::clone(&shared.streams))));
-        let response =
-            shared.sender.send_request(self.http2_request(outgoing)).await.map_err(|error| self.closed(error))?;
-        Ok((response, hold))
+        match shared.sender.try_send_request(self.http2_request(outgoing.clone())).await {
+            Ok(response) => Ok(Some((response, hold))),
+            Err(mut error) => match error.take_message() {
+                Some(_) => Ok(None),
+                None => Err(self.closed(error.into_error())),
+            },
+        }
     }
 
     async fn connect(self: &Arc<Self>) -> Result<New, ConnectError> {
@@ -396,11 +408,6 @@ impl Connections {
     fn closed(&self, error: hyper::Error) -> ConnectError {
         ConnectError::Closed(self.name(), error)
     }
-}
-
-enum Sent {
-    Answered(Response<Incoming>, Hold),
-    Returned(Outgoing),
 }
 
 enum New {

@@ -1,4 +1,4 @@
-//! Wire formats of machines. To add one: its file here, a `mod` line and a row in [`DIALECTS`].
+//! Wire formats of machines. To add one: its file here, a `mod` line and a row in `DIALECTS`.
 
 /// OpenAI's, which most engines speak.
 pub mod openai;

@@ -60,15 +60,15 @@ impl Gateway {
         self.reload_status.load_full()
     }
 
+    /// Held while the files are read and put in force, so that generations follow one another.
+    pub fn reloading(&self) -> MutexGuard<'_, ()> {
+        self.reloading.lock()
+    }
+
     /// Notes how a reload went.
     pub fn set_reload_status(&self, status: ReloadStatus) {
         self.telemetry.metrics().reload(status.ok);
         self.reload_status.store(Arc::new(status));
-    }
-
-    /// Waits until no other reload runs; hold it from reading the files to putting them in force.
-    pub fn reload_turn(&self) -> MutexGuard<'_, ()> {
-        self.reloading.lock()
     }
 
     /// Puts a checked set in force as the next generation and returns it. Requests in flight finish under theirs.

@@ -12,6 +12,9 @@ use serde_json::value::RawValue;
 pub const BYTES_PER_TOKEN: u64 = 4;
 /// Expected answer where nothing is known, tokens: about the mean of public chat traces.
 const PRIOR_OUTPUT_TOKENS: u64 = 200;
+/// Answers to one prompt (`n`) that are counted; machines refuse more than about this many, and what a caller writes
+/// must not outweigh everybody else's work in the load of an endpoint.
+const MAX_CHOICES: u64 = 128;
 /// An image is taken for this many prompt tokens.
 const TOKENS_PER_IMAGE: u64 = 800;
 /// JSON nested deeper than this is refused before it reaches a machine's parser.
@@ -78,7 +81,8 @@ pub fn parse(api: Api, body: &[u8]) -> Result<Parsed, ParseError> {
     };
     let start = (raw_model.as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
     let max_output_tokens = fields.max_completion_tokens.or(fields.max_tokens);
-    let expected = if api == Api::Embeddings { 0 } else { PRIOR_OUTPUT_TOKENS * fields.n.unwrap_or(1).max(1) };
+    let expected =
+        if api == Api::Embeddings { 0 } else { PRIOR_OUTPUT_TOKENS * fields.n.unwrap_or(1).clamp(1, MAX_CHOICES) };
     let text_tokens = content.text_bytes.div_ceil(BYTES_PER_TOKEN) + content.numbers;
     let tool_tokens = fields.tools.as_ref().map_or(0, |tools| tools.bytes.div_ceil(BYTES_PER_TOKEN));
     Ok(Parsed {
@@ -98,25 +102,37 @@ fn required(name: &'static str, content: Option<Content>) -> Result<Content, Par
     content.ok_or_else(|| ParseError::Field(name, format!("`{name}` is missing")))
 }
 
-/// serde skips unknown fields however deep they are; machines that parse into trees do not.
+/// serde skips unknown fields however deep they are; machines that parse into trees do not. Most bytes stand in strings,
+/// which are skipped at a stride.
 fn refuse_deep(body: &[u8]) -> Result<(), ParseError> {
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for byte in body {
+    let (mut depth, mut rest) = (0_usize, body);
+    while let Some((byte, behind)) = rest.split_first() {
+        rest = behind;
         match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'[' | b'{' if !in_string => {
+            b'"' => rest = behind_string(behind),
+            b'[' | b'{' => {
                 depth += 1;
                 if depth > DEEPEST {
                     return Err(ParseError::TooDeep(DEEPEST));
                 }
             }
-            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            b']' | b'}' => depth = depth.saturating_sub(1),
             _ => {}
         }
     }
     Ok(())
+}
+
+/// What stands behind the quote that ends a string.
+fn behind_string(mut text: &[u8]) -> &[u8] {
+    while let Some(at) = memchr::memchr2(b'"', b'\\', text) {
+        let escape = text.get(at) == Some(&b'\\');
+        text = text.get(at + 1 + usize::from(escape)..).unwrap_or_default();
+        if !escape {
+            return text;
+        }
+    }
+    &[]
 }
 
 /// Two parsers that read duplicate keys differently are a way round policy, so serde's refusal of them is kept.
@@ -273,6 +289,15 @@ mod tests {
     }
 
     #[test]
+    fn many_answers_count_up_to_a_bound() {
+        let expected = |n: u64| {
+            let body = format!(r#"{{"model":"m","messages":[],"n":{n}}}"#);
+            parsed(Api::ChatCompletions, &body).output_tokens / PRIOR_OUTPUT_TOKENS
+        };
+        assert_eq!([0, 1, 3, 128, u64::MAX].map(expected), [1, 1, 3, 128, 128]);
+    }
+
+    #[test]
     fn what_cannot_be_used_is_refused_with_a_reason() {
         #[track_caller]
         fn check(body: &str, expected: &str) {
@@ -294,6 +319,6 @@ mod tests {
     #[test]
     fn brackets_within_strings_are_not_depth() {
         let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{}"}}]}}"#, "[".repeat(500));
-        assert!(parse(Api::ChatCompletions, body.as_bytes()).is_ok());
+        assert_eq!(parsed(Api::ChatCompletions, &body).input_tokens, 125);
     }
 }

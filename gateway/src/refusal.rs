@@ -18,6 +18,8 @@ pub enum Refusal {
     UnknownPath(String),
     /// The path exists, the method does not; carries the one that does.
     WrongMethod(&'static str),
+    /// The head is too large; carries the limit in words.
+    HeadTooLarge(&'static str),
     /// A request header makes no sense.
     BadHeader {
         /// Its name.
@@ -25,8 +27,6 @@ pub enum Refusal {
         /// What is wrong with it.
         problem: String,
     },
-    /// The head of the request is too large; carries the limit in bytes.
-    HeadTooLarge(usize),
     /// The body is compressed or of an unknown type; carries what it claims to be.
     UnsupportedBody(String),
     /// The body is too large; carries the limit in bytes.
@@ -124,8 +124,8 @@ impl Refusal {
         match self {
             Refusal::UnknownPath(_) => "unknown_path",
             Refusal::WrongMethod(_) => "wrong_method",
-            Refusal::BadHeader { .. } => "bad_header",
             Refusal::HeadTooLarge(_) => "head_too_large",
+            Refusal::BadHeader { .. } => "bad_header",
             Refusal::UnsupportedBody(_) => "unsupported_body",
             Refusal::BodyTooLarge(_) => "body_too_large",
             Refusal::BodyTimeout(_) => "body_timeout",
@@ -159,10 +159,10 @@ impl Refusal {
                 "there is nothing at `{path}`; this gateway serves /v1/chat/completions, /v1/completions, /v1/embeddings and /v1/models"
             ),
             Refusal::WrongMethod(allowed) => format!("this path takes {allowed}"),
+            Refusal::HeadTooLarge(limit) => format!("the head of the request is larger than {limit}"),
             Refusal::BadHeader { header, problem } => format!("header `{header}`: {problem}"),
-            Refusal::HeadTooLarge(limit) => format!("path and headers are larger than {limit} bytes"),
             Refusal::UnsupportedBody(found) => {
-                format!("the body is `{found}`; send uncompressed application/json")
+                format!("the body is of `{found}`; send uncompressed JSON with `content-type: application/json`")
             }
             Refusal::BodyTooLarge(limit) => {
                 format!("the body is larger than the {limit} bytes that `limits.body_bytes` allows")

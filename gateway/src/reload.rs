@@ -74,9 +74,18 @@ pub enum Reloaded {
     Refused(String),
 }
 
+/// Why the files are read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasion {
+    /// Something in their folders moved: the same text is no new generation.
+    Changed,
+    /// Somebody asked for it: secrets that the files refer to may have changed, so there is a new generation.
+    Asked,
+}
+
 /// Reads the files again and puts them in force if they are good.
-pub fn reload(gateway: &Gateway, process_file: &Path) -> Reloaded {
-    let _one_at_a_time = gateway.reload_turn(); // or an older text could be put in force after a newer one
+pub fn reload(gateway: &Gateway, process_file: &Path, occasion: Occasion) -> Reloaded {
+    let _one_at_a_time = gateway.reloading();
     let mut loaded = set::load(process_file, Secrets::Required);
     let current = gateway.snapshot();
     if let Some(set) = &loaded.set {
@@ -88,7 +97,7 @@ pub fn reload(gateway: &Gateway, process_file: &Path) -> Reloaded {
     let attempt = gateway.reload_status().attempt + 1;
     let status = |ok, snapshot: &Snapshot, loaded: &Loaded| ReloadStatus::new(ok, snapshot, loaded, attempt);
     match loaded.set.take() {
-        Some(set) if set.hash == current.hash => {
+        Some(set) if set.hash == current.hash && occasion == Occasion::Changed => {
             gateway.set_reload_status(status(true, &current, &loaded));
             Reloaded::Same
         }
@@ -115,8 +124,8 @@ fn refuse_fixed_keys(loaded: &mut Loaded, process_file: &Path, fixed: &[&str]) {
 }
 
 /// Reloads and says in the log what came of it.
-pub fn reload_and_log(gateway: &Gateway, process_file: &Path) {
-    match reload(gateway, process_file) {
+pub fn reload_and_log(gateway: &Gateway, process_file: &Path, occasion: Occasion) {
+    match reload(gateway, process_file, occasion) {
         Reloaded::Same => tracing::debug!("configuration unchanged"),
         Reloaded::Swapped(snapshot) => tracing::info!(
             generation = snapshot.generation,
@@ -149,7 +158,7 @@ pub async fn watch(gateway: Arc<Gateway>, process_file: PathBuf) {
             tokio::time::sleep(POLL).await;
         }
         let (gateway, process_file) = (Arc::clone(&gateway), process_file.clone());
-        let reloading = tokio::task::spawn_blocking(move || reload_and_log(&gateway, &process_file));
+        let reloading = tokio::task::spawn_blocking(move || reload_and_log(&gateway, &process_file, Occasion::Changed));
         if let Err(error) = reloading.await {
             tracing::error!("reload failed: {error}");
         }
@@ -179,6 +188,7 @@ fn watch_folders(
         }
     })?;
     for folder in folders {
+        let folder = if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder };
         watcher.watch(&folder, RecursiveMode::NonRecursive)?;
     }
     Ok(watcher)

@@ -17,7 +17,7 @@ use crate::admin;
 use crate::config::set::ConfigSet;
 use crate::gateway::Gateway;
 use crate::record::Record;
-use crate::reload;
+use crate::reload::{self, Occasion};
 use crate::telemetry::{Telemetry, otlp};
 use listener::Listener;
 
@@ -111,7 +111,7 @@ impl Running {
             tokio::select! {
                 _ = hangup.recv() => {
                     let (gateway, file) = (Arc::clone(&self.gateway), process_file.to_owned());
-                    let reloading = tokio::task::spawn_blocking(move || reload::reload_and_log(&gateway, &file));
+                    let reloading = tokio::task::spawn_blocking(move || reload::reload_and_log(&gateway, &file, Occasion::Asked));
                     if let Err(error) = reloading.await {
                         tracing::error!("reload failed: {error}");
                     }

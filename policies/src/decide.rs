@@ -138,6 +138,6 @@ fn judge(
 ) -> Result<Scored, Rejection> {
     let model = filter(request, pool_allowed, pool, endpoint)?;
     let estimate = estimate(request.facts, pool, model, endpoint);
-    let strain = strain(pool.kind, slo, &estimate, request.facts.output_tokens);
+    let strain = strain(pool.kind, slo, &estimate, request.facts);
     Ok(Scored { estimate, strain, score: 0.0 })
 }

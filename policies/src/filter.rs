@@ -105,7 +105,9 @@ fn available(endpoint: &EndpointState) -> Result<(), Rejection> {
 /// full, the prompt with a tenth off.
 fn fits(request: &Request<'_>, model: &ModelFacts) -> Result<(), Rejection> {
     let Some(allowed) = model.context else { return Ok(()) };
-    let needed = request.facts.input_tokens / 10 * 9 + request.facts.max_output_tokens.unwrap_or(0);
+    let input_tokens = request.facts.input_tokens;
+    // The bound is whatever the caller wrote: it may be larger than any sum.
+    let needed = (input_tokens - input_tokens / 10).saturating_add(request.facts.max_output_tokens.unwrap_or(0));
     if needed > allowed { Err(Rejection::Context { needed, allowed }) } else { Ok(()) }
 }
 
@@ -128,5 +130,5 @@ fn leased(request: &Request<'_>, endpoint: &EndpointState) -> Result<(), Rejecti
 pub fn reserved_tokens(request: &Request<'_>, reserves_output: bool) -> u64 {
     let facts = request.facts;
     let output = facts.max_output_tokens.unwrap_or(facts.output_tokens);
-    facts.input_tokens + if reserves_output { output } else { 0 }
+    facts.input_tokens.saturating_add(if reserves_output { output } else { 0 })
 }

@@ -42,7 +42,7 @@ pub enum Objective {
     Fastest,
     /// Least price.
     Cheapest,
-    /// Least carbon, by energy where the site's carbon intensity is unknown.
+    /// Least carbon; least energy where the carbon intensity of a candidate's site is unknown.
     Greenest,
     /// Least weighted sum of price, latency and energy, each relative to the best candidate.
     Weights(Weights),

@@ -11,7 +11,7 @@ impl Micros {
     /// The latest moment there is; used for "never".
     pub const NEVER: Micros = Micros(u64::MAX);
 
-    /// A span from milliseconds; negative and non-finite values become zero.
+    /// A span from milliseconds; what is negative or no number becomes zero, what is too long the longest there is.
     pub fn from_ms(ms: f64) -> Micros {
         Micros((ms * 1e3).round().max(0.0) as u64)
     }

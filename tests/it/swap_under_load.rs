@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use pointsman::reload::{Reloaded, reload};
+use pointsman::reload::{Occasion, Reloaded, reload};
 use pointsman_tests::files::{PROCESS, PoolText, portfolio};
 use pointsman_tests::gateway::Gateway;
 use pointsman_tests::load::Load;
@@ -26,7 +26,7 @@ fn edit_a_thousand_times(gateway: &Gateway) -> BTreeSet<String> {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                reload(inner, &file);
+                reload(inner, &file, Occasion::Changed);
             }
         });
         let versions = edit_each(gateway);
@@ -42,7 +42,7 @@ fn edit_each(gateway: &Gateway) -> BTreeSet<String> {
         let broken = edit % 5 == 0;
         let text = if broken { format!("{}nonsense", policy(edit)) } else { policy(edit) };
         gateway.files.replace("policy.toml", &text);
-        let reloaded = reload(inner, &file);
+        let reloaded = reload(inner, &file, Occasion::Changed);
         assert_eq!(matches!(reloaded, Reloaded::Refused(_)), broken, "edit {edit}: {reloaded:?}");
         let version = inner.snapshot().version.to_string();
         assert_eq!(version.starts_with(&format!("edit-{edit}@")), !broken, "edit {edit}: {version} is in force");

@@ -15,14 +15,14 @@ pub fn run(arguments: &CheckArguments) -> ExitCode {
     let given = &arguments.files;
     let files = if given.is_empty() { vec![PathBuf::from("pointsman.toml")] } else { given.clone() };
     let reports = check(&files);
-    for report in &reports {
-        anstream::eprint!("{}", report.render(true));
-    }
+    anstream::eprint!("{}", set::render(&reports, true));
     let count =
         |severity| reports.iter().flat_map(Report::iter).filter(|diagnostic| diagnostic.severity == severity).count();
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
     let names: Vec<&str> = reports.iter().map(|report| report.source().name.as_str()).collect();
-    anstream::eprintln!("checked {}: {errors} errors, {warnings} warnings", names.join(", "));
+    let of = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let gap = if reports.iter().all(Report::is_empty) { "" } else { "\n" };
+    anstream::eprintln!("{gap}checked {}: {}, {}", names.join(", "), of(errors, "error"), of(warnings, "warning"));
     if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

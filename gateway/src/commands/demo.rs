@@ -82,7 +82,8 @@ async fn demonstrate(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let folder = Folder::write(arguments.folder.as_deref(), &machines)?;
     let (tap, records) = mpsc::channel(WAITING_RECORDS);
     let running = start(&folder, tap).await?;
-    report::greet(&running, &folder, &machines);
+    let drawn = !arguments.json && std::io::stdout().is_terminal();
+    let screen = report::Screen::new(drawn, report::greeting(&running, &folder, &machines));
     let tally = Arc::new(Mutex::new(Tally::default()));
     let tasks = TaskTracker::new();
     let stop = CancellationToken::new();
@@ -92,7 +93,7 @@ async fn demonstrate(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let replaying = tokio::spawn(traffic::replay(replay, client, stop.clone(), LAST_ANSWERS));
     let power_off = CancellationToken::new();
     let restarting = tokio::spawn(machines.keep_alive(power_off.clone()));
-    watch(arguments, &running, &tally).await?;
+    watch(arguments.duration, screen, &running, &tally).await?;
     stop.cancel();
     let let_go = replaying.await.context("the replay failed")?;
     power_off.cancel();
@@ -118,20 +119,23 @@ async fn start(folder: &Folder, tap: mpsc::Sender<Box<Record>>) -> anyhow::Resul
 }
 
 /// Shows progress until the time is over or somebody ends it.
-async fn watch(arguments: &Arguments, running: &Running, tally: &Mutex<Tally>) -> anyhow::Result<()> {
+async fn watch(
+    duration: Option<Duration>,
+    mut screen: report::Screen,
+    running: &Running,
+    tally: &Mutex<Tally>,
+) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let began = Instant::now();
     let ends = async {
-        match arguments.duration {
+        match duration {
             Some(duration) => tokio::time::sleep(duration).await,
             None => std::future::pending().await,
         }
     };
-    let drawn = !arguments.json && std::io::stdout().is_terminal();
-    let mut screen = report::Screen::new(drawn);
     let show = async {
-        let mut tick = tokio::time::interval(if drawn { REDRAW } else { PROGRESS });
+        let mut tick = tokio::time::interval(if screen.is_drawn() { REDRAW } else { PROGRESS });
         tick.tick().await;
         loop {
             tick.tick().await;

@@ -34,8 +34,15 @@ pub struct Loaded {
 impl Loaded {
     /// All diagnostics as text.
     pub fn render(&self, color: bool) -> String {
-        self.reports.iter().map(|report| report.render(color)).collect()
+        render(&self.reports, color)
     }
+}
+
+/// The diagnostics of several files as text, with a blank line between files.
+pub fn render(reports: &[Report], color: bool) -> String {
+    let texts: Vec<String> =
+        reports.iter().map(|report| report.render(color)).filter(|text| !text.is_empty()).collect();
+    texts.join("\n")
 }
 
 /// Reads and checks the process file and the two files it names.
@@ -63,9 +70,9 @@ pub fn load(process_file: &Path, secrets: Secrets) -> Loaded {
     Loaded { set: set.map(|(portfolio, policy)| ConfigSet { process, portfolio, policy, hash }), reports }
 }
 
-/// The folder that a file's relative paths start from.
+/// The folder that a file's relative paths start from; empty for the current one.
 pub fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
+    path.parent().unwrap_or_else(|| Path::new(""))
 }
 
 /// Reads one file as UTF-8 text of bounded size, or reports why not.

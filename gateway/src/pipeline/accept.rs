@@ -1,20 +1,25 @@
 //! Who asks, for what, until when: the head of a request.
 
 use bytes::Bytes;
-use http::request::Parts;
 use http::{HeaderMap, Method, Request};
 use hyper::body::Incoming;
 use pointsman_policies::facts::Api;
 
 use crate::record::Record;
 use crate::refusal::Refusal;
-use crate::serve::listener::HEAD_BYTES;
 use crate::snapshot::{self, Snapshot};
 
 const DEADLINE_HEADER: &str = "x-pointsman-deadline-ms";
 const MODELS_PATH: &str = "/v1/models";
 /// A day; a longer deadline is a mistake.
 const LONGEST_DEADLINE_MS: f64 = 86_400_000.0;
+
+/// Path and query, bytes.
+const LONGEST_URI: usize = 8 << 10;
+/// Headers of a request.
+const MOST_HEADERS: usize = 100;
+/// All headers together, bytes.
+const LONGEST_HEAD: usize = 64 << 10;
 
 /// What a request asks for.
 pub(super) enum Asked {
@@ -61,6 +66,21 @@ pub(super) fn accept(snapshot: &Snapshot, request: Request<Incoming>, record: &m
     Ok(Asked::Generate(Call { api, path: path.to_owned(), headers: head.headers, declared_class, deadline_ms, body }))
 }
 
+/// The listener reads somewhat larger heads than are allowed, so that they can be refused in words.
+fn refuse_large_head(head: &http::request::Parts) -> Result<(), Refusal> {
+    let bytes: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let path_and_query = head.uri.path_and_query().map_or(0, |path| path.as_str().len());
+    if path_and_query > LONGEST_URI {
+        Err(Refusal::HeadTooLarge("8 KiB of path and query"))
+    } else if head.headers.len() > MOST_HEADERS {
+        Err(Refusal::HeadTooLarge("100 headers"))
+    } else if bytes > LONGEST_HEAD {
+        Err(Refusal::HeadTooLarge("64 KiB of headers"))
+    } else {
+        Ok(())
+    }
+}
+
 fn models(snapshot: &Snapshot, method: &Method, path: &str) -> Result<Bytes, Refusal> {
     let rest = path.strip_prefix(MODELS_PATH).ok_or_else(|| Refusal::UnknownPath(path.to_owned()))?;
     let name = match rest.strip_prefix('/') {
@@ -80,20 +100,14 @@ fn models(snapshot: &Snapshot, method: &Method, path: &str) -> Result<Bytes, Ref
     }
 }
 
-/// hyper bounds its buffer, not the head: one that arrives in one piece may be larger.
-fn refuse_large_head(head: &Parts) -> Result<(), Refusal> {
-    let path = head.uri.path_and_query().map_or(0, |path| path.as_str().len());
-    let headers: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    if path + headers > HEAD_BYTES { Err(Refusal::HeadTooLarge(HEAD_BYTES)) } else { Ok(()) }
-}
-
 fn refuse_foreign_body(headers: &HeaderMap) -> Result<(), Refusal> {
     let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase());
     if let Some(encoding) = text(http::header::CONTENT_ENCODING).filter(|encoding| encoding != "identity") {
         return Err(Refusal::UnsupportedBody(format!("content-encoding: {encoding}")));
     }
     match text(http::header::CONTENT_TYPE) {
-        Some(kind) if !kind.starts_with("application/json") && !kind.starts_with("text/") => {
+        // Strict also because a browser may send other kinds to a local port without asking first.
+        Some(kind) if !kind.starts_with("application/json") => {
             Err(Refusal::UnsupportedBody(format!("content-type: {kind}")))
         }
         _ => Ok(()),

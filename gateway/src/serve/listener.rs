@@ -25,10 +25,10 @@ use crate::pipeline;
 const OPENING_TIME: Duration = Duration::from_secs(10);
 /// After an accept fails (no file descriptors, say) nothing is accepted for this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Head of a request, bytes.
-pub const HEAD_BYTES: usize = 64 << 10;
-/// Headers of a request.
-const HEADERS: usize = 100;
+/// Head of a request that is read at all, bytes; what is allowed is less, and refused in words by the pipeline.
+const HEAD_BYTES: usize = 256 << 10;
+/// Headers that are read at all.
+const HEADERS: usize = 400;
 /// Streams of one client's HTTP/2 connection.
 const HTTP2_STREAMS: u32 = 250;
 /// HTTP/2 flow-control window of one stream, bytes.

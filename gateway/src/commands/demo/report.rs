@@ -12,8 +12,11 @@ use super::tally::{Outcome, Tally};
 use crate::gateway::Gateway;
 use crate::serve::Running;
 
-/// Says where everything is. On stderr, so that stdout stays one JSON object where that was asked for.
-pub(super) fn greet(running: &Running, folder: &Folder, machines: &Machines) {
+/// Terminal codes: cursor to the top left, clear from there.
+const HOME_AND_CLEAR: &str = "\x1b[H\x1b[J";
+
+/// Where everything is.
+pub(super) fn greeting(running: &Running, folder: &Folder, machines: &Machines) -> String {
     let mut text = format!(
         "Pointsman demo: simulated machines, real HTTP, traffic of the Azure 2023 traces.\n\n  \
          API      http://{}/v1\n  admin    http://{}   /metrics /readyz /api/v1/status\n  \
@@ -33,21 +36,33 @@ pub(super) fn greet(running: &Running, folder: &Folder, machines: &Machines) {
          Kill a machine (kill -9 PID): it comes back after 10 s. Ctrl-C ends the demo.\n\n",
         running.address,
     );
-    anstream::eprint!("{text}");
+    text
 }
 
-/// Draws the table over itself on a terminal, or tells progress in single lines.
+/// Draws a whole screen anew on a terminal, or tells progress in single lines on stderr, so that stdout stays one JSON
+/// object where that was asked for.
 #[derive(Debug)]
 pub(super) struct Screen {
-    drawn: bool,
-    lines: usize,
+    greeting: Option<String>,
     generation: u64,
     refused: Option<u64>,
+    news: String,
 }
 
 impl Screen {
-    pub(super) fn new(drawn: bool) -> Screen {
-        Screen { drawn, lines: 0, generation: 1, refused: None }
+    pub(super) fn new(drawn: bool, greeting: String) -> Screen {
+        let greeting = if drawn {
+            Some(greeting)
+        } else {
+            anstream::eprint!("{greeting}");
+            None
+        };
+        Screen { greeting, generation: 1, refused: None, news: String::new() }
+    }
+
+    /// Whether it draws on a terminal.
+    pub(super) fn is_drawn(&self) -> bool {
+        self.greeting.is_some()
     }
 
     /// Shows how things stand.
@@ -55,22 +70,18 @@ impl Screen {
         let outcome = tally.result(&gateway.snapshot());
         let recent = recent(tally);
         let news = self.news(gateway);
-        if self.drawn {
-            self.redraw(&format!("{}{recent}\n{}", table(&outcome), summary(&outcome)), &news);
-        } else {
+        let Some(greeting) = &self.greeting else {
             anstream::eprint!("{news}");
             anstream::eprintln!("{:>4} s  {}; {recent}", elapsed.as_secs(), summary(&outcome));
+            return;
+        };
+        if !news.is_empty() {
+            self.news = news;
         }
-    }
-
-    fn redraw(&mut self, text: &str, news: &str) {
         let mut out = anstream::stdout().lock();
-        if self.lines > 0 {
-            let _ = write!(out, "\x1b[{}A\x1b[J", self.lines);
-        }
-        let _ = writeln!(out, "{news}{text}");
+        let text = format!("{greeting}{}{recent}\n{}\n\n{}", table(&outcome), summary(&outcome), self.news);
+        let _ = write!(out, "{HOME_AND_CLEAR}{text}");
         let _ = out.flush();
-        self.lines = text.lines().count();
     }
 
     /// A swap or a refusal since the last look, in words.
@@ -99,7 +110,7 @@ pub(super) fn final_table(outcome: &Outcome) -> String {
 
 fn table(outcome: &Outcome) -> String {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(presets::ASCII_BORDERS_ONLY_CONDENSED);
     let head = ["class", "requests", "attained", "TTFT p50", "p99 ms", "ITL p50", "p99 ms", "served by", "$", "kJ"];
     table.set_header(head);
     for class in &outcome.classes {

@@ -1,0 +1,21 @@
+//! The decision, stage by stage: a small world whose figures can be worked out by hand, and what is decided in it.
+
+/// Two machines, one policy, plain requests.
+mod world;
+
+/// Which class a request belongs to.
+mod classify;
+/// Hard reasons against an endpoint.
+mod filter;
+/// What a request would experience on an endpoint.
+mod estimate;
+/// How well an endpoint serves the objective.
+mod score;
+/// The order of the candidates.
+mod pick;
+/// What will be attempted.
+mod plan;
+/// All of it.
+mod decide;
+/// The reasons in words.
+mod trace;

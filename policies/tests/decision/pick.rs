@@ -1,0 +1,99 @@
+//! The order of the candidates: by score, the promise first where that is the objective, chance among near-ties.
+
+use pointsman_policies::decide::Candidate;
+use pointsman_policies::filter::Rejection;
+use pointsman_policies::pick::rank;
+use pointsman_policies::policy::Objective;
+
+use crate::world::{passed, rejected};
+
+/// Draws of two independent halves, as the random numbers of the gateway have them.
+fn draws() -> impl Iterator<Item = u64> {
+    (0..12_u64).flat_map(|high| (0..12_u64).map(move |low| high << 32 | low))
+}
+
+#[track_caller]
+fn check(objective: Objective, candidates: &[Candidate], expected: &[usize]) {
+    for draw in draws() {
+        assert_eq!(rank(candidates, objective, draw), expected, "draw {draw}");
+    }
+}
+
+/// How often each candidate came first, over all draws.
+fn firsts(objective: Objective, candidates: &[Candidate]) -> Vec<usize> {
+    let ranked: Vec<_> = draws().filter_map(|draw| rank(candidates, objective, draw).first().copied()).collect();
+    (0..candidates.len()).map(|index| ranked.iter().filter(|&&first| first == index).count()).collect()
+}
+
+#[test]
+fn lower_scores_come_first_and_the_rejected_never() {
+    let rejected = rejected(9, Rejection::Draining);
+    check(Objective::Cheapest, &[passed(0, 3.0, 0.5, 0), rejected, passed(2, 1.0, 0.5, 0)], &[2, 0]);
+    check(Objective::Cheapest, &[rejected, rejected], &[]);
+    check(Objective::Cheapest, &[], &[]);
+}
+
+#[test]
+fn the_promise_comes_first_only_where_it_is_the_objective() {
+    // The first would miss the promise; its score is the lower.
+    let candidates = [passed(0, 1.1, 1.1, 0), passed(1, 2.0, 0.9, 0)];
+    check(Objective::CheapestThatMeetsSlo, &candidates, &[1, 0]);
+    check(Objective::Cheapest, &candidates, &[0, 1]);
+    check(Objective::Fastest, &candidates, &[0, 1]);
+    check(Objective::Greenest, &candidates, &[0, 1]);
+    check(Objective::Weights(Default::default()), &candidates, &[0, 1]);
+}
+
+#[test]
+fn exactly_at_the_promise_still_meets_it() {
+    check(Objective::CheapestThatMeetsSlo, &[passed(0, 1.0001, 1.0001, 0), passed(1, 5.0, 1.0, 0)], &[1, 0]);
+}
+
+#[test]
+fn where_all_miss_the_least_violation_comes_first() {
+    let candidates = [passed(0, 9.0, 9.0, 0), passed(1, 1.5, 1.5, 0), passed(2, 3.0, 3.0, 0)];
+    check(Objective::CheapestThatMeetsSlo, &candidates, &[1, 2, 0]);
+}
+
+#[test]
+fn draws_spread_over_near_ties() {
+    // 2 % is a tie, more is not.
+    let candidates =
+        [passed(0, 1.0, 0.5, 3), passed(1, 1.02, 0.5, 3), passed(2, 1.01, 0.5, 3), passed(3, 1.03, 0.5, 0)];
+    assert_eq!(firsts(Objective::Cheapest, &candidates), [48, 48, 48, 0]);
+}
+
+#[test]
+fn of_two_drawn_the_less_busy_goes_first() {
+    // With two in the tie both are always drawn.
+    check(Objective::Cheapest, &[passed(0, 1.0, 0.5, 7), passed(1, 1.01, 0.5, 2)], &[1, 0]);
+    check(Objective::Cheapest, &[passed(0, 1.0, 0.5, 2), passed(1, 1.01, 0.5, 7)], &[0, 1]);
+    // With three, the busiest never wins and the idlest wins whenever it is drawn: in two of three pairs.
+    let three = [passed(0, 1.0, 0.5, 9), passed(1, 1.0, 0.5, 5), passed(2, 1.0, 0.5, 1)];
+    assert_eq!(firsts(Objective::Cheapest, &three), [0, 48, 96]);
+}
+
+#[test]
+fn the_drawn_goes_to_the_front_and_the_others_keep_their_order() {
+    let candidates =
+        [passed(0, 1.0, 0.5, 1), passed(1, 1.001, 0.5, 1), passed(2, 1.002, 0.5, 1), passed(3, 9.0, 0.5, 0)];
+    for draw in draws() {
+        let ranking = rank(&candidates, Objective::Cheapest, draw);
+        let mut rest = ranking.clone();
+        rest.remove(0);
+        assert!(rest.is_sorted(), "draw {draw}: {ranking:?}");
+        assert_eq!(rest.last(), Some(&3), "draw {draw}: {ranking:?}");
+    }
+}
+
+#[test]
+fn one_that_misses_the_promise_is_no_tie_with_one_that_meets_it() {
+    let candidates = [passed(0, 1.01, 0.5, 50), passed(1, 1.01, 1.01, 0)];
+    check(Objective::CheapestThatMeetsSlo, &candidates, &[0, 1]);
+}
+
+#[test]
+fn free_machines_tie_with_each_other_only() {
+    let candidates = [passed(0, 0.0, 0.5, 1), passed(1, 0.0, 0.5, 1), passed(2, 1e-9, 0.5, 0)];
+    assert_eq!(firsts(Objective::Cheapest, &candidates), [72, 72, 0]);
+}

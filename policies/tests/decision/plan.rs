@@ -1,0 +1,53 @@
+//! What will be attempted, and how long each attempt may take.
+
+use pointsman_policies::decide::{Candidate, Scored};
+use pointsman_policies::estimate::Estimate;
+use pointsman_policies::plan::{Attempt, MAX_ATTEMPTS, Plan, plan};
+use pointsman_policies::policy::Slo;
+
+use crate::world::{NO_PROMISE, passed};
+
+fn predicted(ttft_ms: f64, total_ms: f64) -> Candidate {
+    let estimate = Estimate { ttft_ms, total_ms, ..Estimate::default() };
+    Candidate { verdict: Ok(Scored { estimate, strain: 0.5, score: 1.0 }), ..passed(7, 1.0, 0.5, 0) }
+}
+
+#[track_caller]
+fn check(candidate: Candidate, slo: Slo, stream: bool, first_byte_ms: f64) {
+    let expected = Plan { attempts: vec![Attempt { endpoint: 7, first_byte_ms }] };
+    assert_eq!(plan(&[candidate], &[0], &slo, stream), Some(expected));
+}
+
+#[test]
+fn the_best_three_are_attempted_in_order() {
+    let candidates: Vec<Candidate> = (0..5).map(|index| passed(10 + index, 1.0, 0.5, 0)).collect();
+    let made = plan(&candidates, &[3, 1, 4, 0, 2], &NO_PROMISE, true);
+    let endpoints: Vec<usize> = made.iter().flat_map(|plan| &plan.attempts).map(|attempt| attempt.endpoint).collect();
+    assert_eq!(endpoints, [13, 11, 14]);
+    assert_eq!(endpoints.len(), MAX_ATTEMPTS);
+}
+
+#[test]
+fn nothing_ranked_is_no_plan() {
+    assert_eq!(plan(&[passed(0, 1.0, 0.5, 0)], &[], &NO_PROMISE, true), None);
+    assert_eq!(plan(&[], &[4], &NO_PROMISE, true), None);
+}
+
+#[test]
+fn a_stream_gets_ten_times_its_promise_and_five_seconds_at_least() {
+    let ttft = |ttft_ms| Slo { ttft_ms: Some(ttft_ms), ..NO_PROMISE };
+    check(predicted(100.0, 900.0), NO_PROMISE, true, 5_000.0);
+    check(predicted(100.0, 900.0), ttft(300.0), true, 5_000.0);
+    check(predicted(100.0, 900.0), ttft(4_000.0), true, 40_000.0);
+    // Without one, the deadline is as long as anybody waits.
+    check(predicted(100.0, 900.0), Slo { deadline_ms: Some(9_000.0), ..NO_PROMISE }, true, 9_000.0);
+    // A machine that is expected to be slow is given the time.
+    check(predicted(30_000.0, 90_000.0), ttft(300.0), true, 60_000.0);
+}
+
+#[test]
+fn an_answer_that_comes_whole_gets_a_minute_or_four_times_its_estimate() {
+    check(predicted(100.0, 900.0), NO_PROMISE, false, 60_000.0);
+    check(predicted(100.0, 40_000.0), NO_PROMISE, false, 160_000.0);
+    check(predicted(100.0, 900.0), Slo { deadline_ms: Some(600_000.0), ..NO_PROMISE }, false, 600_000.0);
+}
