@@ -75,9 +75,12 @@ impl Listener {
         let cut = CancellationToken::new();
         let _cut_when_aborted = cut.clone().drop_guard();
         loop {
-            let Ok(permit) = Arc::clone(&self.connections).acquire_owned().await else { break };
-            let accepted = tokio::select! {
-                accepted = self.socket.accept() => accepted,
+            let accepting = async {
+                let permit = Arc::clone(&self.connections).acquire_owned().await;
+                (permit, self.socket.accept().await)
+            };
+            let (permit, accepted) = tokio::select! {
+                accepted = accepting => accepted,
                 _ = stopped.wait_for(|stopped| *stopped) => break,
             };
             match accepted {

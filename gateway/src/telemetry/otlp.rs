@@ -11,7 +11,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Limited};
 use opentelemetry::KeyValue;
 use opentelemetry_http::{HttpClient, HttpError};
-use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry_otlp::{RetryPolicy, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
 use pointsman_backends::connect::{Connections, Outgoing, Spliced, Version};
@@ -100,6 +100,8 @@ pub fn exporter(telemetry: &TelemetryShape) -> Result<Option<SpanExporter>, Stri
     let mut exporter = SpanExporter::builder()
         .with_http()
         .with_http_client(client)
+        // Its retries would sleep on a thread of the data path; a batch that fails is counted and let go.
+        .with_retry_policy(RetryPolicy::disabled())
         .with_endpoint(format!("{}/v1/traces", base.trim_end_matches('/')))
         .build()
         .map_err(|error| format!("telemetry.otlp_endpoint `{base}`: {error}"))?;

@@ -243,8 +243,14 @@ impl<'a> IntoIterator for &'a Report {
     }
 }
 
+/// Longer names are nobody's misspelling, bytes.
+const LONGEST_NAME: usize = 128;
+
 /// The candidate that a misspelt name most likely means; `None` where nothing is near.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if name.len() > LONGEST_NAME {
+        return None;
+    }
     let chars = name.chars().count();
     let allowed = if chars < SHORT_NAME_CHARS { 1 } else { (chars / 3).max(2) };
     let folded = name.to_lowercase();
