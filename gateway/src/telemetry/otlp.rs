@@ -95,7 +95,9 @@ async fn gather(
 /// The exporter that the configuration or the environment asks for, if any; an error says why it cannot be made.
 pub fn exporter(telemetry: &TelemetryShape) -> Result<Option<SpanExporter>, String> {
     let from_environment = std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok().filter(|url| !url.is_empty());
-    let Some(base) = telemetry.otlp_endpoint.clone().or(from_environment) else { return Ok(None) };
+    let Some(base) = telemetry.otlp_endpoint.as_ref().map(|url| url.value.clone()).or(from_environment) else {
+        return Ok(None);
+    };
     let client = OtlpClient::new(&base)?;
     let mut exporter = SpanExporter::builder()
         .with_http()
