@@ -307,7 +307,7 @@ mod tests {
         }
         check("", "Empty");
         check(r#"{"model":"m""#, "EOF");
-        check("[]", "invalid type");
+        check(r#"["m",false]"#, "NotAnObject");
         check(r#"{"messages":[]}"#, "`model` is missing");
         check(r#"{"model":7,"messages":[]}"#, "`model` is not a string");
         check(r#"{"model":"m"}"#, "`messages` is missing");
@@ -319,6 +319,6 @@ mod tests {
     #[test]
     fn brackets_within_strings_are_not_depth() {
         let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{}"}}]}}"#, "[".repeat(500));
-        assert_eq!(parsed(Api::ChatCompletions, &body).input_tokens, 125);
+        assert!(parse(Api::ChatCompletions, body.as_bytes()).is_ok());
     }
 }

@@ -99,6 +99,11 @@ fn a_hangup_signal_reads_the_files_again() {
         let (files, elsewhere) = (Files::new(PROCESS, &two.pools, &only("left")), Files::none());
         std::fs::hard_link(files.path("policy.toml"), elsewhere.path("policy.toml")).unwrap();
         let served = Served::start(files.folder(), &[]).await;
+        wait::some("the files are watched and were looked at once", async || {
+            let metrics = client::send(served.admin, Ask::get("/metrics")).await.text();
+            metrics.contains("pointsman_reloads_total{result=\"ok\"} 1").then_some(())
+        })
+        .await;
         elsewhere.write("policy.toml", &only("right"));
         let reply = client::send(served.address, Ask::chat(&chat(1, false))).await;
         assert_eq!(reply.header("x-pointsman-policy"), "only-left@1");
@@ -223,9 +228,19 @@ fn what_was_learned_of_a_machine_survives() {
         };
         assert_eq!(of("bad").await, ("breaker-open".into(), 0.into()));
         assert_eq!(of("good").await, ("ready".into(), 1.into()));
-        gateway.files.write("portfolio.toml", &(portfolio(&pools) + "\n# edited\n"));
-        wait::some("the edit is in force", async || (gateway.status().await["generation"] == 2).then_some(())).await;
-        assert_eq!(of("bad").await.0, "breaker-open");
-        assert_eq!(of("good").await, ("ready".into(), 1.into()));
+        let edits = [
+            portfolio(&pools) + "\n# another text\n",
+            portfolio(&pools.clone().map(|pool| pool.key("http = \"h1\""))),
+            portfolio(&pools.map(|pool| pool.key("limits = { requests_per_minute = 1000 }"))),
+        ];
+        for (edit, generation) in edits.iter().zip(2..) {
+            gateway.files.write("portfolio.toml", edit);
+            wait::some("the edit is in force", async || {
+                (gateway.status().await["generation"] == generation).then_some(())
+            })
+            .await;
+            assert_eq!(of("bad").await.0, "breaker-open", "{edit}");
+            assert_eq!(of("good").await, ("ready".into(), 1.into()), "{edit}");
+        }
     });
 }

@@ -20,16 +20,19 @@ async fn kill_one_of_two(http: &str) {
 
     machines[0].process.kill();
     let at_kill = load.answered();
+    wait::some("the dead machine's breaker opens", async || {
+        let status = gateway.status().await;
+        let mut endpoints = status["endpoints"].as_array().expect("endpoints").iter();
+        endpoints.any(|one| one["availability"] == "breaker-open").then_some(())
+    })
+    .await;
     wait::until("it runs on", || load.answered() >= at_kill + 4 * CLIENTS as u64).await;
-    let state = gateway.status().await;
     let ledger = load.stop().await;
 
     ledger.close();
     assert!(ledger.complete >= 4 * CLIENTS as u64, "{ledger:?}");
     assert!(ledger.broken >= 1, "with {CLIENTS} clients, half of them streaming, some stream was cut");
     assert!(ledger.broken <= CLIENTS as u64 / 2, "{} streams broke, more than ran at the kill", ledger.broken);
-    let open = state["endpoints"].as_array().unwrap().iter().filter(|one| one["availability"] == "breaker-open");
-    assert_eq!(open.count(), 1, "the dead machine's breaker is open: {state}");
     gateway.until_in_flight(0).await;
     println!("{http}: sent {}, complete {}, ended in an error event {}", ledger.sent, ledger.complete, ledger.broken);
 }
