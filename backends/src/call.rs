@@ -30,8 +30,20 @@ const OURS: [HeaderName; 14] = [
 ];
 
 /// Credentials that a caller may carry; they end at the gateway unless the pool says otherwise.
-const CREDENTIALS: [HeaderName; 4] =
-    [header::AUTHORIZATION, header::COOKIE, HeaderName::from_static("x-api-key"), HeaderName::from_static("api-key")];
+const CREDENTIALS: [HeaderName; 6] = [
+    header::AUTHORIZATION,
+    header::COOKIE,
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("api-key"),
+    HeaderName::from_static("openai-organization"),
+    HeaderName::from_static("openai-project"),
+];
+
+/// Headers of an answer that are meant for browsers.
+const OF_BROWSERS: [HeaderName; 2] = [header::SET_COOKIE, header::ALT_SVC];
+
+/// Prefixes of headers that tell of the account behind a key.
+const ACCOUNT_PREFIXES: [&str; 2] = ["x-ratelimit-", "openai-"];
 
 /// Prefix of the gateway's own headers, which no machine sees.
 const OWN_PREFIX: &str = "x-pointsman-";
@@ -54,24 +66,39 @@ pub async fn call(
     live.connections.send(outgoing, connect_timeout).await
 }
 
-/// Takes from an answer what belonged to the connection to the machine; length and framing are made anew.
-pub fn strip_connection_headers(headers: &mut HeaderMap) {
-    for name in &OURS {
-        if *name != header::CONTENT_ENCODING {
+/// Takes from an answer what belonged to the connection to the machine, what only a browser would obey, and what tells
+/// of the account behind a pool's key; length and framing are made anew.
+pub fn strip_headers(pool: &Pool, headers: &mut HeaderMap) {
+    for name in named_by_connection(headers) {
+        headers.remove(name.as_str());
+    }
+    for name in OURS.iter().filter(|name| **name != header::CONTENT_ENCODING).chain(&OF_BROWSERS) {
+        headers.remove(name);
+    }
+    if !pool.forward_authorization {
+        let account = |name: &HeaderName| ACCOUNT_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix));
+        let telling: Vec<HeaderName> = headers.keys().filter(|name| account(name)).cloned().collect();
+        for name in telling {
             headers.remove(name);
         }
     }
 }
 
-/// The caller's headers without those of its connection, its credentials and the gateway's own, with the pool's key.
-fn headers_for(pool: &Pool, caller: &HeaderMap) -> HeaderMap {
-    let named_by_connection: Vec<String> = caller
+/// Headers that a `connection` header declares to be of one connection only.
+fn named_by_connection(headers: &HeaderMap) -> Vec<String> {
+    headers
         .get_all(header::CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .map(|name| name.trim().to_ascii_lowercase())
-        .collect();
+        .filter(|name| !name.is_empty() && name != "content-type")
+        .collect()
+}
+
+/// The caller's headers without those of its connection, its credentials and the gateway's own, with the pool's key.
+fn headers_for(pool: &Pool, caller: &HeaderMap) -> HeaderMap {
+    let named_by_connection = named_by_connection(caller);
     let mut headers = HeaderMap::with_capacity(caller.len() + 4);
     for (name, value) in caller {
         let ends_here = OURS.contains(name)
@@ -81,6 +108,9 @@ fn headers_for(pool: &Pool, caller: &HeaderMap) -> HeaderMap {
         if !ends_here {
             headers.append(name.clone(), value.clone());
         }
+    }
+    if let Some(value) = headers.get_mut(header::AUTHORIZATION) {
+        value.set_sensitive(true);
     }
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     if let Some(key) = &pool.api_key {

@@ -221,7 +221,11 @@ impl Connections {
     /// Closes kept connections that have been idle too long.
     pub fn sweep(&self) {
         self.idle.lock().retain(|idle| idle.since.elapsed() < IDLE_LIMIT && !idle.sender.is_closed());
-        self.shared.lock().retain(|shared| !shared.sender.is_closed());
+        let mut shared = self.shared.lock();
+        shared.retain(|shared| !shared.sender.is_closed());
+        // A cold start under load opens many; one stays for the next request, the others go when they have nothing to do.
+        let mut kept = false;
+        shared.retain(|shared| shared.streams.load(Ordering::Relaxed) > 0 || !std::mem::replace(&mut kept, true));
     }
 
     /// Sends a request and waits for the head of the answer.
@@ -374,6 +378,7 @@ impl Connections {
 
     fn keep(&self, sender: http1::SendRequest<Spliced>) {
         let mut idle = self.idle.lock();
+        idle.retain(|idle| idle.since.elapsed() < IDLE_LIMIT && !idle.sender.is_closed());
         if idle.len() < IDLE_CONNECTIONS && !sender.is_closed() {
             idle.push(Idle { sender, since: Instant::now() });
         }

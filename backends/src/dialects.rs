@@ -40,6 +40,8 @@ pub trait Dialect: Sync {
     fn authorize(&self, headers: &mut HeaderMap, key: &SecretString);
     /// What one whole event of a stream means; called for every event, so it looks at a few bytes only.
     fn event_kind(&self, event: &[u8]) -> EventKind;
+    /// Whether an error event says that the caller is wrong, not the machine.
+    fn blames_caller(&self, event: &[u8]) -> bool;
     /// Whether a stream that ended after this event was complete, for machines that send no last event.
     fn completes(&self, event: &[u8]) -> bool;
     /// The usage report in an event or a whole answer.

@@ -2,8 +2,8 @@
 //! policies read.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use parking_lot::Mutex;
@@ -44,6 +44,8 @@ pub struct Live {
     pub id: EndpointId,
     /// Connections to it.
     pub connections: Arc<Connections>,
+    origin: Instant,
+    draining: bool,
     lease: Option<Arc<Lease>>,
     shared: Arc<State>,
 }
@@ -54,7 +56,6 @@ struct State {
     load: Arc<Load>,
     breaker: Mutex<Breaker>,
     back_pressure_until: AtomicU64,
-    draining: AtomicBool,
 }
 
 /// How an attempt ended, for the endpoint's health.
@@ -81,7 +82,7 @@ impl Default for Fleet {
 impl Fleet {
     /// Time since the fleet came to be; the clock of breakers and leases.
     pub fn now(&self) -> Micros {
-        Micros(self.origin.elapsed().as_micros() as u64)
+        since(self.origin)
     }
 
     /// The live endpoints of a portfolio, in its order: known ones as they are, new ones idle.
@@ -106,6 +107,13 @@ impl Fleet {
         self.leases.retain(|name, _| portfolio.pools.iter().any(|pool| pool.name == *name));
     }
 
+    /// Lets go of every endpoint and waits a while for their connections to close.
+    pub async fn shut_down(&self, patience: Duration) {
+        self.live.clear();
+        self.tasks.close();
+        let _ = tokio::time::timeout(patience, self.tasks.wait()).await;
+    }
+
     /// Closes connections that have been idle too long; to be called about once a second.
     pub fn sweep(&self) {
         for live in &self.live {
@@ -119,6 +127,7 @@ impl Fleet {
         let (tls, version) = pool.map_or((None, crate::connect::Version::Negotiated), |pool| {
             (pool.tls.as_ref().filter(|_| endpoint.address.tls), pool.version)
         });
+        let draining = pool.is_some_and(|pool| pool.drain);
         let lease = pool.and_then(|pool| self.leases.get(&pool.name)).map(|lease| Arc::clone(lease.value()));
         let same_lease = |live: &Live| match (&live.lease, &lease) {
             (Some(ours), Some(theirs)) => Arc::ptr_eq(ours, theirs),
@@ -126,7 +135,7 @@ impl Fleet {
             _ => false,
         };
         let reusable = known.as_ref().filter(|live| live.connections.serves(&endpoint.address, tls, version));
-        if let Some(live) = reusable.filter(|live| same_lease(live)) {
+        if let Some(live) = reusable.filter(|live| same_lease(live) && live.draining == draining) {
             return Arc::clone(live);
         }
         let connections = reusable.map_or_else(
@@ -134,7 +143,8 @@ impl Fleet {
             |live| Arc::clone(&live.connections),
         );
         let shared = known.map_or_else(Arc::default, |known| Arc::clone(&known.shared));
-        let live = Arc::new(Live { id: endpoint.id.clone(), connections, lease, shared });
+        let id = endpoint.id.clone();
+        let live = Arc::new(Live { id, connections, origin: self.origin, draining, lease, shared });
         self.live.insert(endpoint.id.clone(), Arc::clone(&live));
         live
     }
@@ -157,7 +167,7 @@ impl Live {
 
     /// Whether it may be asked.
     pub fn availability(&self, now: Micros) -> Availability {
-        if self.shared.draining.load(Ordering::Relaxed) {
+        if self.draining {
             return Availability::Draining;
         }
         let until = Micros(self.shared.back_pressure_until.load(Ordering::Relaxed));
@@ -179,7 +189,8 @@ impl Live {
         };
         self.shared.breaker.lock().on_attempt(now);
         let in_flight = InFlight::begin(&self.shared.load, work.input_tokens, work.output_tokens);
-        Ok(Dispatched { live: Arc::clone(self), reservation, in_flight })
+        let (input_tokens, origin) = (work.input_tokens, self.origin);
+        Ok(Dispatched { live: Arc::clone(self), reservation, in_flight, input_tokens, origin, settled: false })
     }
 
     /// Books how an attempt ended.
@@ -193,7 +204,7 @@ impl Live {
             Verdict::BackPressure(wait) => {
                 breaker.on_neutral();
                 let until = now + wait.min(LONGEST_BACK_PRESSURE);
-                self.shared.back_pressure_until.store(until.0, Ordering::Relaxed);
+                self.shared.back_pressure_until.fetch_max(until.0, Ordering::Relaxed);
             }
         }
     }
@@ -216,11 +227,17 @@ pub struct Work {
 }
 
 /// A request on its way: holds its place in the endpoint's load until dropped.
+///
+/// Dropped without being settled, its client has left: what it had reserved beyond its prompt is free again, and it says
+/// nothing about the endpoint.
 #[derive(Debug)]
 pub struct Dispatched {
     live: Arc<Live>,
     reservation: Option<Reservation>,
     in_flight: InFlight,
+    input_tokens: u64,
+    origin: Instant,
+    settled: bool,
 }
 
 impl Dispatched {
@@ -236,6 +253,7 @@ impl Dispatched {
 
     /// It ended, having used this many tokens: the provider's limit is settled on them.
     pub fn settle(mut self, now: Micros, used_tokens: u64) {
+        self.settled = true;
         if let (Some(lease), Some(reservation)) = (&self.live.lease, self.reservation.take()) {
             lease.limiter.lock().settle(now, reservation, used_tokens);
         }
@@ -243,8 +261,26 @@ impl Dispatched {
 
     /// The provider never took it.
     pub fn refused(mut self, now: Micros) {
+        self.settled = true;
         if let (Some(lease), Some(reservation)) = (&self.live.lease, self.reservation.take()) {
             lease.limiter.lock().give_back(now, reservation);
         }
     }
+}
+
+impl Drop for Dispatched {
+    fn drop(&mut self) {
+        if self.settled {
+            return;
+        }
+        let now = since(self.origin);
+        self.live.report(Verdict::Neutral, now);
+        if let (Some(lease), Some(reservation)) = (&self.live.lease, self.reservation.take()) {
+            lease.limiter.lock().settle(now, reservation, self.input_tokens);
+        }
+    }
+}
+
+fn since(origin: Instant) -> Micros {
+    Micros(origin.elapsed().as_micros() as u64)
 }

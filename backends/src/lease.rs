@@ -149,6 +149,7 @@ impl Limiter {
         (self.requests.is_some() || self.tokens.is_some()).then(|| LeaseState {
             requests: self.requests.map_or(f64::INFINITY, |bucket| bucket.available(now)),
             tokens: self.tokens.map_or(f64::INFINITY, |bucket| bucket.available(now)),
+            tokens_capacity: self.tokens.map_or(f64::INFINITY, |bucket| bucket.capacity),
             tokens_per_s: self.tokens.map_or(f64::INFINITY, |bucket| bucket.per_second()),
             reserves_output: self.reserves_output,
         })

@@ -29,6 +29,9 @@ pub struct PoolShape {
     /// Pass the caller's own `authorization` header on; `false` where not given.
     #[serde(default)]
     pub forward_authorization: bool,
+    /// Takes no new work, while what runs finishes; `false` where not given.
+    #[serde(default)]
+    pub drain: bool,
     /// HTTP version; `auto` where not given: by ALPN over TLS, HTTP/1.1 without TLS.
     pub http: Option<HttpVersion>,
     /// PEM file with the certificates to trust instead of the system's.

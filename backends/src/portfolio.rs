@@ -54,6 +54,8 @@ pub struct Pool {
     pub api_key: Option<SecretString>,
     /// Whether the caller's own key is passed on.
     pub forward_authorization: bool,
+    /// Whether it takes no new work.
+    pub drain: bool,
     /// HTTP version to speak.
     pub version: Version,
     /// How to speak TLS; present if any endpoint does.
@@ -179,13 +181,20 @@ impl Building<'_> {
             dialect,
             api_key,
             forward_authorization: shape.forward_authorization,
+            drain: shape.drain,
             version,
             tls,
             limits: shape.limits.and_then(limits),
             upstream_models: shape.model.iter().filter_map(upstream_name).collect(),
         });
-        let endpoints = addresses.into_iter().map(|address| endpoint(name, index, address, dialect));
-        self.portfolio.endpoints.extend(endpoints);
+        for (address, url) in addresses.into_iter().zip(&shape.endpoints) {
+            let endpoint = endpoint(name, index, address, dialect);
+            if self.portfolio.endpoints.iter().any(|known| known.id == endpoint.id) {
+                let twice = Diagnostic::error("repeated-endpoint", format!("`{}` is given twice", url.value));
+                self.report.push(twice.at(url.span.clone()).help("each address stands once in a pool"));
+            }
+            self.portfolio.endpoints.push(endpoint);
+        }
     }
 
     fn site<'s>(
@@ -240,7 +249,9 @@ impl Building<'_> {
     fn address(&mut self, url: &Located<String>) -> Option<Address> {
         let parsed = Address::parse(&url.value);
         if let Err(error) = &parsed {
-            let wrong = Diagnostic::error("bad-endpoint", format!("`{}` is not an endpoint: {error}", url.value));
+            // What stands before an `@` may be a secret.
+            let shown = if url.value.contains('@') { "this" } else { &format!("`{}`", url.value) };
+            let wrong = Diagnostic::error("bad-endpoint", format!("{shown} is not an endpoint: {error}"));
             self.report.push(wrong.at(url.span.clone()).help("write it like `https://machine.internal:8443`"));
         }
         parsed.ok()

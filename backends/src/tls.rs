@@ -2,16 +2,37 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
+use parking_lot::Mutex;
 use rustls::RootCertStore;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::connect::Version;
 
-/// Trusts the certificates of a PEM file, or the system's (Mozilla's where the system has none).
+/// What was trusted, the version offered, and what was made of it.
+type Made = (Option<Vec<u8>>, Version, Weak<rustls::ClientConfig>);
+
+/// Configurations in use, so that a reload that changes nothing keeps connections and sessions.
+static IN_USE: Mutex<Vec<Made>> = Mutex::new(Vec::new());
+
+/// Trusts the certificates of a PEM file, or the system's (Mozilla's where the system has none). The same trust and
+/// version give the same configuration as long as it is in use.
 pub fn client(ca_file: Option<&Path>, version: Version) -> io::Result<Arc<rustls::ClientConfig>> {
+    let trusted = ca_file.map(std::fs::read).transpose()?;
+    let mut in_use = IN_USE.lock();
+    in_use.retain(|(_, _, config)| config.strong_count() > 0);
+    let same = in_use.iter().find(|(other, offered, _)| *other == trusted && *offered == version);
+    if let Some(config) = same.and_then(|(_, _, config)| config.upgrade()) {
+        return Ok(config);
+    }
+    let config = new_client(ca_file, version)?;
+    in_use.push((trusted, version, Arc::downgrade(&config)));
+    Ok(config)
+}
+
+fn new_client(ca_file: Option<&Path>, version: Version) -> io::Result<Arc<rustls::ClientConfig>> {
     let mut roots = RootCertStore::empty();
     match ca_file {
         Some(path) => {

@@ -44,7 +44,7 @@ pub enum Answer {
 
 /// Answers one request, whatever happens: refusals in the caller's dialect, a panic as a 500.
 pub async fn serve(gateway: Arc<Gateway>, request: Request<Incoming>) -> Response<Answer> {
-    let record = Record::open(request.uri().path(), request.headers());
+    let record = Record::open(request.method(), request.uri().path(), request.headers());
     let mut record = OpenRecord::new(Arc::clone(&gateway), record);
     match catch_panic(answer(&gateway, request, &mut record)).await {
         Ok(Ok(response)) => response,

@@ -119,6 +119,8 @@ pub struct DecisionRecord {
 pub struct Record {
     /// Its id, the caller's where it sent one.
     pub request_id: String,
+    /// HTTP method.
+    pub method: http::Method,
     /// Its place among traces.
     pub trace: TraceContext,
     /// When it came, for traces.
@@ -161,6 +163,8 @@ pub struct Record {
     pub events: u64,
     /// Tokens as the machine counted them.
     pub usage: Option<Usage>,
+    /// Whether `usage` is our own estimate, because the caller asked the machine for no report.
+    pub usage_estimated: bool,
     /// What it cost, US dollars, by the portfolio's prices.
     pub usd: f64,
     /// What it took, joules, modelled; `None` where the hardware's energy is unknown.
@@ -173,18 +177,21 @@ pub struct Record {
     pub ended_at: Duration,
 }
 
+/// Longest path that is remembered, characters.
+const LONGEST_PATH: usize = 256;
 /// Longest request id taken from a caller, bytes.
 const LONGEST_REQUEST_ID: usize = 128;
 
 impl Record {
     /// Opens a record.
-    pub fn open(path: &str, headers: &HeaderMap) -> Record {
+    pub fn open(method: &http::Method, path: &str, headers: &HeaderMap) -> Record {
         let given = headers.get("x-request-id").and_then(|value| value.to_str().ok());
         let given = given.filter(|id| !id.is_empty() && id.len() <= LONGEST_REQUEST_ID);
         Record {
             request_id: given.map_or_else(|| format!("req_{:032x}", fastrand::u128(..)), str::to_owned),
             trace: TraceContext::from_headers(headers),
-            path: path.to_owned(),
+            method: method.clone(),
+            path: path.chars().take(LONGEST_PATH).collect(),
             ..Record::blank(Instant::now(), SystemTime::now())
         }
     }
@@ -196,6 +203,7 @@ impl Record {
             trace: TraceContext { trace_id: 0, span_id: 0, parent_id: None, sampled: false },
             wall,
             began,
+            method: http::Method::GET,
             path: String::new(),
             api: None,
             model: String::new(),
@@ -214,6 +222,7 @@ impl Record {
             last_byte_at: None,
             events: 0,
             usage: None,
+            usage_estimated: false,
             usd: 0.0,
             joules: None,
             status: 0,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use notify::{RecursiveMode, Watcher};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use pointsman_backends::portfolio::Secrets;
 use pointsman_policies::language::{Diagnostic, DiagnosticRecord, Report, Source};
 use tokio::sync::Notify;
@@ -17,9 +17,12 @@ use crate::snapshot::Snapshot;
 
 /// Editors and Kubernetes change files in several steps; the set is read once nothing has moved for this long.
 const QUIET: Duration = Duration::from_millis(60);
+/// Files are taken as written when they are the same twice, this far apart.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(30);
 /// Someone who never stops writing still gets what stood there after this long.
 const LONGEST_WAIT: Duration = Duration::from_millis(400);
-/// Where folders cannot be watched, files are read again this often.
+/// Files are looked at again this often even without an event: a folder that was replaced whole, or that cannot be
+/// watched, sends none.
 const POLL: Duration = Duration::from_secs(2);
 
 /// How the last reload went.
@@ -86,6 +89,9 @@ pub enum Occasion {
 /// Reads the files again and puts them in force if they are good.
 pub fn reload(gateway: &Gateway, process_file: &Path, occasion: Occasion) -> Reloaded {
     let _one_at_a_time = gateway.reloading();
+    if occasion == Occasion::Changed && !worth_reading(gateway, process_file) {
+        return Reloaded::Same;
+    }
     let mut loaded = set::load(process_file, Secrets::Required);
     let current = gateway.snapshot();
     if let Some(set) = &loaded.set {
@@ -111,6 +117,18 @@ pub fn reload(gateway: &Gateway, process_file: &Path, occasion: Occasion) -> Rel
             Reloaded::Refused(loaded.render(false))
         }
     }
+}
+
+/// Files that are as they were need no reading. Files that differ between two looks are still being written: a save
+/// that truncates first would show an empty policy, which is a valid one. The next event comes when it is done.
+fn worth_reading(gateway: &Gateway, process_file: &Path) -> bool {
+    let current = gateway.snapshot();
+    let seen = set::fingerprint(process_file, &current.process);
+    if seen == current.hash && gateway.reload_status().ok {
+        return false;
+    }
+    std::thread::sleep(BETWEEN_LOOKS);
+    seen == set::fingerprint(process_file, &current.process)
 }
 
 fn refuse_fixed_keys(loaded: &mut Loaded, process_file: &Path, fixed: &[&str]) {
@@ -144,22 +162,17 @@ pub fn reload_and_log(gateway: &Gateway, process_file: &Path, occasion: Occasion
 /// Watches the files until dropped or the runtime ends; each change is followed by a reload.
 pub async fn watch(gateway: Arc<Gateway>, process_file: PathBuf) {
     let changed = Arc::new(Notify::new());
-    let watcher = watch_folders(&gateway, &process_file, &changed);
-    if let Err(error) = &watcher {
-        tracing::warn!("cannot watch the configuration ({error}); reading it every {POLL:?} instead");
-    }
-    changed.notify_one(); // the files may have changed between being read and being watched
+    let mut watched = Watched::default();
     loop {
-        if watcher.is_ok() {
-            changed.notified().await;
+        watched.follow(folders(&gateway, &process_file), &changed);
+        if tokio::time::timeout(POLL, changed.notified()).await.is_ok() {
             let settled = async { while tokio::time::timeout(QUIET, changed.notified()).await.is_ok() {} };
             let _ = tokio::time::timeout(LONGEST_WAIT, settled).await;
-        } else {
-            tokio::time::sleep(POLL).await;
+            watched.renew();
         }
         let (gateway, process_file) = (Arc::clone(&gateway), process_file.clone());
-        let reloading = tokio::task::spawn_blocking(move || reload_and_log(&gateway, &process_file, Occasion::Changed));
-        if let Err(error) = reloading.await {
+        let reading = move || reload_and_log(&gateway, &process_file, Occasion::Changed);
+        if let Err(error) = tokio::task::spawn_blocking(reading).await {
             tracing::error!("reload failed: {error}");
         }
     }
@@ -167,11 +180,7 @@ pub async fn watch(gateway: Arc<Gateway>, process_file: PathBuf) {
 
 /// A file that is replaced by renaming is lost to whoever watches the file, so its folder is watched; and where the file
 /// is a link, the folder it leads to as well.
-fn watch_folders(
-    gateway: &Gateway,
-    process_file: &Path,
-    changed: &Arc<Notify>,
-) -> notify::Result<impl Watcher + use<>> {
+fn folders(gateway: &Gateway, process_file: &Path) -> BTreeSet<PathBuf> {
     let process = gateway.snapshot().process.clone();
     let mut folders = BTreeSet::new();
     for file in set::files(process_file, Some(&process)) {
@@ -180,6 +189,45 @@ fn watch_folders(
             folders.insert(folder_of(&target).to_owned());
         }
     }
+    folders
+}
+
+/// The folders being watched. A folder that is replaced under its name leaves the watch on the old one, so the watch is
+/// made anew after every event.
+#[derive(Default)]
+struct Watched {
+    folders: BTreeSet<PathBuf>,
+    watcher: Option<RecommendedWatcher>,
+    complained: bool,
+}
+
+impl Watched {
+    fn renew(&mut self) {
+        self.folders.clear();
+    }
+
+    fn follow(&mut self, folders: BTreeSet<PathBuf>, changed: &Arc<Notify>) {
+        if self.folders == folders && self.watcher.is_some() {
+            return;
+        }
+        match watcher(&folders, changed) {
+            Ok(watcher) => {
+                self.watcher = Some(watcher);
+                self.complained = false;
+                changed.notify_one(); // the files may have changed between being read and being watched
+            }
+            Err(error) => {
+                self.watcher = None;
+                if !std::mem::replace(&mut self.complained, true) {
+                    tracing::warn!("cannot watch the configuration ({error}); reading it every {POLL:?} instead");
+                }
+            }
+        }
+        self.folders = folders;
+    }
+}
+
+fn watcher(folders: &BTreeSet<PathBuf>, changed: &Arc<Notify>) -> notify::Result<RecommendedWatcher> {
     let notify = Arc::clone(changed);
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         let only_read = event.is_ok_and(|event| event.kind.is_access());
@@ -188,8 +236,8 @@ fn watch_folders(
         }
     })?;
     for folder in folders {
-        let folder = if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder };
-        watcher.watch(&folder, RecursiveMode::NonRecursive)?;
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        watcher.watch(folder, RecursiveMode::NonRecursive)?;
     }
     Ok(watcher)
 }

@@ -23,6 +23,8 @@ use listener::Listener;
 
 /// How often idle connections to machines are swept.
 const SWEEP: Duration = Duration::from_secs(1);
+/// How long connections to machines get to close.
+const LAST_CONNECTIONS: Duration = Duration::from_secs(1);
 /// How long traces still waiting at the end get to leave.
 const LAST_EXPORT: Duration = Duration::from_secs(3);
 
@@ -97,6 +99,7 @@ impl Running {
             let _ = task.await;
         }
         let _ = admin.await;
+        gateway.fleet().shut_down(LAST_CONNECTIONS).await;
         drop(gateway);
         let _ = tokio::time::timeout(LAST_EXPORT, exporting).await;
     }

@@ -41,8 +41,10 @@ pub struct Snapshot {
     pub version: Arc<str>,
     /// The same, as `x-pointsman-policy`.
     pub version_header: HeaderValue,
+    /// Every model name once, in order.
+    pub models: Vec<String>,
     /// The answer to `GET /v1/models`.
-    pub models: Bytes,
+    pub model_list: Bytes,
     live: Vec<Arc<Live>>,
 }
 
@@ -65,10 +67,11 @@ impl Snapshot {
         let ConfigSet { process, portfolio, policy, hash } = set;
         let version = format!("{}@{generation}", policy.name);
         let version_header = HeaderValue::try_from(&version).unwrap_or(HeaderValue::from_static("policy"));
-        let models = Bytes::from(model_list(&portfolio).to_string());
+        let models = model_names(&portfolio);
+        let model_list = Bytes::from(model_list(&models).to_string());
         let live = fleet.adopt(&portfolio);
         let version = version.into();
-        Snapshot { generation, hash, process, portfolio, policy, version, version_header, models, live }
+        Snapshot { generation, hash, process, portfolio, policy, version, version_header, models, model_list, live }
     }
 
     /// An endpoint by its index in the fleet view.
@@ -92,15 +95,15 @@ impl Snapshot {
         endpoints.map(|(live, endpoint)| live.state(endpoint.pool, now)).collect()
     }
 
-    /// Every model name once, in order.
-    pub fn model_names(&self) -> Vec<&str> {
-        model_names(&self.portfolio)
+    /// Whether any pool serves a model.
+    pub fn serves(&self, model: &str) -> bool {
+        self.models.binary_search_by(|known| known.as_str().cmp(model)).is_ok()
     }
 }
 
-fn model_names(portfolio: &Portfolio) -> Vec<&str> {
-    let mut names: Vec<&str> =
-        portfolio.facts.iter().flat_map(|pool| pool.models.iter().map(|model| model.name.as_str())).collect();
+fn model_names(portfolio: &Portfolio) -> Vec<String> {
+    let mut names: Vec<String> =
+        portfolio.facts.iter().flat_map(|pool| pool.models.iter().map(|model| model.name.clone())).collect();
     names.sort_unstable();
     names.dedup();
     names
@@ -111,7 +114,7 @@ pub fn model_entry(name: &str) -> serde_json::Value {
     json!({ "id": name, "object": "model", "created": 0, "owned_by": "pointsman" })
 }
 
-fn model_list(portfolio: &Portfolio) -> serde_json::Value {
-    let entries: Vec<_> = model_names(portfolio).into_iter().map(model_entry).collect();
+fn model_list(models: &[String]) -> serde_json::Value {
+    let entries: Vec<_> = models.iter().map(|name| model_entry(name)).collect();
     json!({ "object": "list", "data": entries })
 }

@@ -83,7 +83,7 @@ pub fn decide(request: &Request<'_>, fleet: Fleet<'_>, draw: u64) -> Decision {
         scored.score = score(objective, &scored.estimate, scored.strain, &best);
     }
     let ranking = rank(&candidates, objective, draw);
-    let plan = plan(&candidates, &ranking, &slo, request.facts.stream);
+    let plan = plan(&candidates, &ranking, &slo, request.facts);
     Decision { route, candidates, plan }
 }
 

@@ -29,6 +29,13 @@ pub enum Rejection {
     },
     /// It takes no new work.
     Draining,
+    /// The provider's token limit is smaller than the request.
+    BeyondLease {
+        /// Tokens the provider would take for this request.
+        needed: u64,
+        /// Tokens it allows in a minute.
+        allowed: u64,
+    },
     /// The provider's request limit is used up.
     RequestLease {
         /// Milliseconds until a request may be sent again.
@@ -55,6 +62,7 @@ impl Rejection {
             Rejection::BreakerOpen { .. } => "breaker-open",
             Rejection::BackPressure { .. } => "back-pressure",
             Rejection::Draining => "draining",
+            Rejection::BeyondLease { .. } => "beyond-lease",
             Rejection::RequestLease { .. } => "request-lease",
             Rejection::TokenLease { .. } => "token-lease",
         }
@@ -63,7 +71,7 @@ impl Rejection {
     /// When this reason will have passed, milliseconds; `None` where waiting does not help.
     pub fn retry_in_ms(self) -> Option<f64> {
         match self {
-            Rejection::Model | Rejection::Route | Rejection::Context { .. } => None,
+            Rejection::Model | Rejection::Route | Rejection::Context { .. } | Rejection::BeyondLease { .. } => None,
             Rejection::Draining => Some(1_000.0),
             Rejection::BreakerOpen { retry_in_ms } | Rejection::BackPressure { retry_in_ms } => Some(retry_in_ms),
             Rejection::RequestLease { ready_in_ms } | Rejection::TokenLease { ready_in_ms, .. } => Some(ready_in_ms),
@@ -117,6 +125,9 @@ fn leased(request: &Request<'_>, endpoint: &EndpointState) -> Result<(), Rejecti
         return Err(Rejection::RequestLease { ready_in_ms: REQUEST_LEASE_WAIT_MS });
     }
     let needed = reserved_tokens(request, lease.reserves_output);
+    if lease.tokens_capacity < needed as f64 {
+        return Err(Rejection::BeyondLease { needed, allowed: lease.tokens_capacity as u64 });
+    }
     if lease.tokens < needed as f64 {
         let missing = needed as f64 - lease.tokens.max(0.0);
         let ready_in_ms = missing / lease.tokens_per_s.max(1e-9) * 1e3;

@@ -151,6 +151,8 @@ pub struct LeaseState {
     pub requests: f64,
     /// Tokens that may be spent now; `f64::INFINITY` where unlimited.
     pub tokens: f64,
+    /// The most tokens that can ever be there at once; `f64::INFINITY` where unlimited.
+    pub tokens_capacity: f64,
     /// Tokens regained per second; tells when a refused request may come back.
     pub tokens_per_s: f64,
     /// Whether the provider takes the caller's `max_tokens` off the lease up front.

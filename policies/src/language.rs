@@ -3,6 +3,8 @@
 
 /// What is told to the operator: code, place, message, advice.
 mod diagnostic;
+/// What no excerpt shows.
+mod masked;
 /// Values that remember where they were written.
 mod located;
 /// TOML text → any shape, checked against the schema of that shape.

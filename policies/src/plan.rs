@@ -1,6 +1,7 @@
 //! What will be attempted, in what order, and how long each attempt may take.
 
 use crate::decide::Candidate;
+use crate::facts::Facts;
 use crate::policy::Slo;
 
 /// The first attempt and at most two more.
@@ -14,6 +15,8 @@ const FIRST_BYTE_PER_SLO: f64 = 10.0;
 const WHOLE_ANSWER_PER_ESTIMATE: f64 = 4.0;
 /// The least time an answer that comes whole gets, milliseconds.
 const WHOLE_ANSWER_FLOOR_MS: f64 = 60_000.0;
+/// How long an answer may become whose caller set no bound, tokens: a long chain of reasoning.
+const LONGEST_ANSWER_TOKENS: u64 = 32_768;
 
 /// One attempt.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -32,23 +35,27 @@ pub struct Plan {
 }
 
 /// Plans the best of a ranking. `None` if it is empty.
-pub fn plan(candidates: &[Candidate], ranking: &[usize], slo: &Slo, stream: bool) -> Option<Plan> {
+pub fn plan(candidates: &[Candidate], ranking: &[usize], slo: &Slo, facts: &Facts<'_>) -> Option<Plan> {
     let attempts: Vec<Attempt> = ranking
         .iter()
         .filter_map(|&index| candidates.get(index))
         .take(MAX_ATTEMPTS)
-        .map(|candidate| Attempt { endpoint: candidate.endpoint, first_byte_ms: first_byte_ms(candidate, slo, stream) })
+        .map(|candidate| Attempt { endpoint: candidate.endpoint, first_byte_ms: first_byte_ms(candidate, slo, facts) })
         .collect();
     if attempts.is_empty() { None } else { Some(Plan { attempts }) }
 }
 
-fn first_byte_ms(candidate: &Candidate, slo: &Slo, stream: bool) -> f64 {
+/// A machine that does not stream says nothing before the last token, so a whole answer gets the time of the longest
+/// answer that the caller allows, not of the expected one.
+fn first_byte_ms(candidate: &Candidate, slo: &Slo, facts: &Facts<'_>) -> f64 {
     let estimate = candidate.verdict.as_ref().map(|scored| scored.estimate).unwrap_or_default();
     let promised = slo.ttft_ms.map_or(slo.deadline_ms.unwrap_or(0.0), |ttft_ms| ttft_ms * FIRST_BYTE_PER_SLO);
     let streamed = FIRST_BYTE_FLOOR_MS.max(promised).max(estimate.ttft_ms * 2.0);
-    if stream {
+    if facts.stream {
         streamed
     } else {
-        streamed.max(WHOLE_ANSWER_FLOOR_MS).max(estimate.total_ms * WHOLE_ANSWER_PER_ESTIMATE)
+        let tokens = facts.max_output_tokens.unwrap_or(LONGEST_ANSWER_TOKENS).max(facts.output_tokens) as f64;
+        let longest_ms = estimate.ttft_ms + estimate.itl_ms * tokens;
+        streamed.max(WHOLE_ANSWER_FLOOR_MS).max(longest_ms * WHOLE_ANSWER_PER_ESTIMATE)
     }
 }

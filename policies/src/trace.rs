@@ -11,6 +11,9 @@ impl fmt::Display for Rejection {
             Rejection::Model => write!(f, "does not serve the model"),
             Rejection::Route => write!(f, "not a pool of the route"),
             Rejection::Context { needed, allowed } => write!(f, "needs {needed} tokens of context, has {allowed}"),
+            Rejection::BeyondLease { needed, allowed } => {
+                write!(f, "may take {needed} tokens, the provider allows {allowed} a minute")
+            }
             Rejection::BreakerOpen { retry_in_ms } => write!(f, "breaker open, next trial in {retry_in_ms:.0} ms"),
             Rejection::BackPressure { retry_in_ms } => write!(f, "asked us to wait, {retry_in_ms:.0} ms left"),
             Rejection::Draining => write!(f, "draining"),

@@ -39,16 +39,23 @@ impl Dialect for OpenAi {
             EventKind::Comment
         } else if data == b"[DONE]" {
             EventKind::Done
-        } else if data.starts_with(b"{\"error\"") || event.starts_with(b"event: error") {
+        } else if is_error(event, data) {
             EventKind::Error
         } else {
             EventKind::Content
         }
     }
 
+    fn blames_caller(&self, event: &[u8]) -> bool {
+        let told = serde_json::from_slice::<ToldError>(sse::data(event)).ok().and_then(|event| event.error);
+        let status = told.and_then(|error| error.code.as_ref().and_then(serde_json::Value::as_u64));
+        status.is_some_and(|status| (400..500).contains(&status) && status != 429)
+    }
+
     fn completes(&self, event: &[u8]) -> bool {
         serde_json::from_slice::<Chunk>(sse::data(event)).is_ok_and(|chunk| {
-            chunk.choices.is_empty() || chunk.choices.iter().any(|choice| choice.finish_reason.is_some())
+            let finished = chunk.choices.iter().any(|choice| choice.finish_reason.is_some());
+            finished || (chunk.choices.is_empty() && chunk.usage.is_some())
         })
     }
 
@@ -67,10 +74,31 @@ impl Dialect for OpenAi {
     }
 }
 
+/// An error event by its first bytes; a chunk that carries `"error": null` is none.
+fn is_error(event: &[u8], data: &[u8]) -> bool {
+    let Some(rest) = data.strip_prefix(b"{") else { return event.starts_with(b"event: error") };
+    let Some(rest) = rest.trim_ascii_start().strip_prefix(b"\"error\"") else {
+        return event.starts_with(b"event: error");
+    };
+    let value = rest.trim_ascii_start().strip_prefix(b":").map(<[u8]>::trim_ascii_start);
+    value.is_some_and(|value| !value.starts_with(b"null"))
+}
+
+#[derive(Deserialize)]
+struct ToldError {
+    error: Option<ErrorCode>,
+}
+
+#[derive(Deserialize)]
+struct ErrorCode {
+    code: Option<serde_json::Value>,
+}
+
 #[derive(Deserialize)]
 struct Chunk {
     #[serde(default)]
     choices: Vec<Choice>,
+    usage: Option<serde::de::IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -116,7 +144,21 @@ mod tests {
         check("data: [DONE]\n\n", EventKind::Done);
         check("data:[DONE]\r\n\r\n", EventKind::Done);
         check("data: {\"error\":{\"message\":\"x\"}}\n\n", EventKind::Error);
+        check("data: { \"error\": {\"message\":\"x\"}}\n\n", EventKind::Error);
+        check("data: {\"error\":null,\"choices\":[]}\n\n", EventKind::Content);
         check(": keepalive\n\n", EventKind::Comment);
+    }
+
+    #[test]
+    fn an_error_event_tells_whose_fault_it_is() {
+        #[track_caller]
+        fn check(event: &str, expected: bool) {
+            assert_eq!(OpenAi.blames_caller(event.as_bytes()), expected, "{event}");
+        }
+        check("data: {\"error\":{\"message\":\"x\",\"code\":400}}\n\n", true);
+        check("data: {\"error\":{\"message\":\"x\",\"code\":429}}\n\n", false);
+        check("data: {\"error\":{\"message\":\"x\",\"code\":\"server_error\"}}\n\n", false);
+        check("data: {\"error\":\"x\"}\n\n", false);
     }
 
     #[test]
@@ -131,6 +173,7 @@ mod tests {
             false,
         );
         check("data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2}}\n\n", true);
+        check("data: {\"object\":\"error\"}\n\n", false);
     }
 
     #[test]

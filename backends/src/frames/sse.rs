@@ -25,10 +25,9 @@ impl Events {
         while let Some(end) = event_end(&chunk) {
             self.ready.push_back(chunk.split_to(end));
         }
-        if chunk.is_empty() {
-            return;
+        if !chunk.is_empty() {
+            self.held.extend_from_slice(&chunk);
         }
-        self.held.extend_from_slice(&chunk);
         if self.held.len() > LONGEST_HELD {
             self.ready.push_back(self.held.split().freeze());
         }
@@ -127,6 +126,19 @@ mod tests {
                 assert_eq!(events_of(&pieces), expected, "cut at {first} and {second}");
             }
         }
+    }
+
+    #[test]
+    fn an_event_without_end_is_not_held_for_ever() {
+        let mut events = Events::default();
+        for _ in 0..20 {
+            events.push(Bytes::from(vec![b'x'; 100 << 10]));
+        }
+        let mut given = 0;
+        while let Some(piece) = events.take() {
+            given += piece.len();
+        }
+        assert!(given > LONGEST_HELD && events.incomplete() <= LONGEST_HELD, "{given} given");
     }
 
     #[test]

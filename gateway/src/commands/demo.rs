@@ -53,7 +53,8 @@ pub struct Arguments {
     /// Decides the class mix and every draw of the simulated machines.
     #[arg(long, default_value_t = 1, value_name = "NUMBER")]
     seed: u64,
-    /// Where to write the three files; a new folder for temporary files where not given. Files that are there are kept.
+    /// Where to write the three files; a new folder for temporary files where not given. A policy that is there is kept,
+    /// the demo's own process and portfolio files are written anew, anybody else's are left alone.
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
 }
@@ -66,6 +67,8 @@ const REDRAW: Duration = Duration::from_secs(1);
 const PROGRESS: Duration = Duration::from_secs(5);
 /// How long answers still running at the end are waited for; the CPU box takes most of a minute for a long one.
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
+/// How long the gateway's last records are waited for.
+const LAST_RECORDS: Duration = Duration::from_secs(5);
 
 /// Runs it.
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
@@ -97,13 +100,13 @@ async fn demonstrate(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     stop.cancel();
     let let_go = replaying.await.context("the replay failed")?;
     power_off.cancel();
-    let gateway = Arc::clone(&running.gateway);
+    let snapshot = running.gateway.snapshot();
     running.drain().await;
     let _ = restarting.await;
     tasks.close();
-    let mut result = tally.lock().result(&gateway.snapshot());
+    let _ = tokio::time::timeout(LAST_RECORDS, tasks.wait()).await;
+    let mut result = tally.lock().result(&snapshot);
     result.let_go = let_go;
-    drop(gateway);
     let text = if arguments.json { format!("{}\n", result.json()) } else { report::final_table(&result) };
     super::print(&text)?;
     Ok(ExitCode::SUCCESS)

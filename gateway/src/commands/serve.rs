@@ -1,6 +1,7 @@
 //! `pointsman serve`: the gateway itself.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use pointsman_backends::portfolio::Secrets;
 
@@ -9,13 +10,17 @@ use crate::config::set;
 use crate::serve;
 use crate::telemetry::logs;
 
+/// Name look-ups run on threads that cannot be cancelled; they get this long.
+const LAST_LOOKUPS: Duration = Duration::from_secs(1);
+
 /// Serves until it is told to stop.
 pub fn run(arguments: &ServeArguments) -> anyhow::Result<ExitCode> {
     let mut loaded = set::load(&arguments.config, Secrets::Required);
     anstream::eprint!("{}", loaded.render(true));
     let Some(set) = loaded.set.take() else { return Ok(ExitCode::FAILURE) };
     logs::start(&set.process.telemetry);
-    super::runtime()?.block_on(async {
+    let runtime = super::runtime()?;
+    let served = runtime.block_on(async {
         let running = serve::start(set, serve::Options { watched: Some(arguments.config.clone()), tap: None }).await?;
         let snapshot = running.gateway.snapshot();
         tracing::info!(
@@ -29,5 +34,7 @@ pub fn run(arguments: &ServeArguments) -> anyhow::Result<ExitCode> {
         drop(snapshot);
         running.until_signalled(&arguments.config).await?;
         Ok(ExitCode::SUCCESS)
-    })
+    });
+    runtime.shutdown_timeout(LAST_LOOKUPS); // a name server that hangs does not
+    served
 }

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use pointsman_backends::endpoint::Address;
+use pointsman_backends::tls;
 use pointsman_policies::language::{Diagnostic, Located, Report};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -59,30 +61,33 @@ pub struct LimitsShape {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TimeoutsShape {
-    /// The head of a request, seconds; 10 where not given.
-    #[schemars(range(min = 0.001))]
+    /// The head of a request, also how long an idle connection is kept, seconds; 10 where not given.
+    #[schemars(range(min = 0.001, max = 86400))]
     pub head_s: Option<f64>,
     /// Between two pieces of a request body, seconds; 30 where not given.
-    #[schemars(range(min = 0.001))]
+    #[schemars(range(min = 0.001, max = 86400))]
     pub body_idle_s: Option<f64>,
     /// Connecting to a machine, TLS included, seconds; 2 where not given.
-    #[schemars(range(min = 0.001))]
+    #[schemars(range(min = 0.001, max = 86400))]
     pub connect_s: Option<f64>,
     /// Cap on the wait for a machine's first byte, which otherwise follows the class's SLO, seconds; 600 where not
     /// given.
-    #[schemars(range(min = 0.001))]
+    #[schemars(range(min = 0.001, max = 86400))]
     pub first_byte_s: Option<f64>,
     /// Between two events of a stream, seconds; 60 where not given.
-    #[schemars(range(min = 0.001))]
+    #[schemars(range(min = 0.001, max = 86400))]
     pub event_idle_s: Option<f64>,
-    /// A whole answer, seconds; 3600 where not given.
-    #[schemars(range(min = 0.001))]
+    /// A whole answer after its first byte, seconds; 3600 where not given.
+    #[schemars(range(min = 0.001, max = 86400))]
     pub total_s: Option<f64>,
+    /// A client that takes no byte of its answer for this long is cut, seconds; 30 where not given.
+    #[schemars(range(min = 0.001, max = 86400))]
+    pub client_write_s: Option<f64>,
     /// On SIGTERM, how long to answer "not ready" while still accepting, seconds; 5 where not given. SIGINT skips it.
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.0, max = 86400))]
     pub lame_duck_s: Option<f64>,
     /// How long running requests get to finish at shutdown, seconds; 120 where not given.
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.0, max = 86400))]
     pub drain_s: Option<f64>,
 }
 
@@ -92,7 +97,7 @@ pub struct TimeoutsShape {
 pub struct TelemetryShape {
     /// OTLP over HTTP/protobuf, the base URL such as `http://127.0.0.1:4318`; no traces are sent where neither this
     /// nor `OTEL_EXPORTER_OTLP_ENDPOINT` is given.
-    pub otlp_endpoint: Option<String>,
+    pub otlp_endpoint: Option<Located<String>>,
     /// `service.name` of the traces; `pointsman` where not given.
     pub service_name: Option<String>,
     /// Form of the logs on stderr; `text` where not given.
@@ -150,8 +155,10 @@ pub struct Timeouts {
     pub first_byte: Duration,
     /// Between two events of a stream.
     pub event_idle: Duration,
-    /// A whole answer.
+    /// A whole answer after its first byte.
     pub total: Duration,
+    /// For a client to take a byte.
+    pub client_write: Duration,
     /// Not ready, still accepting.
     pub lame_duck: Duration,
     /// For running requests at shutdown.
@@ -167,12 +174,22 @@ impl Process {
     /// Checks a shape; `folder` is what relative paths start from. Problems go into the report.
     pub fn new(shape: &ProcessShape, folder: &Path, report: &mut Report) -> Process {
         let path = |given: &Option<String>, default: &str| folder.join(given.as_deref().unwrap_or(default));
+        let tls = shape.tls.as_ref().map(|tls| (folder.join(&tls.cert_file), folder.join(&tls.key_file)));
+        if let Some(Err(error)) = tls.as_ref().map(|(cert_file, key_file)| tls::server(cert_file, key_file)) {
+            report.push(Diagnostic::error("bad-certificates", format!("`[tls]`: {error}")));
+        }
+        if let Some(url) = &shape.telemetry.otlp_endpoint
+            && let Err(error) = Address::parse(&url.value)
+        {
+            let wrong = Diagnostic::error("bad-endpoint", format!("`telemetry.otlp_endpoint`: {error}"));
+            report.push(wrong.at(url.span.clone()).help("write it like `http://127.0.0.1:4318`"));
+        }
         Process {
             listen: address(shape.listen.as_ref(), DEFAULT_LISTEN, report),
             admin_listen: address(shape.admin_listen.as_ref(), DEFAULT_ADMIN, report),
             portfolio: path(&shape.portfolio, "portfolio.toml"),
             policy: path(&shape.policy, "policy.toml"),
-            tls: shape.tls.as_ref().map(|tls| (folder.join(&tls.cert_file), folder.join(&tls.key_file))),
+            tls,
             connections: shape.limits.connections.unwrap_or(DEFAULT_CONNECTIONS),
             body_bytes: shape.limits.body_bytes.unwrap_or(DEFAULT_BODY_BYTES),
             timeouts: Timeouts::new(&shape.timeouts),
@@ -190,6 +207,7 @@ impl Process {
             ("tls", self.tls != other.tls),
             ("limits.connections", self.connections != other.connections),
             ("timeouts.head_s", self.timeouts.head != other.timeouts.head),
+            ("timeouts.client_write_s", self.timeouts.client_write != other.timeouts.client_write),
             ("telemetry", self.telemetry != other.telemetry),
         ];
         keys.iter().filter(|(_, changed)| *changed).map(|(key, _)| *key).collect()
@@ -208,6 +226,7 @@ impl Timeouts {
             first_byte: seconds(shape.first_byte_s, 600.0),
             event_idle: seconds(shape.event_idle_s, 60.0),
             total: seconds(shape.total_s, 3600.0),
+            client_write: seconds(shape.client_write_s, 30.0),
             lame_duck: seconds(shape.lame_duck_s, 5.0),
             drain: seconds(shape.drain_s, 120.0),
         }

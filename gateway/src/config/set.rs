@@ -70,6 +70,16 @@ pub fn load(process_file: &Path, secrets: Secrets) -> Loaded {
     Loaded { set: set.map(|(portfolio, policy)| ConfigSet { process, portfolio, policy, hash }), reports }
 }
 
+/// Hash of the files' texts as they are now, the same as a set's that was loaded from them.
+pub fn fingerprint(process_file: &Path, process: &Process) -> String {
+    let mut hasher = Xxh3Default::new();
+    for file in files(process_file, Some(process)) {
+        hasher.update(&std::fs::read(file).unwrap_or_default());
+        hasher.update(&[0xff]);
+    }
+    format!("{:016x}", hasher.digest())
+}
+
 /// The folder that a file's relative paths start from; empty for the current one.
 pub fn folder_of(path: &Path) -> &Path {
     path.parent().unwrap_or_else(|| Path::new(""))

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
 use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
 use pointsman_policies::facts::Api;
 
 use crate::record::Record;
@@ -92,11 +93,15 @@ fn models(snapshot: &Snapshot, method: &Method, path: &str) -> Result<Bytes, Ref
         return Err(Refusal::WrongMethod("GET"));
     }
     match name {
-        None => Ok(snapshot.models.clone()),
-        Some(name) if snapshot.model_names().contains(&name) => {
-            Ok(Bytes::from(snapshot::model_entry(name).to_string()))
+        None => Ok(snapshot.model_list.clone()),
+        Some(name) => {
+            let name = percent_decode_str(name).decode_utf8_lossy();
+            if snapshot.serves(&name) {
+                Ok(Bytes::from(snapshot::model_entry(&name).to_string()))
+            } else {
+                Err(super::body::unknown_model(snapshot, &name))
+            }
         }
-        Some(name) => Err(super::body::unknown_model(snapshot, name)),
     }
 }
 
@@ -106,11 +111,10 @@ fn refuse_foreign_body(headers: &HeaderMap) -> Result<(), Refusal> {
         return Err(Refusal::UnsupportedBody(format!("content-encoding: {encoding}")));
     }
     match text(http::header::CONTENT_TYPE) {
-        // Strict also because a browser may send other kinds to a local port without asking first.
-        Some(kind) if !kind.starts_with("application/json") => {
-            Err(Refusal::UnsupportedBody(format!("content-type: {kind}")))
-        }
-        _ => Ok(()),
+        Some(kind) if kind.split(';').next().is_some_and(|kind| kind.trim() == "application/json") => Ok(()),
+        // Strict also because a browser may send other kinds, or none, to a local port without asking first.
+        Some(kind) => Err(Refusal::UnsupportedBody(format!("content-type: {kind}"))),
+        None => Err(Refusal::UnsupportedBody("no content-type".to_owned())),
     }
 }
 

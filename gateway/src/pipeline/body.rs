@@ -49,10 +49,10 @@ pub(super) async fn read(snapshot: &Snapshot, call: Call, record: &mut Record) -
     let body = collect(snapshot, &headers, body).await?;
     record.read_at = record.elapsed();
     let parsed = prompt::parse(api, &body).map_err(|error| refuse(&error))?;
-    record.model.clone_from(&parsed.model);
+    record.model = shortened(&parsed.model).into_owned();
     record.stream = parsed.stream;
     record.input_tokens = parsed.input_tokens;
-    if !snapshot.model_names().contains(&parsed.model.as_str()) {
+    if !snapshot.serves(&parsed.model) {
         return Err(unknown_model(snapshot, &parsed.model));
     }
     Ok(Prompt { api, path, headers, declared_class, deadline_ms, parsed, body })
@@ -60,7 +60,7 @@ pub(super) async fn read(snapshot: &Snapshot, call: Call, record: &mut Record) -
 
 /// The refusal for a model that no pool serves.
 pub(super) fn unknown_model(snapshot: &Snapshot, model: &str) -> Refusal {
-    let nearest = nearest(model, snapshot.model_names()).map(str::to_owned);
+    let nearest = nearest(model, snapshot.models.iter().map(String::as_str)).map(str::to_owned);
     Refusal::UnknownModel { model: shortened(model).into_owned(), nearest }
 }
 

@@ -17,6 +17,9 @@ use crate::snapshot::Snapshot;
 /// Asked to wait where nothing better is known.
 const DEFAULT_RETRY: Duration = Duration::from_secs(1);
 
+/// Nobody is asked to stay away longer than this.
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
+
 /// Decides, and remembers every reason.
 pub(super) fn decide(
     gateway: &Gateway,
@@ -38,7 +41,7 @@ pub(super) fn decide(
 
 /// Every endpoint was rejected: the reason nearest to a solution is the one to tell.
 fn refuse(snapshot: &Snapshot, decision: &Decision) -> Refusal {
-    let wait = decision.retry_in_ms().map_or(DEFAULT_RETRY, |ms| Duration::from_secs_f64(ms.max(1.0) / 1e3));
+    let wait = decision.retry_in_ms().map_or(DEFAULT_RETRY, |ms| Duration::from_millis(ms as u64).min(LONGEST_RETRY));
     let reasons = || decision.candidates.iter().filter_map(|candidate| candidate.verdict.err());
     let saturated = |reason: Rejection| {
         matches!(reason, Rejection::BackPressure { .. } | Rejection::RequestLease { .. } | Rejection::TokenLease { .. })
@@ -52,7 +55,7 @@ fn refuse(snapshot: &Snapshot, decision: &Decision) -> Refusal {
         return Refusal::Unavailable { retry_after: wait, tried: tried.collect::<Vec<_>>().join("; ") };
     }
     let contexts = reasons().filter_map(|reason| match reason {
-        Rejection::Context { needed, allowed } => Some((needed, allowed)),
+        Rejection::Context { needed, allowed } | Rejection::BeyondLease { needed, allowed } => Some((needed, allowed)),
         _ => None,
     });
     if let Some((needed, allowed)) = contexts.max_by_key(|(_, allowed)| *allowed) {

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderName, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use pointsman_backends::call::{call, strip_connection_headers};
+use pointsman_backends::call::{call, strip_headers};
 use pointsman_backends::connect::{ConnectError, Hold};
 use pointsman_backends::fleet::{Dispatched, Verdict, Work};
 use pointsman_policies::plan::{Attempt, Plan};
@@ -26,6 +26,8 @@ use crate::snapshot::{self, Snapshot, Target};
 
 /// How long a machine that says "too much" without saying for how long is left alone.
 const DEFAULT_BACK_PRESSURE: Micros = Micros::from_secs(1);
+/// A machine that asks for more is asked again after this.
+const LONGEST_BACK_PRESSURE: Micros = Micros::from_secs(60);
 /// How long clients are asked to wait when every attempt failed.
 const RETRY_AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// How much of a machine's error answer is read, bytes.
@@ -101,7 +103,8 @@ async fn one_attempt(
         Ok(dispatched) => dispatched,
         Err(shortage) => return Tried::Failed(Failure::out_of_lease(shortage.retry_after)),
     };
-    let first_byte = Duration::from_secs_f64(attempt.first_byte_ms / 1e3).min(snapshot.process.timeouts.first_byte);
+    let first_byte = Duration::try_from_secs_f64(attempt.first_byte_ms / 1e3).unwrap_or(Duration::MAX);
+    let first_byte = first_byte.min(snapshot.process.timeouts.first_byte);
     let opened = tokio::time::timeout(first_byte, open(snapshot, prompt, target, record)).await;
     let failure = match opened {
         Ok(Ok(Opened::Answer { head, opening })) => {
@@ -114,7 +117,7 @@ async fn one_attempt(
             return Tried::Answered(callers_mistake(gateway, target, &head, body, record));
         }
         Ok(Err(failure)) => failure,
-        Err(_) => Failure::timed_out(first_byte),
+        Err(_) => Failure::timed_out(first_byte, prompt.parsed.stream),
     };
     target.live.report(failure.verdict, fleet.now());
     if failure.taken {
@@ -150,7 +153,8 @@ async fn open(snapshot: &Snapshot, prompt: &Prompt, target: Target<'_>, record: 
         return refused_by_machine(target, head, body, hold).await;
     }
     let streamed =
-        head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+        head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
+            && !head.headers.contains_key(header::CONTENT_ENCODING);
     let source = Source { body, hold, dialect: target.pool.dialect };
     let opening = Opening::wait(source, streamed).await;
     let opening = opening.map_err(|problem| Failure::broke_before_first_byte(target.pool.redact(problem)))?;
@@ -194,6 +198,8 @@ fn answer(
     if let Some(attempt) = record.attempts.last_mut() {
         attempt.status = Some(head.status.as_u16());
     }
+    head.version = Version::HTTP_11; // the connection to the client has its own; hyper would keep the machine's
+    head.extensions.clear();
     write_headers(&mut head.headers, target, record);
     let relay = Relay::new(Arc::clone(gateway), opening, dispatched, record.take());
     Response::from_parts(head, Answer::Relay(Box::new(relay)))
@@ -223,7 +229,7 @@ fn callers_mistake(
 }
 
 fn write_headers(headers: &mut HeaderMap, target: Target<'_>, record: &Record) {
-    strip_connection_headers(headers);
+    strip_headers(target.pool, headers);
     if let Some(decision) = &record.decision {
         headers.insert(snapshot::POLICY_HEADER, decision.snapshot.version_header.clone());
     }
@@ -297,9 +303,11 @@ impl Failure {
         Failure { cause: "lease", message, status: None, verdict: Verdict::BackPressure(wait), taken: false }
     }
 
-    fn timed_out(limit: Duration) -> Failure {
+    /// A machine that does not stream is silent while it works, so its silence says nothing against it.
+    fn timed_out(limit: Duration, stream: bool) -> Failure {
         let message = format!("no first byte within {:.1} s", limit.as_secs_f64());
-        Failure { cause: "timeout", message, status: None, verdict: Verdict::Failed, taken: true }
+        let verdict = if stream { Verdict::Failed } else { Verdict::Neutral };
+        Failure { cause: "timeout", message, status: None, verdict, taken: true }
     }
 
     fn broke_before_first_byte(message: String) -> Failure {
@@ -310,12 +318,15 @@ impl Failure {
     fn of_status(target: Target<'_>, status: StatusCode, headers: &HeaderMap, said: String) -> Option<Failure> {
         let (cause, verdict) = match status.as_u16() {
             429 | 503 | 529 => ("overloaded", Verdict::BackPressure(retry_after(headers))),
-            500..=599 => ("server-error", Verdict::Failed),
-            401 | 403 if !target.pool.forward_authorization => ("unauthorized", Verdict::Neutral),
+            401..=403 if !target.pool.forward_authorization => ("unauthorized", Verdict::Neutral),
             404 => ("not-found", Verdict::Neutral),
-            _ => return None,
+            400..=499 => return None,
+            500..=599 => ("server-error", Verdict::Failed),
+            _ => ("bad-status", Verdict::Failed),
         };
-        let said = if said.is_empty() { String::new() } else { format!(", it says: {said}") };
+        // Providers repeat keys they refuse, so what they say of ours goes nowhere.
+        let silent = said.is_empty() || cause == "unauthorized";
+        let said = if silent { String::new() } else { format!(", it says: {said}") };
         let message = format!("status {}{said}", status.as_u16());
         Some(Failure { cause, message, status: Some(status.as_u16()), verdict, taken: cause == "server-error" })
     }
@@ -325,5 +336,6 @@ fn retry_after(headers: &HeaderMap) -> Micros {
     let number = |name: HeaderName| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
     let ms = number(HeaderName::from_static("retry-after-ms"));
     let ms = ms.or_else(|| number(RETRY_AFTER).map(|seconds| seconds * 1e3));
-    ms.filter(|ms| ms.is_finite() && *ms >= 0.0).map_or(DEFAULT_BACK_PRESSURE, Micros::from_ms)
+    let wait = ms.filter(|ms| ms.is_finite() && *ms >= 0.0).map_or(DEFAULT_BACK_PRESSURE, Micros::from_ms);
+    wait.min(LONGEST_BACK_PRESSURE)
 }

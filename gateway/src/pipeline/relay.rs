@@ -67,9 +67,8 @@ impl Opening {
         let mut first = VecDeque::new();
         loop {
             let Some(frame) = source.body.frame().await else {
-                let ended = !streamed && source.body.is_end_stream();
-                if ended {
-                    return Ok(Opening { source, streamed, events, first, ended });
+                if !streamed {
+                    return Ok(Opening { source, streamed, events, first, ended: true });
                 }
                 return Err("the stream ended before its first event".to_owned());
             };
@@ -83,6 +82,10 @@ impl Opening {
             while let Some(event) = events.take() {
                 match source.dialect.event_kind(&event) {
                     EventKind::Comment => first.push_back(event),
+                    EventKind::Error if source.dialect.blames_caller(&event) => {
+                        first.push_back(event);
+                        return Ok(Opening { source, streamed, events, first, ended: false });
+                    }
                     EventKind::Error => {
                         let said = source.dialect.error_message(pointsman_backends::frames::sse::data(&event));
                         return Err(format!("an error event came first: {}", said.unwrap_or_default()));
@@ -136,7 +139,7 @@ impl Relay {
         let timeouts = record.decision.as_ref().map(|decision| decision.snapshot.process.timeouts);
         let timeouts = timeouts.unwrap_or_else(|| gateway.snapshot().process.timeouts);
         let now = Instant::now();
-        Relay {
+        let mut relay = Relay {
             gateway,
             body: source.body,
             hold: Some(source.hold),
@@ -156,7 +159,11 @@ impl Relay {
             idle_limit: timeouts.event_idle,
             last_progress: now,
             deadline: now + timeouts.total,
+        };
+        if ended {
+            relay.end(); // an empty answer: nobody will ask for a byte of it
         }
+        relay
     }
 
     pub(super) fn is_finished(&self) -> bool {
@@ -238,17 +245,31 @@ impl Relay {
                 }
             }
             EventKind::Done => self.done = true,
-            EventKind::Error => {
-                self.done = true;
-                if let Some(record) = &mut self.record {
-                    let said = self.dialect.error_message(pointsman_backends::frames::sse::data(&bytes));
-                    record.outcome =
-                        Outcome::Broken(said.unwrap_or_else(|| "the machine sent an error event".to_owned()));
-                }
-            }
+            EventKind::Error => self.error_event(&bytes),
             EventKind::Comment => {}
         }
         Some(bytes)
+    }
+
+    /// The last event of this stream, whatever the machine sends behind it.
+    fn error_event(&mut self, event: &[u8]) {
+        self.done = true;
+        self.ended = true;
+        self.events = Events::default();
+        self.ready.clear();
+        let blames_caller = self.dialect.blames_caller(event);
+        if let Some(record) = &mut self.record {
+            let said = self.dialect.error_message(pointsman_backends::frames::sse::data(event));
+            record.outcome = match blames_caller {
+                true => Outcome::CallersMistake(400),
+                false => Outcome::Broken(said.unwrap_or_else(|| "the machine sent an error event".to_owned())),
+            };
+        }
+        self.hold = None; // what may still come is not waited for
+        if let Some(dispatched) = &self.dispatched {
+            let verdict = if blames_caller { Verdict::Neutral } else { Verdict::Failed };
+            dispatched.live().report(verdict, self.gateway.fleet().now());
+        }
     }
 
     /// Why nothing more is waited for, if so. The timer is moved only when it fires, not for every event.
@@ -272,7 +293,8 @@ impl Relay {
 
     /// hyper asks for nothing behind the length it was told, so an answer of known length ends with its last bytes.
     fn end_with_length(&mut self) {
-        if !self.streamed && self.ready.is_empty() && self.body.is_end_stream() {
+        let none_left = self.body.is_end_stream() || self.body.size_hint().exact() == Some(0);
+        if !self.streamed && self.ready.is_empty() && none_left {
             self.ended = true;
             self.end();
         }
@@ -283,11 +305,17 @@ impl Relay {
         if self.streamed && !self.done && !self.last.iter().any(|event| self.dialect.completes(event)) {
             return self.broken("the machine ended the stream before it was complete");
         }
+        if !self.streamed && self.body.size_hint().exact().is_some_and(|rest| rest > 0) {
+            return self.broken("the machine ended the answer before it was complete");
+        }
         self.finished = true;
         if let Some(hold) = self.hold.take().filter(|_| self.ended) {
             hold.finish();
         }
-        let complained = self.record.as_ref().is_some_and(|record| matches!(record.outcome, Outcome::Broken(_)));
+        let complained = self
+            .record
+            .as_ref()
+            .is_some_and(|record| matches!(record.outcome, Outcome::Broken(_) | Outcome::CallersMistake(_)));
         if let Some(dispatched) = self.dispatched.as_ref().filter(|_| !complained) {
             dispatched.live().report(Verdict::Worked, self.gateway.fleet().now());
         }
@@ -327,13 +355,18 @@ impl Relay {
         record.usage = self.usage();
         record.outcome = match (outcome, &record.outcome) {
             (Some(outcome), _) => outcome,
-            (None, Outcome::Broken(said)) => Outcome::Broken(said.clone()),
+            (None, told @ (Outcome::Broken(_) | Outcome::CallersMistake(_))) => told.clone(),
             (None, _) => Outcome::Answered,
         };
+        if record.usage.is_none() && record.stream && record.outcome == Outcome::Answered {
+            // The caller asked for no usage report, so the machine sent none: events are the best count there is.
+            record.usage = Some(Usage { input_tokens: record.input_tokens, output_tokens: record.events });
+            record.usage_estimated = true;
+        }
         let input_tokens = record.usage.map_or(record.input_tokens, |usage| usage.input_tokens);
         let output_tokens = record.usage.map_or(record.events, |usage| usage.output_tokens);
         if let Some(dispatched) = self.dispatched.take() {
-            dispatched.settle(self.gateway.fleet().now(), input_tokens + output_tokens);
+            dispatched.settle(self.gateway.fleet().now(), input_tokens.saturating_add(output_tokens));
         }
         settle::settle(&self.gateway, *record);
     }

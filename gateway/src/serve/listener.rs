@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use pointsman_backends::tls;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -46,7 +48,14 @@ pub struct Listener {
     socket: TcpListener,
     tls: Option<TlsConfig>,
     connections: Arc<Semaphore>,
-    head_time: Duration,
+    times: Times,
+}
+
+/// What a connection may take.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    head: Duration,
+    write: Duration,
 }
 
 type TlsConfig = Arc<tokio_rustls::rustls::ServerConfig>;
@@ -60,7 +69,8 @@ impl Listener {
         };
         let socket = super::bind(process.listen, "listen").await?;
         let connections = Arc::new(Semaphore::new(process.connections.min(Semaphore::MAX_PERMITS)));
-        Ok(Listener { socket, tls, connections, head_time: process.timeouts.head })
+        let times = Times { head: process.timeouts.head, write: process.timeouts.client_write };
+        Ok(Listener { socket, tls, connections, times })
     }
 
     /// Where it listens.
@@ -75,18 +85,21 @@ impl Listener {
         let cut = CancellationToken::new();
         let _cut_when_aborted = cut.clone().drop_guard();
         loop {
-            let Ok(permit) = Arc::clone(&self.connections).acquire_owned().await else { break };
-            let accepted = tokio::select! {
-                accepted = self.socket.accept() => accepted,
+            let accepting = async {
+                let permit = Arc::clone(&self.connections).acquire_owned().await;
+                (permit, self.socket.accept().await)
+            };
+            let (permit, accepted) = tokio::select! {
+                accepted = accepting => accepted,
                 _ = stopped.wait_for(|stopped| *stopped) => break,
             };
             match accepted {
                 Ok((stream, _)) => {
                     let (gateway, tls, watcher) = (Arc::clone(&gateway), self.tls.clone(), graceful.watcher());
-                    let (head_time, stopped, cut) = (self.head_time, stopped.clone(), cut.clone());
+                    let (times, stopped, cut) = (self.times, stopped.clone(), cut.clone());
                     tasks.spawn(async move {
                         let _ = stream.set_nodelay(true);
-                        let serving = open(gateway, stream, tls, watcher, head_time, stopped);
+                        let serving = open(gateway, stream, tls, watcher, times, stopped);
                         if let Some(Err(error)) = cut.run_until_cancelled(serving).await {
                             tracing::debug!("client connection: {error}");
                         }
@@ -111,18 +124,18 @@ async fn open(
     stream: TcpStream,
     tls: Option<TlsConfig>,
     watcher: Watcher,
-    head_time: Duration,
+    times: Times,
     mut stopped: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let Some(tls) = tls else {
         let sniffing = within(OPENING_TIME, speaks_http2(&stream));
         let Some(http2) = unless_stopped(&mut stopped, sniffing).await? else { return Ok(()) };
-        return speak(gateway, stream, http2, watcher, head_time).await;
+        return speak(gateway, patient(stream, times), http2, watcher, times).await;
     };
-    let handshake = within(OPENING_TIME, TlsAcceptor::from(tls).accept(stream));
+    let handshake = within(OPENING_TIME, TlsAcceptor::from(tls).accept(patient(stream, times)));
     let Some(stream) = unless_stopped(&mut stopped, handshake).await? else { return Ok(()) };
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    speak(gateway, stream, http2, watcher, head_time).await
+    speak(gateway, stream, http2, watcher, times).await
 }
 
 /// A client that has not said a word does not hold up the end; `None` where it has come.
@@ -141,6 +154,13 @@ async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -
     tokio::time::timeout(limit, work).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
+/// A client that does not read its answer is cut after a while; nothing else would ever look at its clock.
+fn patient(stream: TcpStream, times: Times) -> Pin<Box<TimeoutStream<TcpStream>>> {
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(times.write));
+    Box::pin(stream)
+}
+
 /// Looks at the first bytes without taking them.
 async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
     let mut seen = [0_u8; HTTP2_PREFACE_START.len()];
@@ -155,13 +175,7 @@ async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
     }
 }
 
-async fn speak<S>(
-    gateway: Arc<Gateway>,
-    stream: S,
-    http2: bool,
-    watcher: Watcher,
-    head_time: Duration,
-) -> io::Result<()>
+async fn speak<S>(gateway: Arc<Gateway>, stream: S, http2: bool, watcher: Watcher, times: Times) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -182,7 +196,7 @@ where
         watcher.watch(server.serve_connection(stream, service)).await
     } else {
         let mut server = http1::Builder::new();
-        server.timer(TokioTimer::new()).header_read_timeout(head_time).max_buf_size(HEAD_BYTES).max_headers(HEADERS);
+        server.timer(TokioTimer::new()).header_read_timeout(times.head).max_buf_size(HEAD_BYTES).max_headers(HEADERS);
         watcher.watch(server.serve_connection(stream, service)).await
     };
     served.map_err(io::Error::other)

@@ -188,6 +188,7 @@ impl Metrics {
 
     /// Everything in OpenMetrics text.
     pub fn render(&self, gateway: &Gateway) -> String {
+        let registry = self.registry.lock(); // also keeps two scrapes apart
         self.in_flight.clear();
         self.available.clear();
         let snapshot = gateway.snapshot();
@@ -199,7 +200,7 @@ impl Metrics {
             self.available.get_or_create(&endpoint).set(i64::from(available));
         }
         let mut text = String::new();
-        match encode(&mut text, &self.registry.lock()) {
+        match encode(&mut text, &registry) {
             Ok(()) => text,
             Err(error) => format!("# cannot write the metrics: {error}\n"),
         }

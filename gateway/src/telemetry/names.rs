@@ -25,6 +25,8 @@ pub mod attribute {
     pub const GEN_AI_USAGE_INPUT_TOKENS: &str = "gen_ai.usage.input_tokens";
     /// Tokens of the answer.
     pub const GEN_AI_USAGE_OUTPUT_TOKENS: &str = "gen_ai.usage.output_tokens";
+    /// Whether the tokens are counted by the gateway from events, because the machine reported none.
+    pub const USAGE_ESTIMATED: &str = "pointsman.usage_estimated";
     /// What a span is, for OpenInference viewers.
     pub const OPENINFERENCE_SPAN_KIND: &str = "openinference.span.kind";
     /// The request's id.
@@ -67,8 +69,6 @@ pub mod attribute {
 pub mod span {
     /// Naming the class.
     pub const CLASSIFY: &str = "classify";
-    /// Making the plan.
-    pub const DECIDE: &str = "decide";
     /// One candidate of the decision, an event.
     pub const CANDIDATE: &str = "candidate";
     /// The first token, an event.

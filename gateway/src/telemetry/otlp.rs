@@ -11,7 +11,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Limited};
 use opentelemetry::KeyValue;
 use opentelemetry_http::{HttpClient, HttpError};
-use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry_otlp::{RetryPolicy, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
 use pointsman_backends::connect::{Connections, Outgoing, Spliced, Version};
@@ -95,11 +95,15 @@ async fn gather(
 /// The exporter that the configuration or the environment asks for, if any; an error says why it cannot be made.
 pub fn exporter(telemetry: &TelemetryShape) -> Result<Option<SpanExporter>, String> {
     let from_environment = std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok().filter(|url| !url.is_empty());
-    let Some(base) = telemetry.otlp_endpoint.clone().or(from_environment) else { return Ok(None) };
+    let Some(base) = telemetry.otlp_endpoint.as_ref().map(|url| url.value.clone()).or(from_environment) else {
+        return Ok(None);
+    };
     let client = OtlpClient::new(&base)?;
     let mut exporter = SpanExporter::builder()
         .with_http()
         .with_http_client(client)
+        // Its retries would sleep on a thread of the data path; a batch that fails is counted and let go.
+        .with_retry_policy(RetryPolicy::disabled())
         .with_endpoint(format!("{}/v1/traces", base.trim_end_matches('/')))
         .build()
         .map_err(|error| format!("telemetry.otlp_endpoint `{base}`: {error}"))?;

@@ -44,8 +44,8 @@ impl Tree<'_> {
         let results = record.slo_results();
         let missed: Vec<&str> = results.iter().filter(|(_, kept)| !kept).map(|(part, _)| part.as_str()).collect();
         let mut attributes = vec![
-            text(key::HTTP_REQUEST_METHOD, if record.api.is_some() { "POST" } else { "GET" }),
-            text(key::HTTP_ROUTE, &record.path),
+            text(key::HTTP_REQUEST_METHOD, record.method.as_str()),
+            text(key::HTTP_ROUTE, route(record)),
             number(key::HTTP_RESPONSE_STATUS_CODE, u64::from(record.status)),
             text(key::REQUEST_ID, &record.request_id),
             text(key::OUTCOME, record.outcome.as_str()),
@@ -63,7 +63,7 @@ impl Tree<'_> {
             Outcome::Refused(code) if record.status >= 500 => Status::error(*code),
             _ => Status::Unset,
         };
-        let name = format!("{} {}", if record.api.is_some() { "POST" } else { "GET" }, record.path);
+        let name = format!("{} {}", record.method, route(record));
         let mut root = self.span(name.into(), record.trace.span_id, (Duration::ZERO, record.ended_at), attributes);
         root.span_kind = SpanKind::Server;
         root.parent_span_id = SpanId::from(record.trace.parent_id.unwrap_or(0));
@@ -122,6 +122,7 @@ impl Tree<'_> {
             attributes.push(number(key::GEN_AI_USAGE_INPUT_TOKENS, usage.input_tokens));
             attributes.push(number(key::GEN_AI_USAGE_OUTPUT_TOKENS, usage.output_tokens));
             attributes.push(real(key::COST_USD, record.usd));
+            attributes.push(KeyValue::new(key::USAGE_ESTIMATED, record.usage_estimated));
         }
         let reals = [(key::TTFT_MS, record.ttft_ms()), (key::ITL_MS, record.itl_ms()), (key::ENERGY_J, record.joules)];
         attributes.extend(reals.into_iter().filter_map(|(name, value)| value.map(|value| real(name, value))));
@@ -214,6 +215,15 @@ impl Tree<'_> {
                 .with_version(env!("CARGO_PKG_VERSION"))
                 .build(),
         }
+    }
+}
+
+/// The path as one of the few there are, so that viewers can group by it.
+fn route(record: &Record) -> &str {
+    match record.path.as_str() {
+        path if record.api.is_some() || path == "/v1/models" => path,
+        path if path.starts_with("/v1/models/") => "/v1/models/{model}",
+        _ => "other",
     }
 }
 

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
+use super::masked::without_secrets;
+
 /// Names shorter than this are too short to guess at by more than one letter.
 const SHORT_NAME_CHARS: usize = 5;
 
@@ -181,9 +183,10 @@ impl Report {
     /// The diagnostics as a terminal shows them, each with its excerpt; empty where there is nothing to say.
     pub fn render(&self, color: bool) -> String {
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+        let shown = without_secrets(&self.source.text);
         let mut text = String::new();
         for diagnostic in &self.diagnostics {
-            text.push_str(&renderer.render(&[self.group(diagnostic)]));
+            text.push_str(&renderer.render(&[self.group(diagnostic, &shown)]));
             text.push_str("\n\n");
         }
         text.truncate(text.trim_end().len());
@@ -206,7 +209,7 @@ impl Report {
         }
     }
 
-    fn group<'a>(&'a self, diagnostic: &'a Diagnostic) -> Group<'a> {
+    fn group<'a>(&'a self, diagnostic: &'a Diagnostic, shown: &'a str) -> Group<'a> {
         let level = match diagnostic.severity {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
@@ -216,7 +219,7 @@ impl Report {
             Some(span) => {
                 let span = clamp(&self.source.text, span);
                 let annotation = AnnotationKind::Primary.span(span).label(diagnostic.label.as_deref());
-                let snippet = Snippet::source(self.source.text.as_str());
+                let snippet = Snippet::source(shown);
                 title.element(snippet.path(self.source.name.as_str()).annotation(annotation))
             }
             None => title.element(Origin::path(self.source.name.as_str())),
@@ -243,8 +246,14 @@ impl<'a> IntoIterator for &'a Report {
     }
 }
 
+/// Longer names are nobody's misspelling, bytes.
+const LONGEST_NAME: usize = 128;
+
 /// The candidate that a misspelt name most likely means; `None` where nothing is near.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if name.len() > LONGEST_NAME {
+        return None;
+    }
     let chars = name.chars().count();
     let allowed = if chars < SHORT_NAME_CHARS { 1 } else { (chars / 3).max(2) };
     let folded = name.to_lowercase();

@@ -2,26 +2,32 @@
 
 use pointsman_policies::decide::{Candidate, Scored};
 use pointsman_policies::estimate::Estimate;
+use pointsman_policies::facts::Facts;
 use pointsman_policies::plan::{Attempt, MAX_ATTEMPTS, Plan, plan};
 use pointsman_policies::policy::Slo;
 
-use crate::world::{NO_PROMISE, passed};
+use crate::world::{NO_PROMISE, facts, passed};
 
 fn predicted(ttft_ms: f64, total_ms: f64) -> Candidate {
     let estimate = Estimate { ttft_ms, total_ms, ..Estimate::default() };
     Candidate { verdict: Ok(Scored { estimate, strain: 0.5, score: 1.0 }), ..passed(7, 1.0, 0.5, 0) }
 }
 
+/// 10,000 tokens of answer are allowed, 100 expected.
+fn asked(stream: bool) -> Facts<'static> {
+    Facts { stream, output_tokens: 100, max_output_tokens: Some(10_000), ..facts() }
+}
+
 #[track_caller]
 fn check(candidate: Candidate, slo: Slo, stream: bool, first_byte_ms: f64) {
     let expected = Plan { attempts: vec![Attempt { endpoint: 7, first_byte_ms }] };
-    assert_eq!(plan(&[candidate], &[0], &slo, stream), Some(expected));
+    assert_eq!(plan(&[candidate], &[0], &slo, &asked(stream)), Some(expected));
 }
 
 #[test]
 fn the_best_three_are_attempted_in_order() {
     let candidates: Vec<Candidate> = (0..5).map(|index| passed(10 + index, 1.0, 0.5, 0)).collect();
-    let made = plan(&candidates, &[3, 1, 4, 0, 2], &NO_PROMISE, true);
+    let made = plan(&candidates, &[3, 1, 4, 0, 2], &NO_PROMISE, &asked(true));
     let endpoints: Vec<usize> = made.iter().flat_map(|plan| &plan.attempts).map(|attempt| attempt.endpoint).collect();
     assert_eq!(endpoints, [13, 11, 14]);
     assert_eq!(endpoints.len(), MAX_ATTEMPTS);
@@ -29,8 +35,8 @@ fn the_best_three_are_attempted_in_order() {
 
 #[test]
 fn nothing_ranked_is_no_plan() {
-    assert_eq!(plan(&[passed(0, 1.0, 0.5, 0)], &[], &NO_PROMISE, true), None);
-    assert_eq!(plan(&[], &[4], &NO_PROMISE, true), None);
+    assert_eq!(plan(&[passed(0, 1.0, 0.5, 0)], &[], &NO_PROMISE, &asked(true)), None);
+    assert_eq!(plan(&[], &[4], &NO_PROMISE, &asked(true)), None);
 }
 
 #[test]
@@ -46,8 +52,12 @@ fn a_stream_gets_ten_times_its_promise_and_five_seconds_at_least() {
 }
 
 #[test]
-fn an_answer_that_comes_whole_gets_a_minute_or_four_times_its_estimate() {
+fn an_answer_that_comes_whole_gets_four_times_the_longest_that_is_allowed() {
     check(predicted(100.0, 900.0), NO_PROMISE, false, 60_000.0);
-    check(predicted(100.0, 40_000.0), NO_PROMISE, false, 160_000.0);
+    let slow = |itl_ms| {
+        let estimate = Estimate { ttft_ms: 100.0, itl_ms, total_ms: 100.0 + 99.0 * itl_ms, ..Estimate::default() };
+        Candidate { verdict: Ok(Scored { estimate, strain: 0.5, score: 1.0 }), ..passed(7, 1.0, 0.5, 0) }
+    };
+    check(slow(30.0), NO_PROMISE, false, 4.0 * (100.0 + 10_000.0 * 30.0));
     check(predicted(100.0, 900.0), Slo { deadline_ms: Some(600_000.0), ..NO_PROMISE }, false, 600_000.0);
 }

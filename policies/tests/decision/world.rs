@@ -104,8 +104,11 @@ pub(crate) fn with(availability: Availability, endpoint: EndpointState) -> Endpo
     EndpointState { availability, ..endpoint }
 }
 
+/// What a full lease holds, tokens.
+pub(crate) const LEASE_CAPACITY: f64 = 1e6;
+
 pub(crate) fn leased(requests: f64, tokens: f64, reserves_output: bool) -> EndpointState {
-    let lease = LeaseState { requests, tokens, tokens_per_s: 100.0, reserves_output };
+    let lease = LeaseState { requests, tokens, tokens_capacity: LEASE_CAPACITY, tokens_per_s: 100.0, reserves_output };
     EndpointState { lease: Some(lease), ..EndpointState::idle(GPU) }
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tempfile::TempDir;
 
 use super::machines::Machines;
@@ -34,7 +34,10 @@ impl Folder {
         let path = folder.or(temporary.as_ref().map(TempDir::path)).unwrap_or_else(|| Path::new("."));
         std::fs::create_dir_all(path).with_context(|| format!("cannot make the folder {}", path.display()))?;
         let (process_file, policy_file) = (path.join("pointsman.toml"), path.join("policy.toml"));
-        let process = format!("listen = \"{}\"\nadmin_listen = \"{}\"\n", free(7070), free(7071));
+        for file in [&process_file, &path.join("portfolio.toml")] {
+            refuse_foreign(file)?;
+        }
+        let process = format!("{MARK}listen = \"{}\"\nadmin_listen = \"{}\"\n", free(7070), free(7071));
         write(&process_file, &process)?;
         write(&path.join("portfolio.toml"), &portfolio(machines))?;
         if !policy_file.exists() {
@@ -49,8 +52,18 @@ impl Folder {
     }
 }
 
+/// The first line of files that the demo writes and may write again.
+const MARK: &str = "# Written by `pointsman demo`, and written again at its next start.\n";
+
+fn refuse_foreign(file: &Path) -> anyhow::Result<()> {
+    match std::fs::read_to_string(file) {
+        Ok(text) if !text.starts_with(MARK) => bail!("{} is not the demo's; name another folder", file.display()),
+        _ => Ok(()),
+    }
+}
+
 fn portfolio(machines: &Machines) -> String {
-    let mut text = PORTFOLIO.to_owned();
+    let mut text = format!("{MARK}{PORTFOLIO}");
     for pool in ["gpu-a", "gpu-b", "wafer", "cpu"] {
         let mut list = String::new();
         for machine in machines.iter().filter(|machine| machine.pool == pool) {

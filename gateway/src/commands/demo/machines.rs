@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// A killed machine comes back after this long, as an orchestrator would bring it back.
 const RESTART_AFTER: Duration = Duration::from_secs(10);
-/// How often dead machines are looked for.
-const LOOK: Duration = Duration::from_millis(500);
 
 /// The portfolio: pool, hardware, models.
 const FLEET: [(&str, &str, &[&str]); 6] = [
@@ -37,6 +36,8 @@ pub(super) struct Machine {
     models: &'static [&'static str],
     seed: u64,
     child: Child,
+    /// Held open: the machine ends when it closes.
+    stdin_held: Option<ChildStdin>,
 }
 
 /// All of them; they end when this is dropped or the demo dies.
@@ -50,8 +51,9 @@ impl Machines {
         for (index, (pool, hardware, models)) in FLEET.into_iter().enumerate() {
             let seed = seed.wrapping_mul(1_000).wrapping_add(index as u64);
             let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
-            let (child, address, pid) = spawn(hardware, models, seed, anywhere).await?;
-            machines.push(Machine { pool, address, pid, hardware, models, seed, child });
+            let (mut child, address, pid) = spawn(hardware, models, seed, anywhere).await?;
+            let stdin_held = child.stdin.take();
+            machines.push(Machine { pool, address, pid, hardware, models, seed, child, stdin_held });
         }
         Ok(Machines(machines))
     }
@@ -61,28 +63,28 @@ impl Machines {
     }
 
     /// Brings machines back that have died, until told to stop.
-    pub(super) async fn keep_alive(mut self, stop: CancellationToken) {
-        let restarting = async {
-            loop {
-                tokio::time::sleep(LOOK).await;
-                for machine in &mut self.0 {
-                    machine.restart_if_dead().await;
-                }
-            }
-        };
-        let _ = stop.run_until_cancelled(restarting).await;
+    pub(super) async fn keep_alive(self, stop: CancellationToken) {
+        let mut watching = JoinSet::new();
+        for mut machine in self.0 {
+            let stop = stop.clone();
+            watching.spawn(async move { stop.run_until_cancelled_owned(machine.keep_alive()).await });
+        }
+        while watching.join_next().await.is_some() {}
     }
 }
 
 impl Machine {
-    async fn restart_if_dead(&mut self) {
-        if !matches!(self.child.try_wait(), Ok(Some(_))) {
-            return;
-        }
-        tokio::time::sleep(RESTART_AFTER).await;
-        match spawn(self.hardware, self.models, self.seed, self.address).await {
-            Ok((child, _, pid)) => (self.child, self.pid) = (child, pid),
-            Err(error) => tracing::warn!("a machine of pool {} does not come back: {error:#}", self.pool),
+    async fn keep_alive(&mut self) {
+        loop {
+            let _ = self.child.wait().await;
+            tokio::time::sleep(RESTART_AFTER).await;
+            match spawn(self.hardware, self.models, self.seed, self.address).await {
+                Ok((mut child, _, pid)) => {
+                    self.stdin_held = child.stdin.take(); // waiting for the child would close it
+                    (self.child, self.pid) = (child, pid);
+                }
+                Err(error) => tracing::warn!("a machine of pool {} does not come back: {error:#}", self.pool),
+            }
         }
     }
 }
