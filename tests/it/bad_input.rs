@@ -120,8 +120,9 @@ fn bodies_that_are_too_large_are_refused_announced_or_not() {
         let announced = gateway.send(Ask::raw(CHAT, body.clone())).await;
         let expected = "413 invalid_request_error body_too_large -: the body is larger than the 4096 bytes that `limits.body_bytes` allows";
         assert_eq!(told(&announced), expected);
-        let chunked =
-            format!("POST {CHAT} HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1388\r\n{body}\r\n0\r\n\r\n");
+        let chunked = format!(
+            "POST {CHAT} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n1388\r\n{body}\r\n0\r\n\r\n"
+        );
         let answer = send_bytes(gateway.address(), chunked.as_bytes(), Duration::from_secs(1)).await;
         assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("body_too_large"), "{answer}");
     });

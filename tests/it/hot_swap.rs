@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use pointsman_backends::simulators::server::RunningSimulator;
 use pointsman_tests::client::{self, Ask, Next};
+use pointsman_tests::double::{Act, Double, WHOLE};
 use pointsman_tests::files::{CHEAPEST, Files, PROCESS, PoolText, only, portfolio};
 use pointsman_tests::gateway::Gateway;
 use pointsman_tests::machines::{self, chat, endless, url};
@@ -91,25 +92,26 @@ fn a_new_version_of_a_config_map_moves_traffic_within_a_second() {
     });
 }
 
-/// The file is changed through a second name in a folder that nobody watches, so that only the signal tells of it.
+/// A key that has changed in a folder nobody watches: only the signal tells of it.
 #[test]
-fn a_hangup_signal_reads_the_files_again() {
+fn a_hangup_signal_reads_files_and_secrets_again() {
     alone(async {
-        let two = two().await;
-        let (files, elsewhere) = (Files::new(PROCESS, &two.pools, &only("left")), Files::none());
-        std::fs::hard_link(files.path("policy.toml"), elsewhere.path("policy.toml")).unwrap();
+        let machine = Double::always(Act::json(200, WHOLE)).await;
+        let elsewhere = Files::none();
+        elsewhere.write("key", "old");
+        let pool =
+            PoolText::new("gpu", [machine.url()]).key(&format!("api_key = {{ file = {:?} }}", elsewhere.path("key")));
+        let files = Files::new(PROCESS, &portfolio(&[pool]), &only("gpu"));
         let served = Served::start(files.folder(), &[]).await;
-        wait::some("the files are watched and were looked at once", async || {
-            let metrics = client::send(served.admin, Ask::get("/metrics")).await.text();
-            metrics.contains("pointsman_reloads_total{result=\"ok\"} 1").then_some(())
-        })
-        .await;
-        elsewhere.write("policy.toml", &only("right"));
+        elsewhere.write("key", "new");
         let reply = client::send(served.address, Ask::chat(&chat(1, false))).await;
-        assert_eq!(reply.header("x-pointsman-policy"), "only-left@1");
+        assert_eq!(
+            (reply.header("x-pointsman-policy"), machine.last().header("authorization")),
+            ("only-gpu@1", "Bearer old")
+        );
         served.process.signal(Signal::HUP);
-        let (policy, pool, took) = until_moved(served.address, "only-left@1").await;
-        assert_eq!((policy.as_str(), pool.as_str()), ("only-right@2", "right"));
+        let (policy, _, took) = until_moved(served.address, "only-gpu@1").await;
+        assert_eq!((policy.as_str(), machine.last().header("authorization")), ("only-gpu@2", "Bearer new"));
         assert!(took <= LIMIT, "after {took:?}");
     });
 }
