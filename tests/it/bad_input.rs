@@ -100,8 +100,8 @@ fn headers_paths_and_methods_that_make_no_sense() {
         400 invalid_request_error unknown_class x-pointsman-class: the policy has no class `urgent`; its classes are `realtime`, `interactive`, `standard`, `batch`
         400 invalid_request_error bad_header x-pointsman-deadline-ms: header `x-pointsman-deadline-ms`: `soon` is not a number of milliseconds between 0 and 86400000
         400 invalid_request_error bad_header x-pointsman-deadline-ms: header `x-pointsman-deadline-ms`: `-1` is not a number of milliseconds between 0 and 86400000
-        415 invalid_request_error unsupported_body -: the body is `content-encoding: gzip`; send uncompressed application/json
-        415 invalid_request_error unsupported_body -: the body is `content-type: application/x-www-form-urlencoded`; send uncompressed application/json
+        415 invalid_request_error unsupported_body -: the body is of `content-encoding: gzip`; send uncompressed JSON with `content-type: application/json`
+        415 invalid_request_error unsupported_body -: the body is of `content-type: application/x-www-form-urlencoded`; send uncompressed JSON with `content-type: application/json`
         405 invalid_request_error wrong_method -: this path takes POST; allow: POST
         405 invalid_request_error wrong_method -: this path takes POST; allow: POST
         405 invalid_request_error wrong_method -: this path takes GET; allow: GET
@@ -120,8 +120,9 @@ fn bodies_that_are_too_large_are_refused_announced_or_not() {
         let announced = gateway.send(Ask::raw(CHAT, body.clone())).await;
         let expected = "413 invalid_request_error body_too_large -: the body is larger than the 4096 bytes that `limits.body_bytes` allows";
         assert_eq!(told(&announced), expected);
-        let chunked =
-            format!("POST {CHAT} HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1388\r\n{body}\r\n0\r\n\r\n");
+        let chunked = format!(
+            "POST {CHAT} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n1388\r\n{body}\r\n0\r\n\r\n"
+        );
         let answer = send_bytes(gateway.address(), chunked.as_bytes(), Duration::from_secs(1)).await;
         assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("body_too_large"), "{answer}");
     });

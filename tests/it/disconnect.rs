@@ -103,8 +103,10 @@ fn leaving_after_sending_a_byte_too_many_cancels_the_work() {
         let body = endless().to_string();
         for (round, extra) in (1..).zip(["", "\r\n", "GET /v1/models HTTP/1.1\r\nhost: a\r\n\r\n"]) {
             let mut stream = TcpStream::connect(gateway.address()).await.unwrap();
-            let head =
-                format!("POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", body.len());
+            let head = format!(
+                "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+                body.len()
+            );
             stream.write_all(format!("{head}{body}{extra}").as_bytes()).await.unwrap();
             wait::until("the machine has the job", || machine.stats().accepted == round).await;
             let left = Instant::now();

@@ -86,7 +86,10 @@ fn clients_that_never_read_or_never_speak_do_not_hold_it_up() {
         let files = files("drain_s = 0.5", &url(&machine));
         let mut served = Served::start(files.folder(), &[]).await;
         let body = endless().to_string();
-        let head = format!("POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", body.len());
+        let head = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
         let mut deaf = TcpStream::connect(served.address).await.unwrap();
         deaf.write_all((head + &body).as_bytes()).await.unwrap();
         wait::until("it streams", || machine.stats().running == 1).await;

@@ -33,7 +33,7 @@ fn a_body_that_stops_coming_is_given_up() {
     beside_others(async {
         let gateway = gateway("body_idle_s = 0.2", "http://127.0.0.1:1").await;
         let began = Instant::now();
-        let part = b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\n{\"model\":";
+        let part = b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{\"model\":";
         let answer = send_bytes(gateway.address(), part, QUIET).await;
         assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("body_timeout"), "{answer}");
         assert!(began.elapsed() < Duration::from_secs(3), "after {:?}", began.elapsed());
