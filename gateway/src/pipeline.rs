@@ -10,6 +10,8 @@ mod classify;
 mod decide;
 /// Attempts: the first byte wins.
 mod forward;
+/// Waits for the first event of an answer.
+mod opening;
 /// Streams the answer.
 mod relay;
 /// Books what it cost, once.

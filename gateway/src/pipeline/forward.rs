@@ -17,7 +17,8 @@ use pointsman_policies::units::Micros;
 
 use super::Answer;
 use super::body::Prompt;
-use super::relay::{Opening, Relay, Source};
+use super::opening::{Opening, Source};
+use super::relay::Relay;
 use super::settle::{OpenRecord, settle};
 use crate::gateway::Gateway;
 use crate::record::{AttemptRecord, Outcome, Record};

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use pointsman_backends::connect::Hold;
 use pointsman_backends::dialects::{Dialect, EventKind, Usage};
@@ -18,6 +17,7 @@ use pointsman_backends::fleet::{Dispatched, Verdict};
 use pointsman_backends::frames::sse::Events;
 use tokio::time::{Instant, Sleep};
 
+use super::opening::Opening;
 use super::settle;
 use crate::gateway::Gateway;
 use crate::record::{Outcome, Record};
@@ -39,66 +39,6 @@ impl fmt::Display for BrokenOff {
 }
 
 impl std::error::Error for BrokenOff {}
-
-/// Where an answer comes from.
-pub(super) struct Source {
-    /// Its bytes.
-    pub(super) body: Incoming,
-    /// Its connection.
-    pub(super) hold: Hold,
-    /// Its wire format.
-    pub(super) dialect: &'static dyn Dialect,
-}
-
-/// An answer of which the first event or bytes are there.
-pub(super) struct Opening {
-    source: Source,
-    streamed: bool,
-    events: Events,
-    first: VecDeque<Bytes>,
-    ended: bool,
-}
-
-impl Opening {
-    /// Waits for the first event that carries content, or the first bytes of an answer that is not streamed. An error
-    /// says why there will be none.
-    pub(super) async fn wait(mut source: Source, streamed: bool) -> Result<Opening, String> {
-        let mut events = Events::default();
-        let mut first = VecDeque::new();
-        loop {
-            let Some(frame) = source.body.frame().await else {
-                if !streamed {
-                    return Ok(Opening { source, streamed, events, first, ended: true });
-                }
-                return Err("the stream ended before its first event".to_owned());
-            };
-            let frame = frame.map_err(|error| format!("the connection broke before the first byte: {error}"))?;
-            let Ok(bytes) = frame.into_data() else { continue };
-            if !streamed {
-                first.push_back(bytes);
-                return Ok(Opening { source, streamed, events, first, ended: false });
-            }
-            events.push(bytes);
-            while let Some(event) = events.take() {
-                match source.dialect.event_kind(&event) {
-                    EventKind::Comment => first.push_back(event),
-                    EventKind::Error if source.dialect.blames_caller(&event) => {
-                        first.push_back(event);
-                        return Ok(Opening { source, streamed, events, first, ended: false });
-                    }
-                    EventKind::Error => {
-                        let said = source.dialect.error_message(pointsman_backends::frames::sse::data(&event));
-                        return Err(format!("an error event came first: {}", said.unwrap_or_default()));
-                    }
-                    EventKind::Content | EventKind::Done => {
-                        first.push_back(event);
-                        return Ok(Opening { source, streamed, events, first, ended: false });
-                    }
-                }
-            }
-        }
-    }
-}
 
 /// The body of an answer on its way to the client.
 pub struct Relay {
