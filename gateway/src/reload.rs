@@ -119,16 +119,18 @@ pub fn reload(gateway: &Gateway, process_file: &Path, occasion: Occasion) -> Rel
     }
 }
 
-/// Files that are as they were need no reading. Files that differ between two looks are still being written: a save
-/// that truncates first would show an empty policy, which is a valid one. The next event comes when it is done.
+/// Files that are as they were need no reading. A file whose text differs between two looks is still being written: a
+/// save that truncates first would show an empty policy, which is a valid one. The next event comes when it is done.
+/// Saves by renaming are whole at every look.
 fn worth_reading(gateway: &Gateway, process_file: &Path) -> bool {
     let current = gateway.snapshot();
-    let seen = set::fingerprint(process_file, &current.process);
-    if seen == current.hash && gateway.reload_status().ok {
+    let seen = set::look(process_file, &current.process);
+    if seen.hash == current.hash && gateway.reload_status().ok {
         return false;
     }
     std::thread::sleep(BETWEEN_LOOKS);
-    seen == set::fingerprint(process_file, &current.process)
+    let again = set::look(process_file, &current.process);
+    seen.hash == again.hash || seen.inodes != again.inodes
 }
 
 fn refuse_fixed_keys(loaded: &mut Loaded, process_file: &Path, fixed: &[&str]) {

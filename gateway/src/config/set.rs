@@ -1,5 +1,6 @@
 //! The three files as one set: read, checked, hashed.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use pointsman_backends::portfolio::{self, Portfolio, Secrets};
@@ -70,14 +71,25 @@ pub fn load(process_file: &Path, secrets: Secrets) -> Loaded {
     Loaded { set: set.map(|(portfolio, policy)| ConfigSet { process, portfolio, policy, hash }), reports }
 }
 
-/// Hash of the files' texts as they are now, the same as a set's that was loaded from them.
-pub fn fingerprint(process_file: &Path, process: &Process) -> String {
+/// The files as they are now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// Hash of their texts, the same as a set's that was loaded from them.
+    pub hash: String,
+    /// Which files they are, whatever they are called.
+    pub inodes: Vec<u64>,
+}
+
+/// Looks at the files of a set without reading anything into them.
+pub fn look(process_file: &Path, process: &Process) -> Look {
     let mut hasher = Xxh3Default::new();
+    let mut inodes = Vec::with_capacity(3);
     for file in files(process_file, Some(process)) {
-        hasher.update(&std::fs::read(file).unwrap_or_default());
+        hasher.update(&std::fs::read(&file).unwrap_or_default());
         hasher.update(&[0xff]);
+        inodes.push(std::fs::metadata(&file).map_or(0, |found| found.ino()));
     }
-    format!("{:016x}", hasher.digest())
+    Look { hash: format!("{:016x}", hasher.digest()), inodes }
 }
 
 /// The folder that a file's relative paths start from; empty for the current one.
