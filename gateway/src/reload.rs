@@ -44,15 +44,18 @@ pub struct ReloadStatus {
     /// Counts the times the files were read.
     #[serde(skip)]
     pub attempt: u64,
+    /// Hash of the texts that this is about; as long as they stay, there is nothing new to say.
+    #[serde(skip)]
+    pub seen: String,
 }
 
 impl ReloadStatus {
     /// The status after a start.
     pub fn first(snapshot: &Snapshot) -> ReloadStatus {
-        ReloadStatus::new(true, snapshot, &Loaded { set: None, reports: Vec::new() }, 0)
+        ReloadStatus::new(true, snapshot, &Loaded { set: None, reports: Vec::new() }, (0, snapshot.hash.clone()))
     }
 
-    fn new(ok: bool, snapshot: &Snapshot, loaded: &Loaded, attempt: u64) -> ReloadStatus {
+    fn new(ok: bool, snapshot: &Snapshot, loaded: &Loaded, (attempt, seen): (u64, String)) -> ReloadStatus {
         let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         ReloadStatus {
             ok,
@@ -62,6 +65,7 @@ impl ReloadStatus {
             diagnostics: loaded.reports.iter().flat_map(Report::records).collect(),
             rendered: loaded.render(false),
             attempt,
+            seen,
         }
     }
 }
@@ -92,8 +96,9 @@ pub fn reload(gateway: &Gateway, process_file: &Path, occasion: Occasion) -> Rel
     if occasion == Occasion::Changed && !worth_reading(gateway, process_file) {
         return Reloaded::Same;
     }
-    let mut loaded = set::load(process_file, Secrets::Required);
     let current = gateway.snapshot();
+    let seen = set::look(process_file, &current.process).hash;
+    let mut loaded = set::load(process_file, Secrets::Required);
     if let Some(set) = &loaded.set {
         let fixed = current.process.fixed_keys_changed(&set.process);
         if !fixed.is_empty() {
@@ -101,7 +106,8 @@ pub fn reload(gateway: &Gateway, process_file: &Path, occasion: Occasion) -> Rel
         }
     }
     let attempt = gateway.reload_status().attempt + 1;
-    let status = |ok, snapshot: &Snapshot, loaded: &Loaded| ReloadStatus::new(ok, snapshot, loaded, attempt);
+    let status =
+        |ok, snapshot: &Snapshot, loaded: &Loaded| ReloadStatus::new(ok, snapshot, loaded, (attempt, seen.clone()));
     match loaded.set.take() {
         Some(set) if set.hash == current.hash && occasion == Occasion::Changed => {
             gateway.set_reload_status(status(true, &current, &loaded));
@@ -119,13 +125,13 @@ pub fn reload(gateway: &Gateway, process_file: &Path, occasion: Occasion) -> Rel
     }
 }
 
-/// Files that are as they were need no reading. A file whose text differs between two looks is still being written: a
+/// Files that are as they were when they were last read need no reading. A file whose text differs between two looks is still being written: a
 /// save that truncates first would show an empty policy, which is a valid one. The next event comes when it is done.
 /// Saves by renaming are whole at every look.
 fn worth_reading(gateway: &Gateway, process_file: &Path) -> bool {
     let current = gateway.snapshot();
     let seen = set::look(process_file, &current.process);
-    if seen.hash == current.hash && gateway.reload_status().ok {
+    if seen.hash == gateway.reload_status().seen {
         return false;
     }
     std::thread::sleep(BETWEEN_LOOKS);
@@ -200,23 +206,28 @@ fn folders(gateway: &Gateway, process_file: &Path) -> BTreeSet<PathBuf> {
 struct Watched {
     folders: BTreeSet<PathBuf>,
     watcher: Option<RecommendedWatcher>,
+    stale: bool,
     complained: bool,
 }
 
 impl Watched {
     fn renew(&mut self) {
-        self.folders.clear();
+        self.stale = true;
     }
 
     fn follow(&mut self, folders: BTreeSet<PathBuf>, changed: &Arc<Notify>) {
-        if self.folders == folders && self.watcher.is_some() {
+        let elsewhere = self.folders != folders;
+        if !elsewhere && !self.stale && self.watcher.is_some() {
             return;
         }
+        self.stale = false;
         match watcher(&folders, changed) {
             Ok(watcher) => {
                 self.watcher = Some(watcher);
                 self.complained = false;
-                changed.notify_one(); // the files may have changed between being read and being watched
+                if elsewhere {
+                    changed.notify_one(); // the files may have changed between being read and being watched
+                }
             }
             Err(error) => {
                 self.watcher = None;

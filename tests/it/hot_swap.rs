@@ -116,6 +116,30 @@ fn a_hangup_signal_reads_files_and_secrets_again() {
     });
 }
 
+/// Longer than the gateway waits before it looks at the files without an event.
+const LONGER_THAN_A_LOOK: Duration = Duration::from_millis(2_500);
+
+#[test]
+fn one_broken_edit_is_refused_once_and_a_file_that_is_gone_is_missed() {
+    beside_others(async {
+        let two = two().await;
+        let gateway = Gateway::start(PROCESS, &two.pools, "").await;
+        let refused = async |times: u32| {
+            let line = format!("pointsman_reloads_total{{result=\"refused\"}} {times}\n");
+            gateway.admin("/metrics").await.text().contains(&line)
+        };
+        gateway.files.write("policy.toml", "name = 5\n");
+        wait::some("the edit is refused", async || refused(1).await.then_some(())).await;
+        tokio::time::sleep(LONGER_THAN_A_LOOK).await;
+        assert!(refused(1).await, "nothing has changed, so nothing is read again");
+        gateway.files.write("policy.toml", "");
+        wait::some("the repair is taken", async || (gateway.status().await["reload"]["ok"] == true).then_some(()))
+            .await;
+        std::fs::remove_file(gateway.files.path("policy.toml")).unwrap();
+        wait::some("the file is missed", async || refused(2).await.then_some(())).await;
+    });
+}
+
 #[test]
 fn a_broken_edit_changes_nothing_and_is_told_until_it_is_repaired() {
     beside_others(async {

@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use parking_lot::Mutex;
 use pointsman_backends::portfolio::Secrets;
+use pointsman_policies::language::Located;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -41,7 +42,7 @@ use tally::Tally;
 /// Arguments of `demo`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Stop after this long, such as `60s` or `5m`; runs until Ctrl-C where not given.
+    /// Stop asking after this long (answers that still run get ten seconds more), such as `60s` or `5m`; runs until Ctrl-C where not given.
     #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
     duration: Option<Duration>,
     /// Print the result as one JSON object on stdout; progress goes to stderr.
@@ -61,10 +62,8 @@ pub struct Arguments {
 
 /// Records on their way from the gateway to the table; more are left out of its sums.
 const WAITING_RECORDS: usize = 4096;
-/// How often the table is drawn on a terminal.
+/// How often the table is drawn on a terminal, and news told where there is none.
 const REDRAW: Duration = Duration::from_secs(1);
-/// How often progress is told where there is no terminal.
-const PROGRESS: Duration = Duration::from_secs(5);
 /// How long answers still running at the end are waited for; the CPU box takes most of a minute for a long one.
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
 /// How long the gateway's last records are waited for.
@@ -76,7 +75,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         return Err(anyhow!("--load {} is not a positive number", arguments.load));
     }
     // The table tells what happens; logs between its lines would tear it, so only RUST_LOG turns them on.
-    logs::start(&TelemetryShape { log: Some("off".to_owned()), ..TelemetryShape::default() });
+    logs::start(&TelemetryShape {
+        log: Some(Located { value: "off".to_owned(), span: 0..0 }),
+        ..TelemetryShape::default()
+    });
     super::runtime()?.block_on(demonstrate(arguments))
 }
 
@@ -138,7 +140,7 @@ async fn watch(
         }
     };
     let show = async {
-        let mut tick = tokio::time::interval(if screen.is_drawn() { REDRAW } else { PROGRESS });
+        let mut tick = tokio::time::interval(REDRAW);
         tick.tick().await;
         loop {
             tick.tick().await;

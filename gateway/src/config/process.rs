@@ -9,6 +9,7 @@ use pointsman_backends::tls;
 use pointsman_policies::language::{Diagnostic, Located, Report};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use tracing_subscriber::EnvFilter;
 
 /// `pointsman.toml` as it is written. Every key has a default; an empty file serves.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -105,7 +106,7 @@ pub struct TelemetryShape {
     pub log_format: LogFormat,
     /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or a filter as in `RUST_LOG`, which takes
     /// precedence; `info` where not given.
-    pub log: Option<String>,
+    pub log: Option<Located<String>>,
 }
 
 /// Form of the logs.
@@ -184,9 +185,22 @@ impl Process {
             let wrong = Diagnostic::error("bad-endpoint", format!("`telemetry.otlp_endpoint`: {error}"));
             report.push(wrong.at(url.span.clone()).help("write it like `http://127.0.0.1:4318`"));
         }
+        let listen = address(shape.listen.as_ref(), DEFAULT_LISTEN, report);
+        let admin_listen = address(shape.admin_listen.as_ref(), DEFAULT_ADMIN, report);
+        if listen == admin_listen && listen.port() != 0 {
+            let same = Diagnostic::error("same-address", format!("clients and operators both get `{listen}`"));
+            let span = shape.admin_listen.as_ref().or(shape.listen.as_ref()).map_or(0..0, |given| given.span.clone());
+            report.push(same.at(span).help("give `admin_listen` a port of its own"));
+        }
+        if let Some(filter) = &shape.telemetry.log
+            && let Err(error) = EnvFilter::try_new(&filter.value)
+        {
+            let wrong = Diagnostic::error("bad-log-filter", format!("`{}` is no log filter: {error}", filter.value));
+            report.push(wrong.at(filter.span.clone()).help("write it like `info` or `info,pointsman=debug`"));
+        }
         Process {
-            listen: address(shape.listen.as_ref(), DEFAULT_LISTEN, report),
-            admin_listen: address(shape.admin_listen.as_ref(), DEFAULT_ADMIN, report),
+            listen,
+            admin_listen,
             portfolio: path(&shape.portfolio, "portfolio.toml"),
             policy: path(&shape.policy, "policy.toml"),
             tls,

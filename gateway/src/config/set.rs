@@ -85,7 +85,10 @@ pub fn look(process_file: &Path, process: &Process) -> Look {
     let mut hasher = Xxh3Default::new();
     let mut inodes = Vec::with_capacity(3);
     for file in files(process_file, Some(process)) {
-        hasher.update(&std::fs::read(&file).unwrap_or_default());
+        match std::fs::read(&file) {
+            Ok(text) => hasher.update(&text),
+            Err(_) => hasher.update(&[0xfe]), // gone is not empty
+        }
         hasher.update(&[0xff]);
         inodes.push(std::fs::metadata(&file).map_or(0, |found| found.ino()));
     }

@@ -8,7 +8,10 @@ use crate::config::process::{LogFormat, TelemetryShape};
 
 /// Starts logging; `RUST_LOG` takes precedence over the file. An unusable filter is told and `info` is used.
 pub fn start(telemetry: &TelemetryShape) {
-    let wanted = std::env::var("RUST_LOG").ok().or_else(|| telemetry.log.clone()).unwrap_or_else(|| "info".to_owned());
+    let wanted = std::env::var("RUST_LOG")
+        .ok()
+        .or_else(|| telemetry.log.as_ref().map(|filter| filter.value.clone()))
+        .unwrap_or_else(|| "info".to_owned());
     let (filter, problem) = match EnvFilter::try_new(&wanted) {
         Ok(filter) => (filter, None),
         Err(error) => (EnvFilter::new("info"), Some(error)),

@@ -211,7 +211,11 @@ impl Metrics {
         let r = &mut *registry;
         r.register(metric::REQUESTS, "Requests by class, pool, hardware and outcome", self.requests.clone());
         r.register(metric::ATTEMPT_FAILURES, "Failed attempts by pool and cause", self.attempt_failures.clone());
-        r.register(metric::SLO_EVENTS, "Parts of SLOs kept and missed", self.slo_events.clone());
+        r.register(
+            metric::SLO_EVENTS,
+            "Parts of SLOs kept and missed; whole answers are held to ttft + itl x (tokens - 1), told as ttft",
+            self.slo_events.clone(),
+        );
         r.register(metric::TOKENS, "Tokens by class, pool and direction", self.tokens.clone());
         r.register(metric::COST_USD, "US dollars by the portfolio's prices", self.cost_usd.clone());
         r.register(metric::ENERGY_JOULES, "Energy including PUE", self.energy_joules.clone());

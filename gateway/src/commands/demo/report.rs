@@ -12,6 +12,8 @@ use super::tally::{Outcome, Tally};
 use crate::gateway::Gateway;
 use crate::serve::Running;
 
+/// How often progress is told where there is no terminal.
+const PROGRESS: Duration = Duration::from_secs(5);
 /// Terminal codes: cursor to the top left, clear from there.
 const HOME_AND_CLEAR: &str = "\x1b[H\x1b[J";
 
@@ -47,6 +49,7 @@ pub(super) struct Screen {
     generation: u64,
     refused: Option<u64>,
     news: String,
+    progress_due: Duration,
 }
 
 impl Screen {
@@ -57,24 +60,24 @@ impl Screen {
             anstream::eprint!("{greeting}");
             None
         };
-        Screen { greeting, generation: 1, refused: None, news: String::new() }
-    }
-
-    /// Whether it draws on a terminal.
-    pub(super) fn is_drawn(&self) -> bool {
-        self.greeting.is_some()
+        Screen { greeting, generation: 1, refused: None, news: String::new(), progress_due: PROGRESS }
     }
 
     /// Shows how things stand.
     pub(super) fn show(&mut self, elapsed: Duration, gateway: &Gateway, tally: &mut Tally) {
         let outcome = tally.result(&gateway.snapshot());
-        let recent = recent(tally);
         let news = self.news(gateway);
         let Some(greeting) = &self.greeting else {
             anstream::eprint!("{news}");
+            if elapsed < self.progress_due {
+                return;
+            }
+            self.progress_due += PROGRESS;
+            let recent = recent(tally);
             anstream::eprintln!("{:>4} s  {}; {recent}", elapsed.as_secs(), summary(&outcome));
             return;
         };
+        let recent = recent(tally);
         if !news.is_empty() {
             self.news = news;
         }
@@ -135,7 +138,7 @@ fn table(outcome: &Outcome) -> String {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    format!("{table}\n")
+    format!("{table}\nTTFT of whole answers is the time to the answer; their bound is ttft + itl x (tokens - 1).\n")
 }
 
 fn summary(outcome: &Outcome) -> String {

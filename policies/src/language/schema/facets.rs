@@ -192,6 +192,7 @@ impl<'a> Facets<'a> {
         let widest = match self.get("format").and_then(Value::as_str) {
             Some("uint32") => Some(f64::from(u32::MAX)),
             Some("int32") => Some(f64::from(i32::MAX)),
+            Some("uint64" | "int64" | "uint") => Some(i64::MAX as f64), // TOML's integers end there
             _ => None,
         };
         let most = self.number("maximum").or(widest);
