@@ -8,6 +8,9 @@ use pointsman_tests::files::{CHEAPEST, PROCESS, PoolText, portfolio};
 use pointsman_tests::gateway::Gateway;
 use pointsman_tests::machines::chat;
 use pointsman_tests::run::beside_others;
+use pointsman_tests::wait;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 const QUIET: Duration = Duration::from_secs(5);
 
@@ -37,6 +40,32 @@ fn a_body_that_stops_coming_is_given_up() {
         let answer = send_bytes(gateway.address(), part, QUIET).await;
         assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("body_timeout"), "{answer}");
         assert!(began.elapsed() < Duration::from_secs(3), "after {:?}", began.elapsed());
+    });
+}
+
+/// More than two sockets hold between them: 64 MiB in events of 256 KiB.
+fn too_much() -> Vec<String> {
+    vec![format!("data: {{\"choices\":[],\"x\":\"{}\"}}\n\n", "x".repeat(256 << 10)); 256]
+}
+
+#[test]
+fn a_client_that_never_reads_its_answer_is_cut_and_the_machine_let_go() {
+    beside_others(async {
+        let events = too_much();
+        let events: Vec<&str> = events.iter().map(String::as_str).collect();
+        let machine = Double::always(Act::stream(&events, End::Clean)).await;
+        let gateway = gateway("client_write_s = 0.3", &machine.url()).await;
+        let body = chat(1, true).to_string();
+        let head = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        let mut deaf = TcpStream::connect(gateway.address()).await.unwrap();
+        deaf.write_all((head + &body).as_bytes()).await.unwrap();
+        wait::until("it is asked", || machine.seen().len() == 1).await;
+        gateway.until_in_flight(0).await;
+        let text = gateway.admin("/metrics").await.text();
+        assert!(text.contains("outcome=\"client-left\"} 1"), "{text}");
     });
 }
 
