@@ -169,6 +169,7 @@ impl Building<'_> {
             vendor: shape.vendor.clone().unwrap_or_else(|| hardware.vendor.clone()),
             hardware: shape.hardware.value.clone(),
             kind: hardware.kind,
+            endpoints: Vec::new(),
             labels: shape.labels.clone(),
             models: shape.model.iter().map(model_facts).collect(),
             service,
@@ -192,6 +193,9 @@ impl Building<'_> {
             if self.portfolio.endpoints.iter().any(|known| known.id == endpoint.id) {
                 let twice = Diagnostic::error("repeated-endpoint", format!("`{}` is given twice", url.value));
                 self.report.push(twice.at(url.span.clone()).help("each address stands once in a pool"));
+            }
+            if let Some(facts) = self.portfolio.facts.last_mut() {
+                facts.endpoints.push(endpoint.id.to_string());
             }
             self.portfolio.endpoints.push(endpoint);
         }

@@ -17,6 +17,9 @@ mod relay;
 /// Books what it cost, once.
 mod settle;
 
+/// What callers say of themselves and of their patience.
+mod wishes;
+
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;

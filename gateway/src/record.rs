@@ -8,9 +8,10 @@ use pointsman_backends::dialects::Usage;
 use pointsman_backends::endpoint::EndpointId;
 use pointsman_policies::attain::{Observed, Part, parts_kept, parts_missed};
 use pointsman_policies::decide::Candidate;
-use pointsman_policies::facts::Api;
-use pointsman_policies::fleet::HardwareKind;
-use pointsman_policies::policy::Slo;
+use pointsman_policies::facts::{Api, OwnedFacts};
+use pointsman_policies::fleet::{EndpointState, HardwareKind};
+use pointsman_policies::plan::Plan;
+use pointsman_policies::policy::{ClassId, Slo};
 
 use crate::snapshot::Snapshot;
 
@@ -108,10 +109,20 @@ pub struct AttemptRecord {
 pub struct DecisionRecord {
     /// The generation that decided.
     pub snapshot: Arc<Snapshot>,
+    /// What was known of the request, with the headers that the policy reads.
+    pub facts: OwnedFacts,
+    /// Its class.
+    pub class: ClassId,
+    /// What was known of the endpoints, in the order of the snapshot's.
+    pub endpoints: Vec<EndpointState>,
+    /// The random number that the decision was given.
+    pub draw: u64,
     /// The route that matched.
     pub route: usize,
     /// Every candidate with the reason for or against it.
     pub candidates: Vec<Candidate>,
+    /// What was to be attempted; `None` where every endpoint was rejected.
+    pub plan: Option<Plan>,
 }
 
 /// One request. Times are spans after `began`.

@@ -30,7 +30,7 @@ fn main() {
         let (policy, report) = compile(Source::new("policy.toml", file), &[]);
         let policy = policy.unwrap_or_else(|| panic!("{report}"));
         let condition = policy.routes.first().and_then(|route| route.when.as_ref()).expect("a condition");
-        let env = Env { facts: &facts, class: "standard", pool: None };
+        let env = Env { facts: &facts, class: "standard", pool: None, load: None, utc_offset_s: 0 };
         let start = Instant::now();
         for _ in 0..EVALUATIONS {
             black_box(condition.holds(black_box(&env)));

@@ -9,7 +9,7 @@ use crate::fleet::{EndpointState, HardwareKind, ModelFacts, PoolFacts, ServiceMo
 const MAX_PREFILL_SLOWDOWN: f64 = 5.0;
 
 /// The prediction for one request on one endpoint.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Estimate {
     /// Wait for a free slot or for KV memory, milliseconds; part of `ttft_ms`.
     pub wait_ms: f64,

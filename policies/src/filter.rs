@@ -1,15 +1,34 @@
 //! Hard reasons why an endpoint may not be asked; each rejection keeps the number that decided.
 
 use crate::decide::Request;
-use crate::fleet::{Availability, EndpointState, ModelFacts, PoolFacts};
+use crate::fleet::{Availability, EndpointState, ModelFacts};
 
 /// Why an endpoint was not considered.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Rejection {
     /// The pool does not serve the model.
     Model,
     /// The route does not allow the pool.
     Route,
+    /// The route excludes the pool.
+    Excluded,
+    /// The route is pinned to other endpoints.
+    Pinned,
+    /// It would cost more than the class's ceiling.
+    Price {
+        /// US dollars it would cost.
+        usd: f64,
+        /// US dollars the class allows.
+        ceiling: f64,
+    },
+    /// The pool has as many requests in flight as `[limits]` allows.
+    Concurrency {
+        /// Requests in flight in the pool.
+        in_flight: u32,
+        /// Requests allowed.
+        allowed: u32,
+    },
     /// Prompt and answer do not fit.
     Context {
         /// Tokens the request may need.
@@ -58,6 +77,10 @@ impl Rejection {
         match self {
             Rejection::Model => "model",
             Rejection::Route => "route",
+            Rejection::Excluded => "excluded",
+            Rejection::Pinned => "pinned",
+            Rejection::Price { .. } => "price",
+            Rejection::Concurrency { .. } => "concurrency",
             Rejection::Context { .. } => "context",
             Rejection::BreakerOpen { .. } => "breaker-open",
             Rejection::BackPressure { .. } => "back-pressure",
@@ -71,8 +94,14 @@ impl Rejection {
     /// When this reason will have passed, milliseconds; `None` where waiting does not help.
     pub fn retry_in_ms(self) -> Option<f64> {
         match self {
-            Rejection::Model | Rejection::Route | Rejection::Context { .. } | Rejection::BeyondLease { .. } => None,
-            Rejection::Draining => Some(1_000.0),
+            Rejection::Model
+            | Rejection::Route
+            | Rejection::Excluded
+            | Rejection::Pinned
+            | Rejection::Price { .. }
+            | Rejection::Context { .. }
+            | Rejection::BeyondLease { .. } => None,
+            Rejection::Draining | Rejection::Concurrency { .. } => Some(1_000.0),
             Rejection::BreakerOpen { retry_in_ms } | Rejection::BackPressure { retry_in_ms } => Some(retry_in_ms),
             Rejection::RequestLease { ready_in_ms } | Rejection::TokenLease { ready_in_ms, .. } => Some(ready_in_ms),
         }
@@ -83,21 +112,11 @@ impl Rejection {
 /// has to be of the right order.
 const REQUEST_LEASE_WAIT_MS: f64 = 1_000.0;
 
-/// Passes an endpoint on with the model it would serve, or says why not. Filters run in the order of their cost.
-pub fn filter<'p>(
-    request: &Request<'_>,
-    pool_allowed: bool,
-    pool: &'p PoolFacts,
-    endpoint: &EndpointState,
-) -> Result<&'p ModelFacts, Rejection> {
-    let model = pool.model(request.facts.model).ok_or(Rejection::Model)?;
-    if !pool_allowed {
-        return Err(Rejection::Route);
-    }
+/// Passes an endpoint of a pool that the route allows, or says why not.
+pub fn filter(request: &Request<'_>, model: &ModelFacts, endpoint: &EndpointState) -> Result<(), Rejection> {
     available(endpoint)?;
     fits(request, model)?;
-    leased(request, endpoint)?;
-    Ok(model)
+    leased(request, endpoint)
 }
 
 fn available(endpoint: &EndpointState) -> Result<(), Rejection> {

@@ -45,7 +45,7 @@ impl HardwareKind {
 /// ```
 ///
 /// The source of every number is in the hardware catalog of the `backends` crate.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ServiceModel {
     /// One decode step with an empty batch, milliseconds.
     pub step_base_ms: f64,
@@ -72,7 +72,7 @@ pub struct ServiceModel {
 }
 
 /// Price of tokens, US dollars per million.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Price {
     /// Per million prompt tokens.
     pub usd_per_m_input: f64,
@@ -81,7 +81,7 @@ pub struct Price {
 }
 
 /// A model as one pool serves it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ModelFacts {
     /// The name clients use.
     pub name: String,
@@ -92,7 +92,7 @@ pub struct ModelFacts {
 }
 
 /// What the portfolio says of one pool; fixed for a generation.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct PoolFacts {
     /// The pool's name in the portfolio.
     pub name: String,
@@ -100,6 +100,9 @@ pub struct PoolFacts {
     pub site: String,
     /// Who sells or owns it; empty where not given.
     pub vendor: String,
+    /// The names of its endpoints, `POOL/HOST:PORT`, in the order in which they follow one another in
+    /// [`Fleet::endpoints`].
+    pub endpoints: Vec<String>,
     /// Name of the catalog entry.
     pub hardware: String,
     /// Kind of machine.
@@ -126,7 +129,8 @@ impl PoolFacts {
 }
 
 /// Whether an endpoint may be asked at all.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Availability {
     /// Yes.
     Ready,
@@ -145,7 +149,7 @@ pub enum Availability {
 }
 
 /// What is left of a provider's rate limit, as the gateway accounts for it.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct LeaseState {
     /// Requests that may be sent now; `f64::INFINITY` where unlimited.
     pub requests: f64,
@@ -160,7 +164,7 @@ pub struct LeaseState {
 }
 
 /// What one endpoint is doing now, as the gateway knows it: everything it dispatched and has not seen the end of.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct EndpointState {
     /// Index of its pool in [`Fleet::pools`].
     pub pool: usize,
@@ -198,6 +202,41 @@ impl EndpointState {
 pub struct Fleet<'a> {
     /// Pools of the portfolio, in file order.
     pub pools: &'a [PoolFacts],
-    /// Endpoints of all pools; a candidate is named by its index here.
+    /// Endpoints of all pools, pool by pool; a candidate is named by its index here.
     pub endpoints: &'a [EndpointState],
+}
+
+/// What the endpoints of one pool do together.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct PoolLoad {
+    /// Endpoints it has.
+    pub endpoints: u32,
+    /// Of those, ready to be asked.
+    pub ready: u32,
+    /// Requests sent to them and not yet finished.
+    pub in_flight: u32,
+    /// Requests they serve at once.
+    pub slots: u32,
+}
+
+impl PoolLoad {
+    /// The part of the slots that is taken; above 1 where requests wait.
+    pub fn busy(&self) -> f64 {
+        f64::from(self.in_flight) / f64::from(self.slots.max(1))
+    }
+}
+
+impl Fleet<'_> {
+    /// The load of each pool, in the order of `pools`.
+    pub fn loads(&self) -> Vec<PoolLoad> {
+        let mut loads = vec![PoolLoad::default(); self.pools.len()];
+        for endpoint in self.endpoints {
+            let Some((load, pool)) = loads.get_mut(endpoint.pool).zip(self.pools.get(endpoint.pool)) else { continue };
+            load.endpoints += 1;
+            load.ready += u32::from(endpoint.availability == Availability::Ready);
+            load.in_flight = load.in_flight.saturating_add(endpoint.in_flight);
+            load.slots = load.slots.saturating_add(pool.service.slots);
+        }
+        loads
+    }
 }

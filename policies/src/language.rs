@@ -14,6 +14,8 @@ mod schema;
 /// CEL text → a checked condition.
 mod expression;
 
+/// Spans of time with units.
+mod quantity;
 /// The shape of `policy.toml`.
 mod shape;
 /// From the shape to a policy that can be used.

@@ -19,6 +19,8 @@ pub mod filter;
 pub mod estimate;
 /// How well an endpoint serves the objective.
 pub mod score;
+/// Which endpoints requests that belong together have in common.
+pub mod home;
 /// The order of the candidates.
 pub mod pick;
 /// What will be attempted.

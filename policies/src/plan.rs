@@ -2,10 +2,12 @@
 
 use crate::decide::Candidate;
 use crate::facts::Facts;
-use crate::policy::Slo;
+use crate::policy::{Budgets, Slo};
 
-/// The first attempt and at most two more.
-pub const MAX_ATTEMPTS: usize = 3;
+/// The first attempt and at most two more, where the route does not say.
+pub const DEFAULT_ATTEMPTS: usize = 3;
+/// The most attempts a route may ask for: beyond this, retries are load and no remedy.
+pub const MAX_ATTEMPTS: usize = 8;
 
 /// The least time an attempt gets for its first byte, milliseconds.
 const FIRST_BYTE_FLOOR_MS: f64 = 5_000.0;
@@ -19,7 +21,7 @@ const WHOLE_ANSWER_FLOOR_MS: f64 = 60_000.0;
 const LONGEST_ANSWER_TOKENS: u64 = 32_768;
 
 /// One attempt.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Attempt {
     /// Index of the endpoint in the fleet view.
     pub endpoint: usize,
@@ -28,21 +30,31 @@ pub struct Attempt {
 }
 
 /// The attempts in order; never empty.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Plan {
     /// At most [`MAX_ATTEMPTS`].
     pub attempts: Vec<Attempt>,
+    /// Cut the answer this long after its first byte, milliseconds; by the process's limit where `None`.
+    pub total_ms: Option<f64>,
 }
 
 /// Plans the best of a ranking. `None` if it is empty.
-pub fn plan(candidates: &[Candidate], ranking: &[usize], slo: &Slo, facts: &Facts<'_>) -> Option<Plan> {
+pub fn plan(
+    candidates: &[Candidate],
+    ranking: &[usize],
+    slo: &Slo,
+    facts: &Facts<'_>,
+    budgets: &Budgets,
+) -> Option<Plan> {
+    let first_byte_ms =
+        |candidate: &Candidate| budgets.first_byte_ms.unwrap_or_else(|| first_byte_ms(candidate, slo, facts));
     let attempts: Vec<Attempt> = ranking
         .iter()
         .filter_map(|&index| candidates.get(index))
-        .take(MAX_ATTEMPTS)
-        .map(|candidate| Attempt { endpoint: candidate.endpoint, first_byte_ms: first_byte_ms(candidate, slo, facts) })
+        .take(budgets.attempts.min(MAX_ATTEMPTS))
+        .map(|candidate| Attempt { endpoint: candidate.endpoint, first_byte_ms: first_byte_ms(candidate) })
         .collect();
-    if attempts.is_empty() { None } else { Some(Plan { attempts }) }
+    if attempts.is_empty() { None } else { Some(Plan { attempts, total_ms: budgets.total_ms }) }
 }
 
 /// A machine that does not stream says nothing before the last token, so a whole answer gets the time of the longest

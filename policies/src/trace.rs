@@ -10,6 +10,12 @@ impl fmt::Display for Rejection {
         match self {
             Rejection::Model => write!(f, "does not serve the model"),
             Rejection::Route => write!(f, "not a pool of the route"),
+            Rejection::Excluded => write!(f, "the route excludes its pool"),
+            Rejection::Pinned => write!(f, "the route is pinned to other endpoints"),
+            Rejection::Price { usd, ceiling } => write!(f, "costs ${usd:.6}, the class allows ${ceiling:.6}"),
+            Rejection::Concurrency { in_flight, allowed } => {
+                write!(f, "its pool has {in_flight} requests in flight, `[limits]` allows {allowed}")
+            }
             Rejection::Context { needed, allowed } => write!(f, "needs {needed} tokens of context, has {allowed}"),
             Rejection::BeyondLease { needed, allowed } => {
                 write!(f, "may take {needed} tokens, the provider allows {allowed} a minute")
@@ -29,13 +35,13 @@ impl fmt::Display for Rejection {
 
 impl fmt::Display for Scored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Scored { estimate, strain, score } = self;
+        let Scored { estimate, strain, score, home } = self;
         let word = if self.feasible() { "meets the slo" } else { "misses the slo" };
         write!(f, "{word} (strain {strain:.2}): ttft {:.1} ms", estimate.ttft_ms)?;
         write!(f, ", itl {:.2} ms, total {:.0} ms, ${:.6}", estimate.itl_ms, estimate.total_ms, estimate.usd)?;
         if let Some(joules) = estimate.joules {
             write!(f, ", {joules:.0} J")?;
         }
-        write!(f, ", score {score:.6}")
+        write!(f, ", score {score:.6}{}", if *home { " (home)" } else { "" })
     }
 }

@@ -6,14 +6,12 @@ use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use pointsman_policies::facts::Api;
 
+use super::wishes::{Wishes, header};
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::snapshot::{self, Snapshot};
 
-const DEADLINE_HEADER: &str = "x-pointsman-deadline-ms";
 const MODELS_PATH: &str = "/v1/models";
-/// A day; a longer deadline is a mistake.
-const LONGEST_DEADLINE_MS: f64 = 86_400_000.0;
 
 /// Path and query, bytes.
 const LONGEST_URI: usize = 8 << 10;
@@ -40,8 +38,8 @@ pub(super) struct Call {
     pub(super) headers: HeaderMap,
     /// The class that the caller declared; empty where it did not.
     pub(super) declared_class: String,
-    /// The caller's own deadline, milliseconds.
-    pub(super) deadline_ms: Option<f64>,
+    /// What the caller wants, and who it says it is.
+    pub(super) wishes: Wishes,
     /// The body.
     pub(super) body: Incoming,
 }
@@ -63,8 +61,8 @@ pub(super) fn accept(snapshot: &Snapshot, request: Request<Incoming>, record: &m
     record.api = Some(api);
     refuse_foreign_body(&head.headers)?;
     let declared_class = header(&head.headers, snapshot::CLASS_HEADER_NAME)?.unwrap_or_default().to_owned();
-    let deadline_ms = header(&head.headers, DEADLINE_HEADER)?.map(deadline_ms).transpose()?;
-    Ok(Asked::Generate(Call { api, path: path.to_owned(), headers: head.headers, declared_class, deadline_ms, body }))
+    let wishes = Wishes::read(&head.headers)?;
+    Ok(Asked::Generate(Call { api, path: path.to_owned(), headers: head.headers, declared_class, wishes, body }))
 }
 
 /// The listener reads somewhat larger heads than are allowed, so that they can be refused in words.
@@ -116,25 +114,4 @@ fn refuse_foreign_body(headers: &HeaderMap) -> Result<(), Refusal> {
         Some(kind) => Err(Refusal::UnsupportedBody(format!("content-type: {kind}"))),
         None => Err(Refusal::UnsupportedBody("no content-type".to_owned())),
     }
-}
-
-/// A header that concerns the gateway: at most one, visible ASCII.
-fn header<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h str>, Refusal> {
-    let mut values = headers.get_all(name).iter();
-    let Some(first) = values.next() else { return Ok(None) };
-    if values.next().is_some() {
-        return Err(Refusal::BadHeader { header: name, problem: "it is given more than once".to_owned() });
-    }
-    let text = first
-        .to_str()
-        .map_err(|_| Refusal::BadHeader { header: name, problem: "its value is not visible ASCII".to_owned() })?;
-    Ok(Some(text.trim()))
-}
-
-fn deadline_ms(text: &str) -> Result<f64, Refusal> {
-    let parsed: Option<f64> = text.parse().ok().filter(|ms| *ms > 0.0 && *ms <= LONGEST_DEADLINE_MS);
-    parsed.ok_or_else(|| Refusal::BadHeader {
-        header: DEADLINE_HEADER,
-        problem: format!("`{text}` is not a number of milliseconds between 0 and {LONGEST_DEADLINE_MS}"),
-    })
 }

@@ -11,6 +11,7 @@ use pointsman_policies::language::nearest;
 use serde_json::error::Category;
 
 use super::accept::Call;
+use super::wishes::Wishes;
 use crate::prompt::{self, Parsed};
 use crate::record::Record;
 use crate::refusal::Refusal;
@@ -26,8 +27,8 @@ pub(super) struct Prompt {
     pub(super) headers: HeaderMap,
     /// The class that the caller declared; empty where it did not.
     pub(super) declared_class: String,
-    /// The caller's own deadline, milliseconds.
-    pub(super) deadline_ms: Option<f64>,
+    /// What the caller wants, and who it says it is.
+    pub(super) wishes: Wishes,
     /// What the body says.
     pub(super) parsed: Parsed,
     body: Bytes,
@@ -45,7 +46,7 @@ impl Prompt {
 
 /// Reads and parses.
 pub(super) async fn read(snapshot: &Snapshot, call: Call, record: &mut Record) -> Result<Prompt, Refusal> {
-    let Call { api, path, headers, declared_class, deadline_ms, body } = call;
+    let Call { api, path, headers, declared_class, wishes, body } = call;
     let body = collect(snapshot, &headers, body).await?;
     record.read_at = record.elapsed();
     let parsed = prompt::parse(api, &body).map_err(|error| refuse(&error))?;
@@ -55,7 +56,7 @@ pub(super) async fn read(snapshot: &Snapshot, call: Call, record: &mut Record) -
     if !snapshot.serves(&parsed.model) {
         return Err(unknown_model(snapshot, &parsed.model));
     }
-    Ok(Prompt { api, path, headers, declared_class, deadline_ms, parsed, body })
+    Ok(Prompt { api, path, headers, declared_class, wishes, parsed, body })
 }
 
 /// The refusal for a model that no pool serves.

@@ -1,5 +1,7 @@
 //! What kind of work it is: facts, and the class that follows from them.
 
+use std::time::SystemTime;
+
 use http::HeaderMap;
 use pointsman_policies::classify::classify as name_class;
 use pointsman_policies::decide::slo;
@@ -19,12 +21,14 @@ pub(super) struct Work<'p> {
     pub(super) headers: HeaderView<'p>,
     /// Its class.
     pub(super) class: ClassId,
+    /// When it came, seconds since 1970.
+    unix_s: u64,
 }
 
 impl<'p> Work<'p> {
     /// What policies may know of it.
     pub(super) fn facts(&'p self) -> Facts<'p> {
-        facts(self.prompt, &self.headers)
+        facts(self.prompt, &self.headers, self.unix_s)
     }
 }
 
@@ -40,23 +44,24 @@ impl Headers for HeaderView<'_> {
 /// Names the class.
 pub(super) fn classify<'p>(snapshot: &Snapshot, prompt: &'p Prompt, record: &mut Record) -> Result<Work<'p>, Refusal> {
     let headers = HeaderView(&prompt.headers);
-    let facts = facts(prompt, &headers);
+    let unix_s = record.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let facts = facts(prompt, &headers, unix_s);
     let classified = name_class(&snapshot.policy, &facts).ok_or_else(|| unknown_class(snapshot, prompt))?;
     let class = snapshot.policy.classes.get(classified.class.0);
     record.class = class.map(|class| class.name.as_str().into());
     record.because = classified.because.as_str();
     record.slo = slo(class, &facts);
     record.classified_at = record.elapsed();
-    Ok(Work { prompt, headers, class: classified.class })
+    Ok(Work { prompt, headers, class: classified.class, unix_s })
 }
 
-fn facts<'p>(prompt: &'p Prompt, headers: &'p HeaderView<'p>) -> Facts<'p> {
+fn facts<'p>(prompt: &'p Prompt, headers: &'p HeaderView<'p>, unix_s: u64) -> Facts<'p> {
     let parsed = &prompt.parsed;
     Facts {
         api: prompt.api,
         path: &prompt.path,
         headers,
-        tenant: "",
+        tenant: &prompt.wishes.tenant,
         model: &parsed.model,
         stream: parsed.stream,
         service_tier: &parsed.service_tier,
@@ -66,7 +71,11 @@ fn facts<'p>(prompt: &'p Prompt, headers: &'p HeaderView<'p>) -> Facts<'p> {
         output_tokens: parsed.output_tokens,
         tools: parsed.tools,
         images: parsed.images,
-        deadline_ms: prompt.deadline_ms,
+        deadline_ms: prompt.wishes.deadline_ms,
+        slo_ttft_ms: prompt.wishes.slo_ttft_ms,
+        slo_itl_ms: prompt.wishes.slo_itl_ms,
+        session: &prompt.wishes.session,
+        unix_s,
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pointsman_policies::decide::{Candidate, Decision, Request, decide as choose};
+use pointsman_policies::facts::OwnedFacts;
 use pointsman_policies::filter::Rejection;
 use pointsman_policies::fleet::Fleet;
 use pointsman_policies::plan::Plan;
@@ -31,11 +32,21 @@ pub(super) fn decide(
     let endpoints = snapshot.endpoint_states(gateway.fleet());
     let request = Request { policy: &snapshot.policy, facts: &facts, class: work.class };
     let fleet = Fleet { pools: &snapshot.portfolio.facts, endpoints: &endpoints };
-    let decision = choose(&request, fleet, fastrand::u64(..));
+    let draw = fastrand::u64(..);
+    let decision = choose(&request, fleet, draw);
     record.decided_at = record.elapsed();
     let refusal = if decision.plan.is_none() { Some(refuse(snapshot, &decision)) } else { None };
     let Decision { route, candidates, plan } = decision;
-    record.decision = Some(DecisionRecord { snapshot: Arc::clone(snapshot), route, candidates });
+    record.decision = Some(DecisionRecord {
+        snapshot: Arc::clone(snapshot),
+        facts: OwnedFacts::of(&facts, snapshot.policy.headers_read.iter().map(String::as_str)),
+        class: work.class,
+        endpoints,
+        draw,
+        route,
+        candidates,
+        plan: plan.clone(),
+    });
     plan.ok_or_else(|| refusal.unwrap_or(Refusal::Internal))
 }
 

@@ -78,6 +78,7 @@ impl Relay {
         let Opening { source, streamed, events, first, ended } = opening;
         let timeouts = record.decision.as_ref().map(|decision| decision.snapshot.process.timeouts);
         let timeouts = timeouts.unwrap_or_else(|| gateway.snapshot().process.timeouts);
+        let total = total(&record).map_or(timeouts.total, |planned| planned.min(timeouts.total));
         let now = Instant::now();
         let mut relay = Relay {
             gateway,
@@ -95,10 +96,10 @@ impl Relay {
             done: false,
             ended,
             finished: false,
-            idle: Box::pin(tokio::time::sleep(timeouts.event_idle.min(timeouts.total))),
+            idle: Box::pin(tokio::time::sleep(timeouts.event_idle.min(total))),
             idle_limit: timeouts.event_idle,
             last_progress: now,
-            deadline: now + timeouts.total,
+            deadline: now + total,
         };
         if ended {
             relay.end(); // an empty answer: nobody will ask for a byte of it
@@ -223,7 +224,7 @@ impl Relay {
             if Instant::now() < due {
                 self.idle.as_mut().reset(due);
             } else if due == self.deadline {
-                return Some("the answer took longer than `timeouts.total_s`".to_owned());
+                return Some("the answer took longer than `total_s` of `timeouts` allows".to_owned());
             } else {
                 return Some(format!("the machine sent nothing for {limit:?}"));
             }
@@ -318,4 +319,10 @@ impl Drop for Relay {
         self.hold = None;
         self.close(Some(Outcome::ClientLeft));
     }
+}
+
+/// How long the route lets an answer take after its first byte.
+fn total(record: &Record) -> Option<Duration> {
+    let total_ms = record.decision.as_ref()?.plan.as_ref()?.total_ms?;
+    Duration::try_from_secs_f64(total_ms / 1e3).ok()
 }

@@ -11,9 +11,15 @@ use crate::policy::{BuiltinClasses, ClassId, ClassifyRule, Policy};
 mod classes;
 /// Routes, with the pools they allow.
 mod routes;
+/// What a route keeps together, tries again and waits for.
+mod care;
+/// Bounds on all requests together.
+mod limits;
+/// Candidates on probation.
+mod trial;
 
 use super::diagnostic::{Diagnostic, nearest};
-use super::expression::{self, Key, Scope};
+use super::expression::{self, Key, Reads, Scope};
 use super::schema::listed;
 
 /// Names go into headers, traces and metrics: longer ones are refused, bytes.
@@ -31,7 +37,7 @@ pub fn compile(source: Source, pools: &[PoolFacts]) -> (Option<Policy>, Report) 
     let policy = read::<PolicyFile>(&mut report).and_then(|file| {
         // What seems absent may have been cut out because it was wrong; that has been told, its absence need not be.
         let whole = !report.has_errors();
-        let mut compiler = Compiler { report: &mut report, pools, whole, classes: Vec::new() };
+        let mut compiler = Compiler { report: &mut report, pools, whole, classes: Vec::new(), reads: Reads::default() };
         compiler.policy(file)
     });
     let usable = policy.filter(|_| !report.has_errors());
@@ -45,6 +51,8 @@ struct Compiler<'a> {
     whole: bool,
     /// Names of the classes.
     classes: Vec<String>,
+    /// What the conditions read.
+    reads: Reads,
 }
 
 impl Compiler<'_> {
@@ -55,25 +63,44 @@ impl Compiler<'_> {
         let default_class = file.default_class.and_then(|name| self.class_id(&name));
         let classify = self.compile_classify(file.classify);
         let routes = self.compile_routes(file.route);
+        let limits = file.limits.map(|limits| self.compile_limits(limits.value)).unwrap_or_default();
+        let trial = self.compile_trial(file.shadow, file.canary);
+        let utc_offset_s = file.utc_offset.and_then(|text| self.utc_offset_s(&text)).unwrap_or(0);
         let builtin = builtin_classes(&classes, default_class)?;
-        Some(Policy { name: file.name.value, classes, classify, builtin, routes })
+        let Reads { load: reads_load, headers, .. } = std::mem::take(&mut self.reads);
+        Some(Policy {
+            name: file.name.value,
+            classes,
+            classify,
+            builtin,
+            routes,
+            limits,
+            trial,
+            utc_offset_s,
+            headers_read: headers.into_iter().collect(),
+            reads_load,
+        })
     }
 
     fn compile_classify(&mut self, tables: Vec<Located<super::shape::ClassifyTable>>) -> Vec<ClassifyRule> {
         let mut rules = Vec::new();
         let mut closed = false;
-        for table in tables {
+        for (index, table) in tables.into_iter().enumerate() {
             self.check_reachable(&mut closed, &table.span, table.when.is_none(), "rule");
-            if let Some(name) = &table.value.name {
-                self.check_name("rule", name);
-            }
+            let name = match &table.value.name {
+                Some(name) => {
+                    self.check_name("rule", name);
+                    name.value.clone()
+                }
+                None => format!("rule-{}", index + 1),
+            };
             let class = self.class_id(&table.value.class);
             let when = match &table.value.when {
                 Some(text) => self.check(text, Key::ClassifyWhen).map(|checked| Some(checked.condition)),
                 None => Some(None),
             };
             if let (Some(class), Some(when)) = (class, when) {
-                rules.push(ClassifyRule { when, class });
+                rules.push(ClassifyRule { name, when, class });
             }
         }
         rules
@@ -90,7 +117,28 @@ impl Compiler<'_> {
     }
 
     fn check(&mut self, text: &Located<String>, key: Key) -> Option<expression::Checked> {
-        expression::check(self.report, text, Scope { key, classes: &self.classes, pools: self.pools })
+        let checked = expression::check(self.report, text, Scope { key, classes: &self.classes, pools: self.pools })?;
+        self.reads.request |= checked.reads.request;
+        self.reads.load |= checked.reads.load;
+        self.reads.headers.extend(checked.reads.headers.iter().cloned());
+        Some(checked)
+    }
+
+    /// Tells of what is understood and kept, and does nothing yet.
+    fn not_enforced(&mut self, span: std::ops::Range<usize>, what: &str) {
+        let note =
+            Diagnostic::warning("not-enforced", format!("{what} is checked, and not acted upon by this version"));
+        self.report.push(note.at(span));
+    }
+
+    /// Seconds of `+HH:MM`.
+    fn utc_offset_s(&mut self, text: &Located<String>) -> Option<i32> {
+        let parsed = parse_offset(text);
+        if parsed.is_none() {
+            let problem = Diagnostic::error("bad-offset", format!("`{}` is no offset from UTC", text.value));
+            self.report.push(problem.at(text.span.clone()).help("write it like `+02:00` or `-05:30`"));
+        }
+        parsed
     }
 
     fn class_id(&mut self, name: &Located<String>) -> Option<ClassId> {
@@ -120,6 +168,13 @@ impl Compiler<'_> {
             self.report.push(problem.at(name.span.clone()).help(help));
         }
     }
+}
+
+fn parse_offset(text: &str) -> Option<i32> {
+    let (sign, rest) = if let Some(rest) = text.strip_prefix('-') { (-1, rest) } else { (1, text.strip_prefix('+')?) };
+    let (hours, minutes) = rest.split_once(':').filter(|(hours, minutes)| hours.len() == 2 && minutes.len() == 2)?;
+    let (hours, minutes): (i32, i32) = (hours.parse().ok()?, minutes.parse().ok()?);
+    ((0..=14).contains(&hours) && (0..60).contains(&minutes)).then_some(sign * (hours * 3600 + minutes * 60))
 }
 
 /// Where requests go that no rule names; see [`compile`].

@@ -1,6 +1,7 @@
 //! CEL text → a checked condition. An expression is parsed once, checked against the declared fields, and lowered to
 //! closures that neither allocate nor fail; what may go wrong is told at load, at the character.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use cel::Env as CelEnv;
@@ -57,6 +58,17 @@ pub(super) enum Key {
     RouteWhen,
     /// `pools` of `[[route]]`.
     RoutePools,
+    /// `exclude` of `[[route]]`.
+    RouteExclude,
+    /// `pools` of a fallback of `[[route]]`.
+    RouteFallback,
+}
+
+impl Key {
+    /// Whether the expression chooses among pools.
+    pub(super) fn reads_pools(self) -> bool {
+        matches!(self, Key::RoutePools | Key::RouteExclude | Key::RouteFallback)
+    }
 }
 
 /// What an expression is checked against.
@@ -74,8 +86,19 @@ pub(super) struct Scope<'a> {
 pub(super) struct Checked {
     /// Ready to be evaluated.
     pub(super) condition: Condition,
-    /// Whether it reads any `request.*`.
-    pub(super) reads_request: bool,
+    /// What it reads.
+    pub(super) reads: Reads,
+}
+
+/// What expressions read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Reads {
+    /// Whether any `request.*`.
+    pub(super) request: bool,
+    /// Whether any field of a pool that changes while it works.
+    pub(super) load: bool,
+    /// Headers, lower case.
+    pub(super) headers: BTreeSet<String>,
 }
 
 /// Checks an expression; every problem goes to the report, at its place in the file.
@@ -135,12 +158,12 @@ fn lower(
 ) -> Option<Checked> {
     let mut lowerer = lower::Lowerer::new(extent::Extents::new(text, tokens, places), scope);
     let test = lowerer.condition(tree);
-    let reads_request = lowerer.reads_request;
+    let reads = std::mem::take(&mut lowerer.reads);
     let told = lowerer.into_problems();
     let refused = told.iter().any(|problem| problem.severity == super::Severity::Error);
     problems.extend(told);
     let test = test.filter(|_| !refused)?;
-    Some(Checked { condition: Condition { text: text.to_owned(), test }, reads_request })
+    Some(Checked { condition: Condition { text: text.to_owned(), test }, reads })
 }
 
 /// What would make the parser recurse too deeply is refused before it is parsed.

@@ -7,10 +7,23 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::located::Located;
-use crate::policy;
+use super::quantity::TimeSpan;
+
+/// Where requests may go.
+mod route;
+/// Bounds on all requests together.
+mod limits;
+/// Candidates on probation.
+mod trial;
+
+pub(super) use limits::LimitsTable;
+pub(super) use route::{
+    AffinityTable, HedgeTable, ObjectiveName, RetryTable, RouteTable, SpillName, TimeoutsTable, WeightsTable,
+};
+pub(super) use trial::{CanaryKeyName, CanaryTable, ShadowTable};
 
 /// Largest promise and largest weight: keeps sums of them finite, and no longer wait is meant.
-const MAX_BOUND: u64 = 1_000_000_000;
+pub(super) const MAX_BOUND: u64 = 1_000_000_000;
 
 /// The rules: classes of requests, which request is of which class, and where each may go. An empty file is a sound
 /// policy.
@@ -32,21 +45,31 @@ pub struct PolicyFile {
     /// Rules that say where a request may go; the first that applies decides. What none covers may go anywhere.
     #[serde(default)]
     pub route: Vec<Located<RouteTable>>,
+    /// Bounds on all requests together.
+    pub limits: Option<Located<LimitsTable>>,
+    /// A candidate that decides beside this policy, without consequence.
+    pub shadow: Option<Located<ShadowTable>>,
+    /// A candidate that decides for a share of the requests.
+    pub canary: Option<Located<CanaryTable>>,
+    /// What the clock of `request.hour`, `.minute` and `.weekday` is ahead of UTC, `+HH:MM` or `-HH:MM`. Summer time is
+    /// not followed.
+    #[schemars(example = &"+02:00")]
+    pub utc_offset: Option<Located<String>>,
 }
 
 /// What a class of requests is promised; every bound that is given must hold.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClassTable {
-    /// Time to first token, milliseconds.
-    #[schemars(extend("exclusiveMinimum" = 0, "maximum" = MAX_BOUND))]
-    pub ttft_ms: Option<f64>,
-    /// Time per output token after the first, milliseconds.
-    #[schemars(extend("exclusiveMinimum" = 0, "maximum" = MAX_BOUND))]
-    pub itl_ms: Option<f64>,
-    /// Time to the whole answer, seconds.
-    #[schemars(extend("exclusiveMinimum" = 0, "maximum" = MAX_BOUND))]
-    pub deadline_s: Option<f64>,
+    /// Time to first token, milliseconds, or a string with its unit such as `"0.3s"`.
+    #[schemars(example = 300)]
+    pub ttft_ms: Option<Located<TimeSpan>>,
+    /// Time per output token after the first, milliseconds, or a string with its unit.
+    #[schemars(example = 50)]
+    pub itl_ms: Option<Located<TimeSpan>>,
+    /// Time to the whole answer, seconds, or a string with its unit such as `"10min"`.
+    #[schemars(example = 600)]
+    pub deadline_s: Option<Located<TimeSpan>>,
     /// Share of requests that shall meet the promise, between 0 and 1.
     #[serde(default = "default_target")]
     #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
@@ -56,6 +79,11 @@ pub struct ClassTable {
     /// Whether requests of this class may be refused so that others keep their promise.
     #[serde(default)]
     pub sheddable: bool,
+    /// Among sheddable classes, the one with the lowest number is refused first. Without it, those of lower priority are.
+    pub shed_order: Option<Located<i32>>,
+    /// No endpoint is asked where one request of this class would cost more, US dollars.
+    #[schemars(extend("exclusiveMinimum" = 0, "maximum" = MAX_BOUND), example = 0.02)]
+    pub max_usd: Option<f64>,
 }
 
 /// A rule that gives requests their class.
@@ -68,68 +96,6 @@ pub struct ClassifyTable {
     pub when: Option<Located<String>>,
     /// Name of the class.
     pub class: Located<String>,
-}
-
-/// A rule that says where requests may go, and what to look for there.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RouteTable {
-    /// Name of the route, as in traces.
-    pub name: Option<Located<String>>,
-    /// Expression on `request`; the route always applies without it.
-    pub when: Option<Located<String>>,
-    /// Expression on `pool` and `request` that is true of the pools allowed; without it all are.
-    pub pools: Option<Located<String>>,
-    /// What to look for among the endpoints allowed.
-    pub objective: Option<Located<ObjectiveName>>,
-    /// What counts how much; exactly with the objective `weights`.
-    pub weights: Option<Located<WeightsTable>>,
-}
-
-/// What a route looks for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum ObjectiveName {
-    /// Least price among those likely to meet the class's promise; the least violation where none is.
-    #[default]
-    CheapestThatMeetsSlo,
-    /// Least expected time to the whole answer.
-    Fastest,
-    /// Least price.
-    Cheapest,
-    /// Least carbon.
-    Greenest,
-    /// Least weighted sum, see the key `weights`.
-    Weights,
-}
-
-/// Weights of the terms of a sum; each term is relative to the best candidate. At least one is above 0.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct WeightsTable {
-    /// Weight of the price, at least 0.
-    #[serde(default)]
-    #[schemars(extend("minimum" = 0, "maximum" = MAX_BOUND))]
-    pub cost: f64,
-    /// Weight of the time to first token, at least 0.
-    #[serde(default)]
-    #[schemars(extend("minimum" = 0, "maximum" = MAX_BOUND))]
-    pub ttft: f64,
-    /// Weight of the time per output token, at least 0.
-    #[serde(default)]
-    #[schemars(extend("minimum" = 0, "maximum" = MAX_BOUND))]
-    pub itl: f64,
-    /// Weight of the energy, at least 0.
-    #[serde(default)]
-    #[schemars(extend("minimum" = 0, "maximum" = MAX_BOUND))]
-    pub energy: f64,
-}
-
-impl WeightsTable {
-    /// The same, as the decision reads it.
-    pub fn weights(&self) -> policy::Weights {
-        policy::Weights { cost: self.cost, ttft: self.ttft, itl: self.itl, energy: self.energy }
-    }
 }
 
 /// Name of a policy that gives none.

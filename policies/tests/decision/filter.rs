@@ -8,26 +8,20 @@ use pointsman_policies::policy::Objective;
 
 use crate::world::{GPU, STANDARD, close, facts, gpu, leased, policy, with};
 
-fn verdict(facts: &Facts<'_>, allowed: bool, pool: &PoolFacts, endpoint: &EndpointState) -> Option<Rejection> {
+fn verdict(facts: &Facts<'_>, pool: &PoolFacts, endpoint: &EndpointState) -> Option<Rejection> {
     let policy = policy(Objective::Cheapest);
-    filter(&Request { policy: &policy, facts, class: STANDARD }, allowed, pool, endpoint).err()
+    let model = pool.models.first()?; // there is one
+    filter(&Request { policy: &policy, facts, class: STANDARD }, model, endpoint).err()
 }
 
 #[track_caller]
 fn check(facts: Facts<'_>, endpoint: EndpointState, expected: Option<Rejection>) {
-    assert_eq!(verdict(&facts, true, &gpu(), &endpoint), expected);
+    assert_eq!(verdict(&facts, &gpu(), &endpoint), expected);
 }
 
 #[test]
 fn an_idle_endpoint_passes() {
     check(facts(), EndpointState::idle(GPU), None);
-}
-
-#[test]
-fn an_unknown_model_is_told_before_a_forbidden_pool() {
-    let idle = EndpointState::idle(GPU);
-    assert_eq!(verdict(&Facts { model: "other", ..facts() }, false, &gpu(), &idle), Some(Rejection::Model));
-    assert_eq!(verdict(&facts(), false, &gpu(), &idle), Some(Rejection::Route));
 }
 
 #[test]
@@ -49,7 +43,7 @@ fn only_what_clearly_does_not_fit_the_context_is_held_back() {
     check(asks(100_000, Some(10_001)), idle, Some(Rejection::Context { needed: 100_001, allowed: 100_000 }));
     let mut pool = gpu();
     pool.models.iter_mut().for_each(|model| model.context = None);
-    assert_eq!(verdict(&asks(1_000_000, Some(1_000_000)), true, &pool, &idle), None);
+    assert_eq!(verdict(&asks(1_000_000, Some(1_000_000)), &pool, &idle), None);
 }
 
 #[test]

@@ -3,11 +3,15 @@
 use pointsman_policies::decide::Candidate;
 use pointsman_policies::filter::Rejection;
 use pointsman_policies::pick::rank;
-use pointsman_policies::policy::Objective;
+use pointsman_policies::policy::{Objective, Route, Spill};
 
 use crate::world::{passed, rejected};
 
 /// Draws of two independent halves, as the random numbers of the gateway have them.
+fn seeking(objective: Objective) -> Route {
+    Route { objective, ..Route::everything("any") }
+}
+
 fn draws() -> impl Iterator<Item = u64> {
     (0..12_u64).flat_map(|high| (0..12_u64).map(move |low| high << 32 | low))
 }
@@ -15,13 +19,14 @@ fn draws() -> impl Iterator<Item = u64> {
 #[track_caller]
 fn check(objective: Objective, candidates: &[Candidate], expected: &[usize]) {
     for draw in draws() {
-        assert_eq!(rank(candidates, objective, draw), expected, "draw {draw}");
+        assert_eq!(rank(candidates, &seeking(objective), draw), expected, "draw {draw}");
     }
 }
 
 /// How often each candidate came first, over all draws.
 fn firsts(objective: Objective, candidates: &[Candidate]) -> Vec<usize> {
-    let ranked: Vec<_> = draws().filter_map(|draw| rank(candidates, objective, draw).first().copied()).collect();
+    let ranked: Vec<_> =
+        draws().filter_map(|draw| rank(candidates, &seeking(objective), draw).first().copied()).collect();
     (0..candidates.len()).map(|index| ranked.iter().filter(|&&first| first == index).count()).collect()
 }
 
@@ -78,7 +83,7 @@ fn the_drawn_goes_to_the_front_and_the_others_keep_their_order() {
     let candidates =
         [passed(0, 1.0, 0.5, 1), passed(1, 1.001, 0.5, 1), passed(2, 1.002, 0.5, 1), passed(3, 9.0, 0.5, 0)];
     for draw in draws() {
-        let ranking = rank(&candidates, Objective::Cheapest, draw);
+        let ranking = rank(&candidates, &seeking(Objective::Cheapest), draw);
         let mut rest = ranking.clone();
         rest.remove(0);
         assert!(rest.is_sorted(), "draw {draw}: {ranking:?}");
@@ -96,4 +101,15 @@ fn one_that_misses_the_promise_is_no_tie_with_one_that_meets_it() {
 fn free_machines_tie_with_each_other_only() {
     let candidates = [passed(0, 0.0, 0.5, 1), passed(1, 0.0, 0.5, 1), passed(2, 1e-9, 0.5, 0)];
     assert_eq!(firsts(Objective::Cheapest, &candidates), [72, 72, 0]);
+}
+
+#[test]
+fn fallbacks_come_after_the_routes_own_pools_unless_it_spills() {
+    let at = |tier, candidate| Candidate { tier, ..candidate };
+    // The own endpoint would miss the promise, the first fallback would keep it, the second is the cheapest of all.
+    let candidates = [at(2, passed(0, 0.1, 0.5, 0)), at(0, passed(1, 3.0, 1.5, 0)), at(1, passed(2, 2.0, 0.5, 0))];
+    check(Objective::CheapestThatMeetsSlo, &candidates, &[1, 2, 0]);
+    check(Objective::Cheapest, &candidates, &[1, 2, 0]);
+    let spilling = Route { spill: Spill::SloAtRisk, ..seeking(Objective::CheapestThatMeetsSlo) };
+    assert_eq!(rank(&candidates, &spilling, 0), [2, 0, 1]);
 }

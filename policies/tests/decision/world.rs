@@ -10,7 +10,7 @@ use pointsman_policies::fleet::{
     Availability, EndpointState, Fleet, HardwareKind, LeaseState, ModelFacts, PoolFacts, Price, ServiceModel,
 };
 use pointsman_policies::policy::{
-    BuiltinClasses, Class, ClassId, ClassifyRule, Condition, Env, Objective, Policy, PoolSelector, Route, Slo,
+    BuiltinClasses, Class, ClassId, ClassifyRule, Condition, Env, Limits, Objective, Policy, PoolSelector, Route, Slo,
 };
 
 pub(crate) const MODEL: &str = "llama";
@@ -33,6 +33,7 @@ pub(crate) fn gpu() -> PoolFacts {
         name: "gpu".to_owned(),
         site: String::new(),
         vendor: String::new(),
+        endpoints: Vec::new(),
         hardware: "h100".to_owned(),
         kind: HardwareKind::Gpu,
         labels: BTreeMap::new(),
@@ -120,8 +121,15 @@ pub(crate) fn facts() -> Facts<'static> {
 /// Four classes, no rules, one route for everything.
 pub(crate) fn policy(objective: Objective) -> Policy {
     let slo = |ttft_ms: f64, itl_ms: f64| Slo { ttft_ms: Some(ttft_ms), itl_ms: Some(itl_ms), deadline_ms: None };
-    let class =
-        |name: &str, slo: Slo| Class { name: name.to_owned(), slo, target: 0.99, priority: 0, sheddable: false };
+    let class = |name: &str, slo: Slo| Class {
+        name: name.to_owned(),
+        slo,
+        target: 0.99,
+        priority: 0,
+        sheddable: false,
+        shed_order: 0,
+        max_usd: None,
+    };
     Policy {
         name: "test".to_owned(),
         classes: vec![
@@ -133,15 +141,20 @@ pub(crate) fn policy(objective: Objective) -> Policy {
         classify: Vec::new(),
         builtin: BuiltinClasses { interactive: INTERACTIVE, standard: STANDARD, batch: BATCH },
         routes: vec![route("default", None, PoolSelector::All, objective)],
+        limits: Limits::default(),
+        trial: None,
+        utc_offset_s: 0,
+        headers_read: Vec::new(),
+        reads_load: false,
     }
 }
 
 pub(crate) fn route(name: &str, when: Option<Condition>, pools: PoolSelector, objective: Objective) -> Route {
-    Route { name: name.to_owned(), when, pools, objective }
+    Route { when, tiers: vec![pools], objective, ..Route::everything(name) }
 }
 
 pub(crate) fn rule(when: Option<Condition>, class: ClassId) -> ClassifyRule {
-    ClassifyRule { when, class }
+    ClassifyRule { name: "rule".to_owned(), when, class }
 }
 
 pub(crate) fn when(test: impl Fn(&Env<'_>) -> bool + Send + Sync + 'static) -> Condition {
@@ -167,12 +180,12 @@ pub(crate) fn order(decision: &Decision) -> Vec<usize> {
 
 /// A candidate that passed, with nothing known of it but what ranks it.
 pub(crate) fn passed(endpoint: usize, score: f64, strain: f64, in_flight: u32) -> Candidate {
-    let verdict = Ok(Scored { estimate: Estimate::default(), strain, score });
-    Candidate { endpoint, in_flight, verdict }
+    let verdict = Ok(Scored { estimate: Estimate::default(), strain, score, home: false });
+    Candidate { endpoint, in_flight, tier: 0, verdict }
 }
 
 pub(crate) fn rejected(endpoint: usize, reason: Rejection) -> Candidate {
-    Candidate { endpoint, in_flight: 0, verdict: Err(reason) }
+    Candidate { endpoint, in_flight: 0, tier: 0, verdict: Err(reason) }
 }
 
 #[track_caller]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::diagnostic::Diagnostic;
 use super::super::located::Located;
+use super::super::quantity::{self, TimeSpan, Unit};
 use super::super::shape::{ClassTable, default_target};
 use super::Compiler;
 use crate::policy::{Class, Slo};
@@ -28,21 +29,39 @@ impl Compiler<'_> {
         let mut classes = Vec::with_capacity(count);
         for (index, (name, table)) in tables.into_iter().enumerate() {
             self.check_name("class", &name);
+            let mut ms = |span: &Option<Located<TimeSpan>>, unit| quantity::ms(self.report, span.as_ref()?, unit);
             let slo = Slo {
-                ttft_ms: table.ttft_ms,
-                itl_ms: table.itl_ms,
-                deadline_ms: table.deadline_s.map(|seconds| seconds * 1000.0),
+                ttft_ms: ms(&table.ttft_ms, Unit::Ms),
+                itl_ms: ms(&table.itl_ms, Unit::Ms),
+                deadline_ms: ms(&table.deadline_s, Unit::S),
             };
-            if slo == Slo::default() && self.whole {
+            if slo == Slo::default() && self.whole && !self.report.has_errors() {
                 let problem = Diagnostic::warning("no-promise", format!("class `{name}` promises nothing"));
                 let help = "give it `ttft_ms`, `itl_ms` or `deadline_s`";
                 self.report.push(problem.at(name.span.clone()).help(help));
             }
             let priority = table.priority.unwrap_or_else(|| rank(count, index));
-            let sheddable = table.sheddable;
-            classes.push(Class { name: name.value, slo, target: table.target, priority, sheddable });
+            let shed_order = self.shed_order(&table, priority);
+            classes.push(Class {
+                name: name.value,
+                slo,
+                target: table.target,
+                priority,
+                sheddable: table.sheddable,
+                shed_order,
+                max_usd: table.max_usd,
+            });
         }
         classes
+    }
+
+    fn shed_order(&mut self, table: &ClassTable, priority: i32) -> i32 {
+        let Some(order) = &table.shed_order else { return priority };
+        if !table.sheddable {
+            let problem = Diagnostic::error("not-sheddable", "`shed_order` has no use in a class that is never shed");
+            self.report.push(problem.at(order.span.clone()).help("add `sheddable = true`, or take it out"));
+        }
+        order.value
     }
 }
 
@@ -53,6 +72,8 @@ fn builtin() -> Vec<Class> {
         target: default_target(),
         priority: rank(BUILTIN.len(), index),
         sheddable,
+        shed_order: rank(BUILTIN.len(), index),
+        max_usd: None,
     };
     BUILTIN.into_iter().enumerate().map(class).collect()
 }

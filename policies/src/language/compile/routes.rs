@@ -1,13 +1,13 @@
 //! Routes, with the pools they allow. A selector that reads nothing of the request is decided here, once.
 
-use super::super::diagnostic::Diagnostic;
+use super::super::diagnostic::{Diagnostic, nearest};
 use super::super::expression::Key;
 use super::super::located::Located;
 use super::super::schema::listed;
-use super::super::shape::{ObjectiveName, RouteTable, WeightsTable};
+use super::super::shape::{ObjectiveName, RouteTable, SpillName, WeightsTable};
 use super::Compiler;
 use crate::facts::{Api, Facts};
-use crate::policy::{Env, Objective, PoolSelector, Route, Weights};
+use crate::policy::{Env, Objective, PoolSelector, Route, Spill, Weights};
 
 impl Compiler<'_> {
     /// The routes in file order, up to the first that always applies; one that does is added where the file has none.
@@ -26,12 +26,7 @@ impl Compiler<'_> {
         if routes.last().is_none_or(|last| last.when.is_some()) {
             let taken = names.iter().any(|name| name == "default");
             let name = if taken { "otherwise" } else { "default" }.to_owned();
-            routes.push(Route {
-                name,
-                when: None,
-                pools: PoolSelector::All,
-                objective: Objective::CheapestThatMeetsSlo,
-            });
+            routes.push(Route::everything(name));
         }
         routes
     }
@@ -51,30 +46,128 @@ impl Compiler<'_> {
             Some(text) => self.check(text, Key::RouteWhen).map(|checked| Some(checked.condition)),
             None => Some(None),
         };
-        let pools = match &table.pools {
-            Some(text) => self.selector(text),
-            None => Some(PoolSelector::All),
+        let tiers = self.tiers(&table);
+        let exclude = match &table.exclude {
+            Some(text) => self.selector(text, Key::RouteExclude).map(Some),
+            None => Some(None),
         };
+        let pin = match &table.pin {
+            Some(names) => self.pin(names).map(Some),
+            None => Some(None),
+        };
+        let affinity = match &table.affinity {
+            Some(table) => self.affinity(table).map(Some),
+            None => Some(None),
+        };
+        let hedge = match &table.hedge {
+            Some(table) => self.hedge(table).map(Some),
+            None => Some(None),
+        };
+        let budgets = self.budgets(table.retry.as_ref(), table.timeouts.as_ref());
+        let spill = self.spill(&table);
         let objective = self.objective(table.objective, table.weights);
-        Some(Route { name, when: when?, pools: pools?, objective: objective? })
+        Some(Route {
+            name,
+            when: when?,
+            tiers: tiers?,
+            spill,
+            exclude: exclude?,
+            pin: pin?,
+            objective: objective?,
+            affinity: affinity?,
+            hedge: hedge?,
+            budgets,
+        })
     }
 
-    fn selector(&mut self, text: &Located<String>) -> Option<PoolSelector> {
-        let checked = self.check(text, Key::RoutePools)?;
-        if checked.reads_request {
+    /// The route's own pools and those of its fallbacks.
+    fn tiers(&mut self, table: &RouteTable) -> Option<Vec<PoolSelector>> {
+        let own = match &table.pools {
+            Some(text) => self.selector(text, Key::RoutePools),
+            None => Some(PoolSelector::All),
+        };
+        let fallbacks = table.fallback.iter().flatten();
+        let tiers: Vec<_> =
+            std::iter::once(own).chain(fallbacks.map(|tier| self.selector(&tier.pools, Key::RouteFallback))).collect();
+        tiers.into_iter().collect()
+    }
+
+    fn spill(&mut self, table: &RouteTable) -> Spill {
+        let Some(spill) = &table.spill else { return Spill::default() };
+        if table.fallback.is_none() && self.whole {
+            let problem = Diagnostic::error("no-fallback", "`spill` has no use without `fallback`");
+            let help = "for example `fallback = [{ pools = 'pool.hardware.kind == \"cloud\"' }]`";
+            self.report.push(problem.at(spill.span.clone()).help(help));
+        }
+        match spill.value {
+            SpillName::Unavailable => Spill::Unavailable,
+            SpillName::SloAtRisk => Spill::SloAtRisk,
+        }
+    }
+
+    fn selector(&mut self, text: &Located<String>, key: Key) -> Option<PoolSelector> {
+        let checked = self.check(text, key)?;
+        if checked.reads.request || checked.reads.load {
             return Some(PoolSelector::PerRequest(checked.condition));
         }
-        // The expression reads no request, so any will do.
+        // The expression reads neither request nor load, so any will do.
         let facts = Facts::plain(Api::ChatCompletions, "");
-        let allows = |pool| checked.condition.holds(&Env { facts: &facts, class: "", pool: Some(pool) });
+        let env = Env { facts: &facts, class: "", pool: None, load: None, utc_offset_s: 0 };
+        let allows = |pool| checked.condition.holds(&Env { pool: Some(pool), ..env });
         let flags: Vec<bool> = self.pools.iter().map(allows).collect();
         if flags.contains(&true) || flags.is_empty() {
             return Some(PoolSelector::Fixed(flags));
         }
         let names: Vec<&str> = self.pools.iter().map(|pool| pool.name.as_str()).collect();
-        let problem = Diagnostic::error("no-pool", "no pool is allowed").at(text.span.clone());
-        self.report.push(problem.help(format!("the portfolio has {}", listed(&names, "and"))));
+        let help = format!("the portfolio has {}", listed(&names, "and"));
+        if key == Key::RouteExclude {
+            let problem = Diagnostic::warning("no-pool", "no pool is excluded by this").at(text.span.clone());
+            self.report.push(problem.help(help));
+            return Some(PoolSelector::Fixed(flags));
+        }
+        self.report.push(Diagnostic::error("no-pool", "no pool is allowed").at(text.span.clone()).help(help));
         None
+    }
+
+    /// Places of endpoints in the fleet view.
+    fn pin(&mut self, names: &[Located<String>]) -> Option<Vec<usize>> {
+        let mut pinned = Vec::new();
+        let mut sound = true;
+        for name in names {
+            let mut first = 0;
+            let mut found = self.pools.is_empty(); // there is nothing to check against
+            for pool in self.pools {
+                let whole = pool.name == name.value;
+                let matching =
+                    pool.endpoints.iter().enumerate().filter(|(_, endpoint)| whole || **endpoint == name.value);
+                let before = pinned.len();
+                pinned.extend(matching.map(|(at, _)| first + at));
+                found |= whole || pinned.len() > before;
+                first += pool.endpoints.len();
+            }
+            if !found {
+                sound = false;
+                self.unknown_endpoint(name);
+            }
+        }
+        pinned.sort_unstable();
+        pinned.dedup();
+        sound.then_some(pinned)
+    }
+
+    fn unknown_endpoint(&mut self, name: &Located<String>) {
+        let known: Vec<&str> = self
+            .pools
+            .iter()
+            .flat_map(|pool| std::iter::once(&pool.name).chain(&pool.endpoints))
+            .map(String::as_str)
+            .collect();
+        let help = match nearest(name, known.iter().copied()) {
+            Some(guess) => format!("did you mean `{guess}`?"),
+            None => format!("the portfolio has {}", listed(&known, "and")),
+        };
+        let problem = Diagnostic::error("unknown-name", format!("there is no pool or endpoint `{}`", name.value));
+        self.report.push(problem.at(name.span.clone()).help(help));
     }
 
     fn objective(

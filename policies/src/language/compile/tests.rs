@@ -10,6 +10,7 @@ fn pool(name: &str, kind: HardwareKind) -> PoolFacts {
         name: name.to_owned(),
         site: "valley".to_owned(),
         vendor: "self".to_owned(),
+        endpoints: vec![format!("{name}/10.0.0.1:8000"), format!("{name}/10.0.0.2:8000")],
         hardware: "h100".to_owned(),
         kind,
         labels: [("tier".to_owned(), "gold".to_owned())].into(),
@@ -84,7 +85,7 @@ pools = 'pool.hardware.kind == "gpu"'
         places,
         [
             ("unknown-key", Some(4), Some(1)),
-            ("wrong-type", Some(5), Some(10)),
+            ("no-unit", Some(5), Some(10)),
             ("unknown-class", Some(12), Some(9)),
             ("expression-syntax", Some(15), Some(54)),
             ("unknown-field", Some(20), Some(9)),
@@ -172,12 +173,15 @@ fn selectors_that_read_no_request_are_decided_at_load() {
         "[[route]]\nname = 'default'\nwhen = 'request.tools > 0'\n",
         "pools = 'request.input_tokens > 10 || pool.name == \"wafer\"'\n",
     ));
-    assert!(matches!(&policy.routes[0].pools, PoolSelector::Fixed(flags) if flags == &[false, true, true]));
-    let PoolSelector::PerRequest(condition) = &policy.routes[1].pools else { panic!() };
+    assert!(matches!(&policy.routes[0].tiers[0], PoolSelector::Fixed(flags) if flags == &[false, true, true]));
+    let PoolSelector::PerRequest(condition) = &policy.routes[1].tiers[0] else { panic!() };
     let pools = pools();
     for (tokens, index, expected) in [(5, 0, true), (5, 1, false), (11, 1, true)] {
         let facts = Facts { input_tokens: tokens, ..Facts::plain(Api::Completions, "m") };
-        assert_eq!(condition.holds(&Env { facts: &facts, class: "", pool: Some(&pools[index]) }), expected);
+        assert_eq!(
+            condition.holds(&Env { facts: &facts, class: "", pool: Some(&pools[index]), load: None, utc_offset_s: 0 }),
+            expected
+        );
     }
     let names: Vec<_> = policy.routes.iter().map(|route| route.name.as_str()).collect();
     assert_eq!(names, ["route-1", "default", "otherwise"], "the last route always applies");

@@ -6,7 +6,9 @@ use std::ops::Range;
 use cel::common::ast::{Expr, IdedExpr, LiteralValue};
 
 use super::super::diagnostic::{Diagnostic, nearest};
+use super::super::quantity;
 use super::super::schema::listed;
+use super::fields::Map;
 use super::lower::Lowerer;
 use super::value::{Constant, Double, Int, Text, Value};
 use crate::policy::Predicate;
@@ -74,7 +76,9 @@ impl Lowerer<'_> {
                     (Value::Bool(_), Value::Bool(_)) => format!("`{operator}` does not order booleans"),
                     _ => format!("`{operator}` cannot compare {} with {}", left.described(), right.described()),
                 };
-                return self.tell(Diagnostic::error("expression-type", message).at(self.extents.of(node)));
+                let help = unit_help(&left, &right).or_else(|| unit_help(&right, &left));
+                let problem = Diagnostic::error("expression-type", message).at(self.extents.of(node));
+                return self.tell(problem.maybe_help(help));
             }
         }))
     }
@@ -85,7 +89,10 @@ impl Lowerer<'_> {
         let (value, within) = (value?, within?);
         match (value, within) {
             (Value::Text(Text::Literal(name)), Value::Map(map)) => {
-                let name = if map == super::fields::Map::Headers { name.to_lowercase() } else { name.into() };
+                let name = if map == Map::Headers { name.to_lowercase() } else { name.into() };
+                if map == Map::Headers {
+                    self.reads.headers.insert(name.clone());
+                }
                 Some(Value::Bool(Box::new(move |env| map.member(env, &name).is_some())))
             }
             (value, Value::List(items)) => self.one_of(value, items, node),
@@ -156,6 +163,14 @@ impl Lowerer<'_> {
         problem.severity = severity;
         let _: Option<()> = self.tell(problem.at(span).help(help));
     }
+}
+
+/// A number with a unit in quotes: numbers in expressions have none, their fields' names do.
+fn unit_help(number: &Value, text: &Value) -> Option<String> {
+    let (Value::Int(_) | Value::Double(_), Value::Text(Text::Literal(text))) = (number, text) else { return None };
+    let bare = text.parse::<f64>().ok().map(|number| (number, "in the unit that the field's name ends with"));
+    let (number, unit) = bare.or_else(|| Some((quantity::milliseconds(text).ok()?, "if milliseconds are meant")))?;
+    Some(format!("numbers have no quotes and no unit: write `{number}` {unit}"))
 }
 
 fn equal_texts(left: Text, right: Text, negate: bool) -> Predicate {

@@ -1,7 +1,7 @@
 //! The fields an expression may read, in one table: names, types, getters, and what each means.
 
 use crate::facts::Api;
-use crate::fleet::HardwareKind;
+use crate::fleet::{HardwareKind, PoolLoad};
 use crate::policy::Env;
 
 use super::super::Severity;
@@ -95,10 +95,9 @@ impl Known {
             values
         };
         let classes = || scope.classes.iter().map(String::as_str).collect();
-        let apis = [Api::ChatCompletions, Api::Completions, Api::Embeddings];
         let (noun, values, severity) = match self {
             Known::Anything => return None,
-            Known::Api => ("api", apis.iter().map(|api| api.as_str()).collect(), Severity::Error),
+            Known::Api => ("api", Api::ALL.iter().map(|api| api.as_str()).collect(), Severity::Error),
             Known::Class => ("class", classes(), Severity::Error),
             Known::DeclaredClass => ("class", classes(), Severity::Warning),
             Known::Pool => ("pool", of_pools(|pool| &pool.name), Severity::Error),
@@ -113,9 +112,32 @@ impl Known {
     }
 }
 
+/// Fields of a pool that change while it works.
+pub(super) const LIVE: [&str; 4] = ["pool.endpoints", "pool.ready", "pool.in_flight", "pool.busy"];
+
+const SECONDS_A_DAY: i64 = 86_400;
+
 /// A count as CEL's only integer.
 fn int(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn load(env: &Env<'_>, count: fn(&PoolLoad) -> u32) -> i64 {
+    env.load.map_or(0, |load| i64::from(count(load)))
+}
+
+fn local_s(env: &Env<'_>) -> i64 {
+    int(env.facts.unix_s).saturating_add(i64::from(env.utc_offset_s))
+}
+
+/// Seconds since midnight by the policy's clock.
+fn clock(env: &Env<'_>) -> i64 {
+    local_s(env).rem_euclid(SECONDS_A_DAY)
+}
+
+/// The first day of 1970 was a Thursday.
+fn weekday(env: &Env<'_>) -> i64 {
+    (local_s(env).div_euclid(SECONDS_A_DAY) + 3).rem_euclid(7) + 1
 }
 
 const fn text(name: &'static str, get: for<'r, 'e> fn(&'r Env<'e>) -> &'r str, doc: &'static str) -> Field {
@@ -140,7 +162,7 @@ const fn other(name: &'static str, get: Get, doc: &'static str) -> Field {
 }
 
 /// The table. Names of the form `a.b.c` are looked up whole.
-pub(super) static FIELDS: [Field; 21] = [
+pub(super) static FIELDS: [Field; 31] = [
     known(
         "request.api",
         Known::Api,
@@ -173,6 +195,24 @@ pub(super) static FIELDS: [Field; 21] = [
         Get::Double(|env| env.facts.deadline_ms.unwrap_or(0.0)),
         "the whole answer is wanted within this many milliseconds; 0 where the caller set none",
     ),
+    other(
+        "request.slo_ttft_ms",
+        Get::Double(|env| env.facts.slo_ttft_ms.unwrap_or(0.0)),
+        "the first token is wanted within this many milliseconds; 0 where the caller did not say",
+    ),
+    other(
+        "request.slo_itl_ms",
+        Get::Double(|env| env.facts.slo_itl_ms.unwrap_or(0.0)),
+        "each further token is wanted within this many milliseconds; 0 where the caller did not say",
+    ),
+    text(
+        "request.session",
+        |env| env.facts.session,
+        "what ties requests of a conversation together; empty where unknown",
+    ),
+    number("request.hour", |env| clock(env) / 3600, "hour of the day by the policy's clock, 0 to 23"),
+    number("request.minute", |env| clock(env) / 60 % 60, "minute of the hour by the policy's clock, 0 to 59"),
+    number("request.weekday", weekday, "day of the week by the policy's clock, 1 is Monday, 7 is Sunday"),
     other("request.headers", Get::Map(Map::Headers), "headers by name in any case; an absent one reads as empty"),
     known("pool.name", Known::Pool, |env| env.pool.map_or("", |pool| &pool.name), "the pool's name in the portfolio"),
     known("pool.site", Known::Site, |env| env.pool.map_or("", |pool| &pool.site), "the site's name; empty where none"),
@@ -188,6 +228,14 @@ pub(super) static FIELDS: [Field; 21] = [
         Known::Kind,
         |env| env.pool.map_or("", |pool| pool.kind.as_str()),
         "`gpu`, `wafer`, `lpu`, `cpu` or `cloud`",
+    ),
+    number("pool.endpoints", |env| load(env, |load| load.endpoints), "how many endpoints it has"),
+    number("pool.ready", |env| load(env, |load| load.ready), "how many of its endpoints may be asked now"),
+    number("pool.in_flight", |env| load(env, |load| load.in_flight), "requests it is working on now"),
+    other(
+        "pool.busy",
+        Get::Double(|env| env.load.map_or(0.0, PoolLoad::busy)),
+        "the part of its slots that is taken now, 0 to 1; above 1 where requests wait",
     ),
     other("pool.labels", Get::Map(Map::Labels), "the operator's labels by name; an absent one reads as empty"),
 ];

@@ -9,22 +9,22 @@ use cel::common::ast::{CallExpr, Expr, IdedExpr, ListExpr, LiteralValue};
 use super::super::diagnostic::Diagnostic;
 use super::extent::Extents;
 use super::value::{Constant, Double, Int, Text, Value};
-use super::{MAX_EXPRESSION_DEPTH, Scope, too_deep};
+use super::{MAX_EXPRESSION_DEPTH, Reads, Scope, too_deep};
 use crate::policy::{Env, Predicate};
 
 /// Checks and lowers one expression.
 pub(super) struct Lowerer<'a> {
     pub(super) extents: Extents<'a>,
     pub(super) scope: Scope<'a>,
-    /// Whether any `request.*` has been read so far.
-    pub(super) reads_request: bool,
+    /// What has been read so far.
+    pub(super) reads: Reads,
     depth: usize,
     problems: Vec<Diagnostic>,
 }
 
 impl<'a> Lowerer<'a> {
     pub(super) fn new(extents: Extents<'a>, scope: Scope<'a>) -> Lowerer<'a> {
-        Lowerer { extents, scope, reads_request: false, depth: 0, problems: Vec::new() }
+        Lowerer { extents, scope, reads: Reads::default(), depth: 0, problems: Vec::new() }
     }
 
     /// Every problem told, with spans in the text of the expression.

@@ -5,7 +5,7 @@ use cel::common::ast::{Expr, IdedExpr, LiteralValue};
 
 use super::super::diagnostic::{Diagnostic, nearest};
 use super::Key;
-use super::fields::{FIELDS, Field, Get, Map};
+use super::fields::{FIELDS, Field, Get, LIVE, Map};
 use super::lower::Lowerer;
 use super::value::{Double, Int, Text, Value};
 
@@ -61,13 +61,16 @@ impl Lowerer<'_> {
         let Get::Map(map) = field.get else { return None };
         let permitted = self.permit(field, operand).map(|()| map);
         let name = if map == Map::Headers { name.to_lowercase() } else { name };
+        if map == Map::Headers {
+            self.reads.headers.insert(name.clone());
+        }
         Some((permitted, name))
     }
 
     /// Refuses what is not known where the expression stands.
     fn permit(&mut self, field: &Field, node: &IdedExpr) -> Option<()> {
         let span = self.extents.of(node);
-        if field.name.starts_with("pool.") && self.scope.key != Key::RoutePools {
+        if field.name.starts_with("pool.") && !self.scope.key.reads_pools() {
             let help = "choose pools with the key `pools` of `[[route]]`";
             return self.tell(no_pool(field.name).at(span).help(help));
         }
@@ -75,7 +78,8 @@ impl Lowerer<'_> {
             let problem = Diagnostic::error("field-not-available", "`request.class` is not known while it is decided");
             return self.tell(problem.at(span).help("`request.declared_class` is what the caller asked for"));
         }
-        self.reads_request |= field.name.starts_with("request.");
+        self.reads.request |= field.name.starts_with("request.");
+        self.reads.load |= LIVE.contains(&field.name);
         Some(())
     }
 
@@ -88,7 +92,7 @@ impl Lowerer<'_> {
             return self.tell(Diagnostic::error("unknown-field", message).at(span).help(help));
         }
         let available = FIELDS.iter().map(|field| field.name);
-        let available = available.filter(|name| self.scope.key == Key::RoutePools || !name.starts_with("pool."));
+        let available = available.filter(|name| self.scope.key.reads_pools() || !name.starts_with("pool."));
         let (root, rest) = name.split_once('.').unwrap_or((name, ""));
         let help = match nearest(name, available) {
             Some(guess) => format!("did you mean `{guess}`?"),

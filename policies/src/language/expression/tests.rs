@@ -28,7 +28,7 @@ fn conditions_hold_as_written() {
         deadline_ms: Some(1500.5),
         ..Facts::plain(Api::ChatCompletions, "gpt-oss-120b")
     };
-    let env = Env { facts: &facts, class: "realtime", pool: None };
+    let env = Env { facts: &facts, class: "realtime", pool: None, load: None, utc_offset_s: 0 };
     let check = |text: &str, expected: bool| {
         let (checked, problems) = checked(text, ROUTE);
         assert_eq!(problems, [], "{text}");
