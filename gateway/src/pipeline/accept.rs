@@ -21,6 +21,7 @@ const MOST_HEADERS: usize = 100;
 const LONGEST_HEAD: usize = 64 << 10;
 
 /// What a request asks for.
+#[expect(clippy::large_enum_variant, reason = "it is matched where it is made; a box would cost more than the copy")]
 pub(super) enum Asked {
     /// The list of models, or one of them, as JSON.
     Models(Bytes),

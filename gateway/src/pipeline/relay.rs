@@ -224,7 +224,7 @@ impl Relay {
             if Instant::now() < due {
                 self.idle.as_mut().reset(due);
             } else if due == self.deadline {
-                return Some("the answer took longer than `total_s` of `timeouts` allows".to_owned());
+                return Some("the answer took longer than `timeouts.total_s`".to_owned());
             } else {
                 return Some(format!("the machine sent nothing for {limit:?}"));
             }
