@@ -14,6 +14,20 @@ use super::shape::MAX_BOUND;
 /// Units of time with their milliseconds.
 const UNITS: [(&str, f64); 6] = [("us", 1e-3), ("ms", 1.0), ("s", 1e3), ("min", 60e3), ("h", 3_600e3), ("d", 86_400e3)];
 
+/// Other spellings of them, to be guessed at and never taken.
+const MISSPELT: [(&str, &str); 10] = [
+    ("msec", "ms"),
+    ("millis", "ms"),
+    ("milliseconds", "ms"),
+    ("sec", "s"),
+    ("seconds", "s"),
+    ("m", "min"),
+    ("minutes", "min"),
+    ("hr", "h"),
+    ("hours", "h"),
+    ("days", "d"),
+];
+
 /// A span of time as it is written: `300`, `"300ms"`, `"0.3s"`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TimeSpan {
@@ -55,7 +69,7 @@ pub(super) fn ms(report: &mut Report, span: &Located<TimeSpan>, unit: Unit) -> O
         TimeSpan::Text(text) => match milliseconds(text) {
             Ok(ms) if ms > 0.0 && ms <= MAX_BOUND as f64 * unit.ms() => return Some(ms),
             Ok(ms) => {
-                let bound = if ms > 0.0 { "too long" } else { "not more than 0" };
+                let bound = if ms > 0.0 { "too long" } else { "no time at all" };
                 Diagnostic::error("out-of-range", format!("`{text}` is {bound}"))
             }
             Err(Wrong::NoUnit) => {
@@ -64,7 +78,8 @@ pub(super) fn ms(report: &mut Report, span: &Located<TimeSpan>, unit: Unit) -> O
             }
             Err(Wrong::UnknownUnit(wrong)) => {
                 let names = UNITS.map(|(name, _)| name);
-                let help = match nearest(&wrong, names) {
+                let meant = MISSPELT.iter().find(|(word, _)| *word == wrong).map(|(_, unit)| *unit);
+                let help = match meant.or_else(|| nearest(&wrong, names)) {
                     Some(guess) => format!("did you mean `{guess}`?"),
                     None => format!("units of time are {}", listed(&names, "and")),
                 };

@@ -17,5 +17,7 @@ mod pick;
 mod plan;
 /// All of it.
 mod decide;
+/// What routes say in the file and what comes of it.
+mod routes;
 /// The reasons in words.
 mod trace;

@@ -31,10 +31,7 @@ impl Compiler<'_> {
 
     pub(super) fn hedge(&mut self, table: &Located<HedgeTable>) -> Option<Hedge> {
         self.not_enforced(table.span.clone(), "`hedge`");
-        let class = match &table.class {
-            Some(name) => Some(self.class_id(name)?),
-            None => None,
-        };
+        let class = table.class.as_ref().map(|name| self.class_id(name));
         let after = match hedge_after(&table.after) {
             Some(after) => after,
             None => {
@@ -44,7 +41,10 @@ impl Compiler<'_> {
                 return None;
             }
         };
-        Some(Hedge { after, class, budget: table.budget })
+        match class {
+            Some(None) => None,
+            class => Some(Hedge { after, class: class.flatten(), budget: table.budget }),
+        }
     }
 
     pub(super) fn budgets(&mut self, retry: Option<&Located<RetryTable>>, timeouts: Option<&TimeoutsTable>) -> Budgets {

@@ -224,3 +224,86 @@ fn wrong_shapes_are_told_without_echoes() {
         "when = \'\'\'\nrequest.stream\n && (request.tools + \"1\" > 2\n || request.model.exists(x, x))\'\'\'\n",
     )));
 }
+
+#[test]
+fn new_keys_are_checked_like_the_old() {
+    insta::assert_snapshot!(told(
+        r#"
+utc_offset = "2h"
+[class.fast]
+ttft_ms = "300msec"
+itl_ms = "soon"
+deadline_s = "0min"
+shed_order = 1
+[class.dear]
+ttft_ms = "0.3s"
+max_usd = 0
+[[classify]]
+when = 'request.slo_ttft_ms > "300ms" || request.hour > "9"'
+class = "fast"
+[[route]]
+name = "a"
+pools = 'pool.busy < 0.9'
+exclude = 'pool.vendor == "slef"'
+pin = ["gpu-east/10.0.0.3:8000", "gpu-west"]
+spill = "slo-at-rsk"
+fallback = [{ pools = 'pool.name == "waffer"' }, {}]
+affinity = { by = "user", weight = 2 }
+hedge = { after = "p100", budget = 0.02, class = "fats" }
+retry = { attempts = 9, budget = 0.2 }
+timeouts = { first_byte_ms = "5", total_s = 10 }
+[[route]]
+when = 'pool.ready > 1'
+spill = "unavailable"
+[limits]
+pool_concurrency = { wafre = 3 }
+vendor_share = { self = 1.5 }
+site_power_kw = { vally = 900 }
+usd_per_day = -1
+[shadow]
+policy = "candidate.toml"
+sample = 0
+[canary]
+polcy = "candidate.toml"
+by = "sesion"
+rollback = { margin = 1.0 }
+"#
+    ));
+}
+
+#[test]
+fn two_trials_at_once_are_refused() {
+    insta::assert_snapshot!(told("[shadow]\npolicy = \"a.toml\"\n[canary]\npolicy = \"b.toml\"\n"));
+}
+
+#[test]
+fn everything_a_route_can_say_is_understood() {
+    let policy = sound(
+        r#"
+utc_offset = "-05:30"
+[class.fast]
+ttft_ms = "0.3s"
+itl_ms = 10
+deadline_s = "2min"
+sheddable = true
+shed_order = 3
+max_usd = 0.02
+[[route]]
+pools = 'pool.hardware.kind == "gpu"'
+exclude = 'pool.name == "gpu-west"'
+pin = ["gpu-east/10.0.0.2:8000", "wafer"]
+fallback = [{ pools = 'pool.name == "wafer" && request.headers["X-Plan"] == "gold"' }]
+spill = "slo-at-risk"
+affinity = { by = "header:X-User", homes = 1, weight = 0.25 }
+retry = { attempts = 2 }
+timeouts = { first_byte_ms = "1.5s", total_s = 90 }
+[canary]
+policy = "next.toml"
+share = 0.1
+by = "tenant"
+tenants = ["acme"]
+rollback = { margin = 0.01 }
+"#,
+    );
+    insta::assert_debug_snapshot!(policy);
+}
