@@ -73,6 +73,10 @@ impl Client {
     ) -> Result<(Response<Incoming>, pointsman_backends::connect::Hold), String> {
         let mut headers = HeaderMap::new();
         headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+        headers.insert("x-pointsman-tenant", http::HeaderValue::from_static(ask.tenant()));
+        if let Ok(session) = http::HeaderValue::try_from(format!("session-{}", ask.session)) {
+            headers.insert("x-pointsman-session", session);
+        }
         if ask.caller == Caller::Voice {
             headers.insert("x-agent", http::HeaderValue::from_static("voice"));
         }

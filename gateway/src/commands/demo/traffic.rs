@@ -21,6 +21,9 @@ const PROGRAM: f64 = 0.20;
 const EDITOR: f64 = 0.7;
 /// Share of programs and jobs that ask for the small model.
 const SMALL_MODEL: f64 = 0.15;
+/// Conversations that the trace's requests are dealt out to, and who has them: the first tenant has half of them.
+const SESSIONS: u32 = 400;
+const TENANTS: [&str; 4] = ["acme", "acme", "globex", "initech"];
 /// A voice agent speaks a few sentences, not pages, tokens.
 const LONGEST_SPOKEN: u64 = 250;
 
@@ -53,12 +56,21 @@ pub(super) struct Ask {
     pub(super) at: Duration,
     /// Who.
     pub(super) caller: Caller,
+    /// The conversation it belongs to.
+    pub(super) session: u32,
     /// The model.
     pub(super) model: &'static str,
     /// Length of the prompt, tokens.
     pub(super) input_tokens: u64,
     /// Length of the answer, tokens.
     pub(super) output_tokens: u64,
+}
+
+impl Ask {
+    /// Whose conversation it is.
+    pub(super) fn tenant(&self) -> &'static str {
+        TENANTS.get(self.session as usize % TENANTS.len()).copied().unwrap_or_default()
+    }
 }
 
 /// Sends the slice again and again until told to stop, then waits a while for the answers still running; returns how
@@ -89,7 +101,9 @@ pub(super) async fn replay(replay: Replay, client: Client, stop: CancellationTok
 
 fn asks(replay: Replay) -> Vec<Ask> {
     let mut draw = fastrand::Rng::with_seed(replay.seed);
-    TRACE.lines().filter_map(|line| ask(line, replay.load, &mut draw)).collect()
+    let mut sessions = fastrand::Rng::with_seed(replay.seed.wrapping_add(1));
+    let mut ask = |line| Some(Ask { session: sessions.u32(..SESSIONS), ..ask(line, replay.load, &mut draw)? });
+    TRACE.lines().filter_map(&mut ask).collect()
 }
 
 fn ask(line: &str, load: f64, draw: &mut fastrand::Rng) -> Option<Ask> {
@@ -103,6 +117,7 @@ fn ask(line: &str, load: f64, draw: &mut fastrand::Rng) -> Option<Ask> {
     Some(Ask {
         at: Duration::from_secs_f64(at_ms / 1e3 / load),
         caller,
+        session: 0,
         model: if small { "llama-3.1-8b" } else { "gpt-oss-120b" },
         input_tokens,
         output_tokens: if caller == Caller::Voice { output_tokens.min(LONGEST_SPOKEN) } else { output_tokens }.max(1),
