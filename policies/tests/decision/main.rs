@@ -1,4 +1,5 @@
 //! The decision, stage by stage: a small world whose figures can be worked out by hand, and what is decided in it.
+#![allow(clippy::expect_used, clippy::panic, reason = "tests may panic")]
 
 /// Two machines, one policy, plain requests.
 mod world;
