@@ -29,6 +29,8 @@ pub mod plan;
 pub mod decide;
 /// Whether a promise was kept.
 pub mod attain;
+/// A candidate policy on trial.
+pub mod trial;
 /// The reasons in words.
 pub mod trace;
 /// TOML and CEL text → a checked policy, with diagnostics that point at the character.
