@@ -1,4 +1,12 @@
-//! The operators' listener, apart from data: health, metrics, status.
+//! The operators' listener, apart from data: health, metrics, status, changes. To add routes: a file in `admin/` with
+//! `reads()` or `changes()`, and a line in [`router`].
+
+/// Who may ask what.
+pub mod guard;
+/// Refusals of the admin API.
+pub mod problem;
+/// Queries of the admin API.
+pub mod query;
 
 use std::sync::Arc;
 
@@ -11,16 +19,28 @@ use pointsman_policies::fleet::Availability;
 use serde_json::json;
 
 use crate::gateway::Gateway;
+use problem::Problem;
 
 /// Its routes.
 pub fn router(gateway: Arc<Gateway>) -> Router {
-    Router::new()
+    let open = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/health", get(readyz))
-        .route("/metrics", get(metrics))
-        .route("/api/v1/status", get(status))
+        .route("/metrics", get(metrics));
+    let reads = Router::new().route("/api/v1/status", get(status));
+    let changes = Router::new();
+    Router::new()
+        .merge(guard::open(open, &gateway))
+        .merge(guard::reads(reads, &gateway))
+        .merge(guard::changes(changes, &gateway))
+        .fallback(nothing_here)
         .with_state(gateway)
+}
+
+async fn nothing_here(uri: axum::http::Uri) -> Problem {
+    let problem = Problem::new(StatusCode::NOT_FOUND, "not-found", format!("there is nothing at `{}`", uri.path()));
+    problem.help("the API is under /api/v1/, such as /api/v1/status; metrics are at /metrics")
 }
 
 async fn livez() -> &'static str {

@@ -12,6 +12,8 @@ pub mod schema;
 pub mod hardware;
 /// `pointsman simulate`
 pub mod simulate;
+/// How commands ask a running gateway.
+pub mod admin_client;
 
 use std::io::Write;
 

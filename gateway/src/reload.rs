@@ -52,7 +52,12 @@ pub struct ReloadStatus {
 impl ReloadStatus {
     /// The status after a start.
     pub fn first(snapshot: &Snapshot) -> ReloadStatus {
-        ReloadStatus::new(true, snapshot, &Loaded { set: None, reports: Vec::new() }, (0, snapshot.hash.clone()))
+        ReloadStatus::new(
+            true,
+            snapshot,
+            &Loaded { set: None, reports: Vec::new(), texts: None },
+            (0, snapshot.hash.clone()),
+        )
     }
 
     fn new(ok: bool, snapshot: &Snapshot, loaded: &Loaded, (attempt, seen): (u64, String)) -> ReloadStatus {

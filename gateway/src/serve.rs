@@ -4,6 +4,7 @@
 pub mod listener;
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,9 +35,9 @@ pub struct Running {
     /// The gateway.
     pub gateway: Arc<Gateway>,
     /// Where clients connect.
-    pub address: std::net::SocketAddr,
+    pub address: SocketAddr,
     /// Where operators connect.
-    pub admin_address: std::net::SocketAddr,
+    pub admin_address: SocketAddr,
     stop: watch::Sender<bool>,
     data: JoinHandle<()>,
     admin: JoinHandle<()>,
@@ -66,7 +67,7 @@ pub async fn start(set: ConfigSet, options: Options) -> io::Result<Running> {
     let (address, admin_address) = (listener.address()?, admin_listener.local_addr()?);
     let (stop, stopped) = watch::channel(false);
     let data = tokio::spawn(listener.run(Arc::clone(&gateway), stopped));
-    let router = admin::router(Arc::clone(&gateway));
+    let router = admin::router(Arc::clone(&gateway)).into_make_service_with_connect_info::<SocketAddr>();
     let admin = tokio::spawn(async move {
         if let Err(error) = axum::serve(admin_listener, router).await {
             tracing::error!("the admin listener failed: {error}");
@@ -146,7 +147,7 @@ async fn sweep(gateway: Arc<Gateway>) {
     }
 }
 
-async fn bind(address: std::net::SocketAddr, key: &str) -> io::Result<TcpListener> {
+async fn bind(address: SocketAddr, key: &str) -> io::Result<TcpListener> {
     let bound = TcpListener::bind(address).await;
     bound.map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address} (`{key}`): {error}")))
 }

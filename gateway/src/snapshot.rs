@@ -11,7 +11,7 @@ use pointsman_policies::policy::Policy;
 use serde_json::json;
 
 use crate::config::process::Process;
-use crate::config::set::ConfigSet;
+use crate::config::set::{ConfigSet, Texts};
 
 /// Names the class: the caller's wish in a request, the outcome in an answer.
 pub const CLASS_HEADER: HeaderName = HeaderName::from_static(CLASS_HEADER_NAME);
@@ -34,9 +34,11 @@ pub struct Snapshot {
     /// The process.
     pub process: Process,
     /// The machines.
-    pub portfolio: Portfolio,
+    pub portfolio: Arc<Portfolio>,
     /// The rules.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
+    /// What they were read from.
+    pub texts: Texts,
     /// `NAME@GENERATION`.
     pub version: Arc<str>,
     /// The same, as `x-pointsman-policy`.
@@ -64,14 +66,26 @@ pub struct Target<'a> {
 impl Snapshot {
     /// Builds a generation on the fleet's live endpoints.
     pub fn build(generation: u64, set: ConfigSet, fleet: &Fleet) -> Snapshot {
-        let ConfigSet { process, portfolio, policy, hash } = set;
+        let ConfigSet { process, portfolio, policy, texts, hash } = set;
         let version = format!("{}@{generation}", policy.name);
         let version_header = HeaderValue::try_from(&version).unwrap_or(HeaderValue::from_static("policy"));
         let models = model_names(&portfolio);
         let model_list = Bytes::from(model_list(&models).to_string());
         let live = fleet.adopt(&portfolio);
         let version = version.into();
-        Snapshot { generation, hash, process, portfolio, policy, version, version_header, models, model_list, live }
+        Snapshot {
+            generation,
+            hash,
+            process,
+            portfolio,
+            policy,
+            texts,
+            version,
+            version_header,
+            models,
+            model_list,
+            live,
+        }
     }
 
     /// An endpoint by its index in the fleet view.

@@ -72,7 +72,8 @@ impl Ask {
         let uri = if version == Version::HTTP_2 { format!("http://{authority}{}", self.path) } else { self.path };
         *request.uri_mut() = uri.parse().expect("a path");
         if version == Version::HTTP_11 {
-            request.headers_mut().insert(header::HOST, HeaderValue::try_from(authority).expect("a host"));
+            let host = HeaderValue::try_from(authority).expect("a host");
+            request.headers_mut().entry(header::HOST).or_insert(host);
         }
         request
     }

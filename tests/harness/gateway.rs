@@ -48,7 +48,12 @@ impl Gateway {
 
     /// Asks the operators' listener.
     pub async fn admin(&self, path: &str) -> Reply {
-        client::send(self.running.admin_address, Ask::get(path)).await
+        self.operate(Ask::get(path)).await
+    }
+
+    /// Sends a request to the operators' listener.
+    pub async fn operate(&self, ask: Ask) -> Reply {
+        client::send(self.running.admin_address, ask).await
     }
 
     /// What the gateway says of itself.

@@ -28,6 +28,8 @@ mod disconnect;
 mod hot_swap;
 /// Files that change while requests run.
 mod swap_under_load;
+/// Who may ask the operators' listener.
+mod operators;
 /// Shutdown.
 mod shutdown;
 /// Traces.

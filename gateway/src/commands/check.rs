@@ -63,7 +63,7 @@ fn check_process(file: &Path, source: Source) -> Report {
     let mut report = Report::new(source);
     let shape: Option<ProcessShape> = read(&mut report);
     if let Some(shape) = shape {
-        Process::new(&shape, folder_of(file), &mut report);
+        Process::new(&shape, folder_of(file), Secrets::Optional, &mut report);
     }
     report
 }

@@ -1,15 +1,21 @@
 //! The process file: listeners, TLS, limits, telemetry, and where the other two files are.
 
+/// Who may operate the gateway, and how much it remembers of what they did.
+mod operators;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pointsman_backends::endpoint::Address;
+use pointsman_backends::portfolio::Secrets;
 use pointsman_backends::tls;
 use pointsman_policies::language::{Diagnostic, Located, Report};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
+
+pub use operators::{Admin, AdminShape, Generations, GenerationsShape, Token};
 
 /// `pointsman.toml` as it is written. Every key has a default; an empty file serves.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -23,6 +29,15 @@ pub struct ProcessShape {
     pub portfolio: Option<String>,
     /// The policy file, relative to this one; `policy.toml` where not given.
     pub policy: Option<String>,
+    /// The folder for what the gateway itself remembers (generations, audit log), relative to this file; `state` where
+    /// not given. Where it cannot be written, the gateway serves all the same and remembers nothing past its end.
+    pub state: Option<String>,
+    /// Who may operate the gateway.
+    #[serde(default)]
+    pub admin: AdminShape,
+    /// What is kept of policies that were in force.
+    #[serde(default)]
+    pub generations: GenerationsShape,
     /// Serve clients over TLS.
     pub tls: Option<TlsShape>,
     /// Bounds on what one client can take.
@@ -131,6 +146,12 @@ pub struct Process {
     pub portfolio: PathBuf,
     /// The policy file.
     pub policy: PathBuf,
+    /// The folder for what the gateway itself remembers.
+    pub state: PathBuf,
+    /// Who may operate the gateway.
+    pub admin: Admin,
+    /// What is kept of policies that were in force.
+    pub generations: Generations,
     /// Certificate chain and key for clients.
     pub tls: Option<(PathBuf, PathBuf)>,
     /// Open client connections.
@@ -173,7 +194,7 @@ const DEFAULT_BODY_BYTES: usize = 32 << 20;
 
 impl Process {
     /// Checks a shape; `folder` is what relative paths start from. Problems go into the report.
-    pub fn new(shape: &ProcessShape, folder: &Path, report: &mut Report) -> Process {
+    pub fn new(shape: &ProcessShape, folder: &Path, secrets: Secrets, report: &mut Report) -> Process {
         let path = |given: &Option<String>, default: &str| folder.join(given.as_deref().unwrap_or(default));
         let tls = shape.tls.as_ref().map(|tls| (folder.join(&tls.cert_file), folder.join(&tls.key_file)));
         if let Some(Err(error)) = tls.as_ref().map(|(cert_file, key_file)| tls::server(cert_file, key_file)) {
@@ -198,11 +219,18 @@ impl Process {
             let wrong = Diagnostic::error("bad-log-filter", format!("`{}` is no log filter: {error}", filter.value));
             report.push(wrong.at(filter.span.clone()).help("write it like `info` or `info,pointsman=debug`"));
         }
+        let admin = Admin::new(&shape.admin, folder, secrets, report);
+        if !admin_listen.ip().is_loopback() && shape.admin.token.is_none() {
+            operators::refuse_without_token(admin_listen, shape.admin_listen.as_ref(), report);
+        }
         Process {
             listen,
             admin_listen,
             portfolio: path(&shape.portfolio, "portfolio.toml"),
             policy: path(&shape.policy, "policy.toml"),
+            state: path(&shape.state, "state"),
+            admin,
+            generations: Generations::new(&shape.generations),
             tls,
             connections: shape.limits.connections.unwrap_or(DEFAULT_CONNECTIONS),
             body_bytes: shape.limits.body_bytes.unwrap_or(DEFAULT_BODY_BYTES),
@@ -218,6 +246,7 @@ impl Process {
             ("admin_listen", self.admin_listen != other.admin_listen),
             ("portfolio", self.portfolio != other.portfolio),
             ("policy", self.policy != other.policy),
+            ("state", self.state != other.state),
             ("tls", self.tls != other.tls),
             ("limits.connections", self.connections != other.connections),
             ("timeouts.head_s", self.timeouts.head != other.timeouts.head),

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use pointsman_backends::portfolio::{self, Portfolio, Secrets};
 use pointsman_policies::language::{Diagnostic, MAX_TEXT_BYTES, Report, Source, compile, read};
@@ -16,11 +17,44 @@ pub struct ConfigSet {
     /// The process.
     pub process: Process,
     /// The machines.
-    pub portfolio: Portfolio,
+    pub portfolio: Arc<Portfolio>,
     /// The rules.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
+    /// What they were read from.
+    pub texts: Texts,
     /// Hash of the three texts, 16 hexadecimal digits.
     pub hash: String,
+}
+
+/// The three files as they were read. Secrets are references, so there are none in here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Texts {
+    /// `pointsman.toml`
+    pub process: Text,
+    /// `portfolio.toml`
+    pub portfolio: Text,
+    /// `policy.toml`
+    pub policy: Text,
+}
+
+/// A file as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What stands there; empty where it could not be read.
+    pub text: Arc<str>,
+}
+
+impl Text {
+    fn of(path: &Path, source: Option<&Source>) -> Text {
+        Text { path: path.to_owned(), text: source.map_or("", |source| source.text.as_str()).into() }
+    }
+
+    /// Hash of the text alone, 16 hexadecimal digits.
+    pub fn hash(&self) -> String {
+        format!("{:016x}", xxhash_rust::xxh3::xxh3_64(self.text.as_bytes()))
+    }
 }
 
 /// What reading the files gave: the set if there is no error, the reports in any case.
@@ -30,6 +64,8 @@ pub struct Loaded {
     pub set: Option<ConfigSet>,
     /// One report for each file that was read.
     pub reports: Vec<Report>,
+    /// The texts, as far as the process file could be understood.
+    pub texts: Option<Texts>,
 }
 
 impl Loaded {
@@ -50,25 +86,39 @@ pub fn render(reports: &[Report], color: bool) -> String {
 pub fn load(process_file: &Path, secrets: Secrets) -> Loaded {
     let mut hasher = Xxh3Default::new();
     let mut reports = Vec::new();
-    let process = read_process(process_file, &mut hasher, &mut reports);
-    let Some(process) = process else { return Loaded { set: None, reports } };
-    let mut portfolio = None;
-    if let Some(source) = source(&process.portfolio, &mut hasher, &mut reports) {
-        let (loaded, report) = portfolio::load(source, folder_of(&process.portfolio), secrets);
+    let Some(source) = source(process_file, &mut hasher, &mut reports) else {
+        return Loaded { set: None, reports, texts: None };
+    };
+    let process_text = Text::of(process_file, Some(&source));
+    let Some(process) = read_process(source, folder_of(process_file), secrets, &mut reports) else {
+        return Loaded { set: None, reports, texts: None };
+    };
+    let portfolio_source = self::source(&process.portfolio, &mut hasher, &mut reports);
+    let portfolio_text = Text::of(&process.portfolio, portfolio_source.as_ref());
+    let portfolio = portfolio_source.and_then(|source| {
+        let (portfolio, report) = portfolio::load(source, folder_of(&process.portfolio), secrets);
         reports.push(report);
-        portfolio = loaded;
-    }
-    let mut policy = None;
-    if let Some(source) = source(&process.policy, &mut hasher, &mut reports) {
-        let facts = portfolio.as_ref().map(|portfolio| portfolio.facts.as_slice());
-        let (compiled, report) = compile(source, facts.unwrap_or_default());
+        portfolio
+    });
+    let policy_source = self::source(&process.policy, &mut hasher, &mut reports);
+    let policy_text = Text::of(&process.policy, policy_source.as_ref());
+    let policy = policy_source.and_then(|source| {
+        let pools = portfolio.as_ref().map(|portfolio| portfolio.facts.as_slice());
+        let (policy, report) = compile(source, pools.unwrap_or_default());
         reports.push(report);
-        policy = compiled;
-    }
+        policy
+    });
     let failed = reports.iter().any(Report::has_errors);
     let hash = format!("{:016x}", hasher.digest());
-    let set = portfolio.zip(policy).filter(|_| !failed);
-    Loaded { set: set.map(|(portfolio, policy)| ConfigSet { process, portfolio, policy, hash }), reports }
+    let texts = Texts { process: process_text, portfolio: portfolio_text, policy: policy_text };
+    let set = portfolio.zip(policy).filter(|_| !failed).map(|(portfolio, policy)| ConfigSet {
+        process,
+        portfolio: Arc::new(portfolio),
+        policy: Arc::new(policy),
+        texts: texts.clone(),
+        hash,
+    });
+    Loaded { set, reports, texts: Some(texts) }
 }
 
 /// The files as they are now.
@@ -129,10 +179,10 @@ pub fn read_source(path: &Path) -> Result<Source, Report> {
     }
 }
 
-fn read_process(path: &Path, hasher: &mut Xxh3Default, reports: &mut Vec<Report>) -> Option<Process> {
-    let mut report = Report::new(source(path, hasher, reports)?);
+fn read_process(source: Source, folder: &Path, secrets: Secrets, reports: &mut Vec<Report>) -> Option<Process> {
+    let mut report = Report::new(source);
     let shape: Option<ProcessShape> = read(&mut report);
-    let process = shape.map(|shape| Process::new(&shape, folder_of(path), &mut report));
+    let process = shape.map(|shape| Process::new(&shape, folder, secrets, &mut report));
     reports.push(report);
     process
 }

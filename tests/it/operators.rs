@@ -1,0 +1,76 @@
+//! Who may ask the operators' listener: its own machine, whoever holds the token, and no web page of anybody else.
+
+use pointsman_tests::client::{Ask, Reply};
+use pointsman_tests::files::{CHEAPEST, Files, PROCESS, PoolText, portfolio};
+use pointsman_tests::gateway::Gateway;
+use pointsman_tests::process;
+use pointsman_tests::run::beside_others;
+
+const TOKEN: &str = "a-token-of-some-length-5521";
+
+fn pools() -> String {
+    portfolio(&[PoolText::new("gpu", ["http://127.0.0.1:1"])])
+}
+
+async fn with(admin: &str) -> Gateway {
+    let files = Files::new(&format!("{PROCESS}[admin]\n{admin}\n"), &pools(), CHEAPEST);
+    files.write("token", TOKEN);
+    Gateway::on(files).await
+}
+
+#[track_caller]
+fn assert_refused(reply: &Reply, status: u16, code: &str) {
+    let told = reply.json();
+    assert_eq!((reply.status.as_u16(), &told["error"]["code"]), (status, &code.into()), "{told}");
+    assert!(told["error"]["help"].as_str().is_some_and(|help| !help.is_empty()), "{told}");
+}
+
+#[test]
+fn a_page_under_a_name_of_its_own_reaches_nothing() {
+    beside_others(async {
+        let gateway = with("hosts = [\"pointsman.internal\"]").await;
+        for path in ["/api/v1/status", "/metrics"] {
+            let ask = |host: &str| gateway.operate(Ask::get(path).header("host", host));
+            assert_refused(&ask("evil.example:7071").await, 403, "unknown-host");
+            for host in ["localhost:7071", "127.0.0.1", "pointsman.internal:7071"] {
+                assert_eq!(ask(host).await.status, 200, "{host}");
+            }
+        }
+        let page = Ask::get("/api/v1/status").header("origin", "http://evil.example");
+        assert_refused(&gateway.operate(page).await, 403, "foreign-origin");
+        assert_refused(&gateway.admin("/api/v1/stauts").await, 404, "not-found");
+    });
+}
+
+#[test]
+fn with_a_token_only_health_and_metrics_are_open() {
+    beside_others(async {
+        let gateway = with("token = { file = \"token\" }").await;
+        for path in ["/livez", "/readyz", "/metrics"] {
+            assert_eq!(gateway.admin(path).await.status, 200, "{path}");
+        }
+        assert_refused(&gateway.admin("/api/v1/status").await, 401, "unauthorized");
+        let bearer = |token: &str| Ask::get("/api/v1/status").header("authorization", &format!("Bearer {token}"));
+        assert_refused(&gateway.operate(bearer("a-token-of-some-length-5522")).await, 401, "unauthorized");
+        assert_eq!(gateway.operate(bearer(TOKEN)).await.status, 200);
+    });
+}
+
+#[test]
+fn a_listener_that_others_reach_wants_a_token() {
+    beside_others(async {
+        let process = PROCESS.replace("admin_listen = \"127.0.0.1:0\"", "admin_listen = \"0.0.0.0:0\"");
+        let files = Files::new(&process, &pools(), CHEAPEST);
+        let checked = || {
+            let output = process::output(files.folder(), &["check"]);
+            (output.status.success(), String::from_utf8(output.stderr).expect("UTF-8"))
+        };
+        let (sound, told) = checked();
+        assert!(!sound && told.contains("admin-without-token") && told.contains("token = { env"), "{told}");
+        files.write("pointsman.toml", &format!("{process}[admin]\ntoken = {{ file = \"token\" }}\n"));
+        let (sound, told) = checked();
+        assert!(sound && told.contains("`serve` will refuse this"), "a token that is missing here: {told}");
+        files.write("token", TOKEN);
+        assert!(checked().0);
+    });
+}
