@@ -38,7 +38,8 @@ pub fn estimate(facts: &Facts<'_>, pool: &PoolFacts, model: &ModelFacts, endpoin
     let service = &pool.service;
     let itl_ms = itl_ms(facts, pool.kind, service, endpoint);
     let wait_ms = slot_wait_ms(service, endpoint, itl_ms).max(memory_wait_ms(facts, service, endpoint, itl_ms));
-    let prefill_ms = (endpoint.prefill_tokens + facts.input_tokens) as f64 / service.prefill_tokens_per_s * 1e3;
+    let prefill_ms =
+        endpoint.prefill_tokens.saturating_add(facts.input_tokens) as f64 / service.prefill_tokens_per_s * 1e3;
     let ttft_ms = pool.round_trip_ms + wait_ms + prefill_ms + service.fixed_ttft_ms + itl_ms;
     let output_tokens = facts.output_tokens as f64;
     let total_ms = ttft_ms + itl_ms * (output_tokens - 1.0).max(0.0);
@@ -65,7 +66,7 @@ pub fn joules(pool: &PoolFacts, input_tokens: u64, output_tokens: u64, neighbour
 
 fn itl_ms(facts: &Facts<'_>, kind: HardwareKind, service: &ServiceModel, endpoint: &EndpointState) -> f64 {
     let batch = f64::from(endpoint.in_flight.saturating_add(1).min(service.slots.max(1)));
-    let own_tokens = facts.input_tokens + facts.output_tokens / 2;
+    let own_tokens = facts.input_tokens.saturating_add(facts.output_tokens / 2);
     let held = endpoint.context_tokens.saturating_add(own_tokens);
     let held = service.kv_tokens.map_or(held, |limit| held.min(limit)) as f64;
     let step_ms =

@@ -118,3 +118,17 @@ fn carbon_needs_energy_and_the_sites_intensity() {
     close(estimate.joules.unwrap_or_default(), 505.0);
     close(estimate.grams_co2.unwrap_or_default(), 0.0505);
 }
+
+#[test]
+fn counts_as_large_as_there_are_make_figures_and_no_overflow() {
+    let most = Facts { input_tokens: u64::MAX, output_tokens: u64::MAX, ..facts() };
+    let full = EndpointState {
+        in_flight: u32::MAX,
+        prefill_tokens: u64::MAX,
+        context_tokens: u64::MAX,
+        output_tokens_ahead: u64::MAX,
+        ..EndpointState::idle(GPU)
+    };
+    let estimate = predict(&most, &gpu(), &full);
+    assert!(estimate.ttft_ms > 1e18 && estimate.total_ms.is_finite() && estimate.usd > 1e12, "{estimate:?}");
+}
