@@ -20,12 +20,16 @@ mod quantity;
 mod shape;
 /// From the shape to a policy that can be used.
 mod compile;
+/// What a change of a file means.
+mod diff;
 
 pub use compile::compile;
 pub use diagnostic::{Diagnostic, DiagnosticRecord, Report, Severity, Source, nearest};
+pub use diff::{Change, Difference, Unreadable, differences, shown, summary};
 pub use document::{MAX_TEXT_BYTES, read, schema_text};
 pub use expression::{
     FieldDoc, MAX_EXPRESSION_BYTES, MAX_EXPRESSION_DEPTH, MAX_EXPRESSION_NESTING, MAX_EXPRESSION_NODES, fields,
 };
 pub use located::{LocalDate, Located};
+pub use masked::without_secrets;
 pub use shape::PolicyFile;

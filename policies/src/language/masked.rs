@@ -1,11 +1,16 @@
-//! Excerpts of files are shown to people and kept in logs, so what may be a secret is written as stars.
+//! Excerpts of files are shown to people and kept in logs, and refused texts are kept whole, so what may be a secret is
+//! written as stars.
+
+/// Keys whose value is a reference to a secret, and a mistake where it is a text.
+const SECRET_KEYS: [&str; 2] = ["api_key", "token"];
 
 /// The text with what may be a secret written as stars, byte for byte, so that places stay: a key that stands in the
 /// file itself, and whatever stands before the `@` of a URL.
-pub(super) fn without_secrets(text: &str) -> String {
+pub fn without_secrets(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for line in text.split_inclusive('\n') {
-        let literal_key = line.trim_start().starts_with("api_key") && !line.contains('{');
+        let key = line.split('=').next().unwrap_or_default().trim();
+        let literal_key = SECRET_KEYS.iter().any(|secret| key.ends_with(secret)) && !line.contains('{');
         let from = match line.find(['"', '\'']) {
             Some(quote) if literal_key => Some(quote + 1),
             _ if line.contains('@') => line.find("://").map(|at| at + 3),
@@ -37,6 +42,8 @@ mod tests {
         }
         check("api_key = \"sk-é\"  # mine\n", "api_key = \"*****\"  # mine\n");
         check("api_key = { env = \"KEY\" }\n", "api_key = { env = \"KEY\" }\n");
+        check("admin.token = 'abc'\n", "admin.token = '***'\n");
+        check("tokens_per_minute = \"abc\"\n", "tokens_per_minute = \"abc\"\n");
         check("endpoints = [\"http://me:pass@host\"]\n", "endpoints = [\"http://*******@host\"]\n");
         check("vendor = \"a@b\"\n", "vendor = \"a@b\"\n");
     }
