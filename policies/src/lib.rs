@@ -27,6 +27,8 @@ pub mod pick;
 pub mod plan;
 /// All of it: facts and fleet → plan and reasons.
 pub mod decide;
+/// A fingerprint of a decision.
+pub mod digest;
 /// Whether a promise was kept.
 pub mod attain;
 /// A candidate policy on trial.

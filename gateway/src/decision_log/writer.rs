@@ -1,0 +1,213 @@
+//! Records → files. A file that is full is moved aside (`FILE`, `FILE.1`, ...), the oldest goes. What the disk does not
+//! take is counted, cut off, and tried no more; the next frame is tried again.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::entry::{Decision, Set};
+use super::frame::{Builder, Kind, LARGEST_FRAME, MAGIC, OPENING_BYTES, opening};
+use crate::record::Record;
+use crate::snapshot::Snapshot;
+
+/// A frame is closed when it holds this much, unpacked: larger ones pack no better.
+const FRAME_BYTES: usize = 128 << 10;
+
+/// Where a log goes and how much of it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFiles {
+    /// The file being written.
+    pub file: PathBuf,
+    /// It is moved aside before it is larger, bytes.
+    pub max_bytes: u64,
+    /// Files kept, the one being written included.
+    pub keep: u32,
+}
+
+/// What came of writing some records.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// Decisions that are in the file.
+    pub decisions: u64,
+    /// Decisions that are not.
+    pub lost: u64,
+    /// Bytes written.
+    pub bytes: u64,
+    /// Why some were lost.
+    pub problem: Option<String>,
+}
+
+/// Writes one log.
+#[derive(Debug)]
+pub struct Writer {
+    files: LogFiles,
+    file: File,
+    file_bytes: u64,
+    /// Numbers of the sets that are in this file, by generation and hash.
+    sets: HashMap<(u64, String), u32>,
+    builder: Builder,
+}
+
+impl Writer {
+    /// Starts a new file; a log that is there is moved aside. A file that is no log is not touched.
+    pub fn open(files: LogFiles) -> io::Result<Writer> {
+        refuse_foreign(&files.file)?;
+        rotate(&files)?;
+        let file = create(&files.file)?;
+        Ok(Writer { files, file, file_bytes: OPENING_BYTES as u64, sets: HashMap::new(), builder: Builder::default() })
+    }
+
+    /// Writes what was decided, in the order in which it was.
+    pub fn write(&mut self, records: &mut [Arc<Record>]) -> Written {
+        records.sort_by_key(|record| record.wall + record.decided_at);
+        let mut written = Written::default();
+        for record in records.iter() {
+            let Some(made) = &record.decision else { continue };
+            let number = match self.number(&made.snapshot, &mut written) {
+                Ok(number) => number,
+                Err(error) => {
+                    written.lost += 1;
+                    written.problem = Some(error.to_string());
+                    continue;
+                }
+            };
+            if let Some(decision) = Decision::of(record, number) {
+                self.push(&decision, &mut written);
+            }
+        }
+        self.close_frame(&mut written);
+        written
+    }
+
+    /// Adds one decision; for whoever makes logs without records. The frame is written when it is full, or by `finish`.
+    pub fn push(&mut self, decision: &Decision, written: &mut Written) {
+        if let Err(error) = self.builder.push(decision) {
+            written.lost += 1;
+            written.problem = Some(error.to_string());
+        }
+        if self.builder.raw_bytes() >= FRAME_BYTES {
+            self.close_frame(written);
+        }
+    }
+
+    /// Adds a set and returns the number by which decisions refer to it.
+    pub fn push_set(&mut self, mut set: Set, written: &mut Written) -> io::Result<u32> {
+        self.close_frame(written);
+        let number = self.sets.len() as u32;
+        let key = (set.generation, set.hash.clone());
+        set.number = number;
+        let mut builder = Builder::default();
+        builder.push(&set).map_err(io::Error::other)?;
+        if builder.raw_bytes() > LARGEST_FRAME {
+            return Err(io::Error::other("the configuration is too large to be recorded"));
+        }
+        written.bytes += self.append(builder.frame(Kind::Set))?;
+        self.sets.insert(key, number);
+        Ok(number)
+    }
+
+    /// Writes the frame that is open.
+    pub fn close_frame(&mut self, written: &mut Written) {
+        let entries = u64::from(self.builder.entries());
+        if entries == 0 {
+            return;
+        }
+        let mut builder = std::mem::take(&mut self.builder);
+        match self.append(builder.frame(Kind::Decisions)) {
+            Ok(bytes) => {
+                written.bytes += bytes;
+                written.decisions += entries;
+            }
+            Err(error) => {
+                written.lost += entries;
+                written.problem = Some(error.to_string());
+            }
+        }
+        self.builder = builder;
+    }
+
+    /// The number of a set in this file, which it is written into if it is not there yet.
+    fn number(&mut self, snapshot: &Snapshot, written: &mut Written) -> io::Result<u32> {
+        if self.file_bytes + self.builder.raw_bytes() as u64 > self.files.max_bytes && !self.sets.is_empty() {
+            self.close_frame(written);
+            self.next_file()?;
+        }
+        match self.sets.get(&(snapshot.generation, snapshot.hash.clone())) {
+            Some(number) => Ok(*number),
+            None => self.push_set(set_of(snapshot), written),
+        }
+    }
+
+    /// Moves the full file aside. It goes on being written if that fails.
+    fn next_file(&mut self) -> io::Result<()> {
+        rotate(&self.files)?;
+        self.file = create(&self.files.file)?;
+        self.file_bytes = OPENING_BYTES as u64;
+        self.sets.clear();
+        Ok(())
+    }
+
+    /// Appends a frame whole or not at all.
+    fn append(&mut self, frame: &[u8]) -> io::Result<u64> {
+        if let Err(error) = self.file.write_all(frame) {
+            // What got there would hide what comes after it. A reader copes if even this fails.
+            let _ = self.file.set_len(self.file_bytes);
+            let _ = io::Seek::seek(&mut self.file, io::SeekFrom::Start(self.file_bytes));
+            return Err(error);
+        }
+        self.file_bytes += frame.len() as u64;
+        Ok(frame.len() as u64)
+    }
+}
+
+fn set_of(snapshot: &Snapshot) -> Set {
+    Set {
+        number: 0,
+        generation: snapshot.generation,
+        hash: snapshot.hash.clone(),
+        version: snapshot.version.to_string(),
+        process: snapshot.texts.process.clone(),
+        portfolio: snapshot.texts.portfolio.clone(),
+        policy: snapshot.texts.policy.clone(),
+        pools: snapshot.portfolio.facts.clone(),
+    }
+}
+
+/// Callers and their habits are in it, so that it is nobody else's to read.
+fn create(path: &Path) -> io::Result<File> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(&opening())?;
+    Ok(file)
+}
+
+fn refuse_foreign(path: &Path) -> io::Result<()> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let mut start = [0; MAGIC.len()];
+    let foreign = || io::Error::new(io::ErrorKind::AlreadyExists, "it is there and no decision log; name another file");
+    let read = file.metadata()?.is_file() && file.read_exact(&mut start).is_ok();
+    if read && start == *MAGIC { Ok(()) } else { Err(foreign()) }
+}
+
+/// `FILE` becomes `FILE.1`, that `FILE.2`, and so on; the last one goes.
+fn rotate(files: &LogFiles) -> io::Result<()> {
+    let numbered = |number: u32| match number {
+        0 => files.file.clone(),
+        _ => PathBuf::from(format!("{}.{number}", files.file.display())),
+    };
+    for number in (0..files.keep.max(1)).rev() {
+        let (from, to) = (numbered(number), numbered(number + 1));
+        let moved = if number + 1 >= files.keep { std::fs::remove_file(&from) } else { std::fs::rename(&from, &to) };
+        match moved {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
