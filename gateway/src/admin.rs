@@ -7,6 +7,8 @@ pub mod guard;
 pub mod problem;
 /// Queries of the admin API.
 pub mod query;
+/// Recording of decisions.
+pub mod record;
 
 use std::sync::Arc;
 
@@ -28,8 +30,8 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .route("/readyz", get(readyz))
         .route("/health", get(readyz))
         .route("/metrics", get(metrics));
-    let reads = Router::new().route("/api/v1/status", get(status));
-    let changes = Router::new();
+    let reads = Router::new().route("/api/v1/status", get(status)).merge(record::reads());
+    let changes = Router::new().merge(record::changes());
     Router::new()
         .merge(guard::open(open, &gateway))
         .merge(guard::reads(reads, &gateway))

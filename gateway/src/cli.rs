@@ -37,6 +37,9 @@ pub struct ServeArguments {
     /// The process file; it names the other two.
     #[arg(long, default_value = "pointsman.toml", value_name = "FILE")]
     pub config: PathBuf,
+    /// Record every decision into this file, for `pointsman replay`; takes precedence over `[record]`.
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
 }
 
 /// Arguments of `check`.

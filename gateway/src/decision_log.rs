@@ -16,6 +16,9 @@ pub mod recorder;
 /// Files → sets and decisions, whatever state they are in.
 pub mod reader;
 
+#[cfg(test)]
+mod tests;
+
 pub use entry::{Decided, Decision, Ended, Outcome, RequestId, Set};
 pub use reader::{Damage, Found, Piece, Reader, find};
 pub use recorder::{Recorder, Recording};

@@ -23,6 +23,8 @@ pub mod prompt;
 pub mod refusal;
 /// What is remembered of a request.
 pub mod record;
+/// Decisions in files, to be made again.
+pub mod decision_log;
 /// Metrics, traces, logs.
 pub mod telemetry;
 /// The operators' listener.

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use crate::admin;
 use crate::config::set::ConfigSet;
+use crate::decision_log::writer::LogFiles;
 use crate::gateway::Gateway;
 use crate::record::Record;
 use crate::reload::{self, Occasion};
@@ -51,12 +52,14 @@ pub struct Options {
     /// The process file, to be watched with the files it names.
     pub watched: Option<PathBuf>,
     /// Gets every record that has been settled, as long as it has room.
-    pub tap: Option<mpsc::Sender<Box<Record>>>,
+    pub tap: Option<mpsc::Sender<Arc<Record>>>,
+    /// Where to record decisions from the start on; as the process file says where `None`.
+    pub record: Option<PathBuf>,
 }
 
 /// Binds both listeners and starts serving a checked set.
 pub async fn start(set: ConfigSet, options: Options) -> io::Result<Running> {
-    let Options { watched, tap } = options;
+    let Options { watched, tap, record } = options;
     let process = set.process.clone();
     let exporter = otlp::exporter(&process.telemetry).map_err(io::Error::other)?;
     let (telemetry, records) = Telemetry::new();
@@ -65,6 +68,10 @@ pub async fn start(set: ConfigSet, options: Options) -> io::Result<Running> {
     let listener = Listener::bind(&process).await?;
     let admin_listener = bind(process.admin_listen, "admin_listen").await?;
     let (address, admin_address) = (listener.address()?, admin_listener.local_addr()?);
+    if record.is_some() || process.record.from_start {
+        let files = LogFiles { file: record.unwrap_or(process.record.files.file), ..process.record.files };
+        gateway.telemetry().recorder().start(files).await?;
+    }
     let (stop, stopped) = watch::channel(false);
     let data = tokio::spawn(listener.run(Arc::clone(&gateway), stopped));
     let router = admin::router(Arc::clone(&gateway)).into_make_service_with_connect_info::<SocketAddr>();
@@ -101,6 +108,7 @@ impl Running {
         }
         let _ = admin.await;
         gateway.fleet().shut_down(LAST_CONNECTIONS).await;
+        gateway.telemetry().recorder().stop().await;
         drop(gateway);
         let _ = tokio::time::timeout(LAST_EXPORT, exporting).await;
     }

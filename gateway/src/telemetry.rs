@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use crate::decision_log::Recorder;
 use crate::record::Record;
 use metrics::Metrics;
 
@@ -25,14 +26,17 @@ const WAITING_RECORDS: usize = 8192;
 #[derive(Debug)]
 pub struct Telemetry {
     metrics: Arc<Metrics>,
-    records: mpsc::Sender<Box<Record>>,
+    recorder: Recorder,
+    records: mpsc::Sender<Arc<Record>>,
 }
 
 impl Telemetry {
     /// Metrics, and the end at which records come out.
-    pub fn new() -> (Telemetry, mpsc::Receiver<Box<Record>>) {
+    pub fn new() -> (Telemetry, mpsc::Receiver<Arc<Record>>) {
         let (records, receiver) = mpsc::channel(WAITING_RECORDS);
-        (Telemetry { metrics: Arc::new(Metrics::default()), records }, receiver)
+        let metrics = Arc::new(Metrics::default());
+        let recorder = Recorder::new(Arc::clone(&metrics));
+        (Telemetry { metrics, recorder, records }, receiver)
     }
 
     /// Counters and histograms.
@@ -40,10 +44,17 @@ impl Telemetry {
         &self.metrics
     }
 
-    /// A request has ended: counts it, and passes it on for tracing.
+    /// Records decisions while it is on.
+    pub fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
+    /// A request has ended: counts it, and passes it on for recording and tracing.
     pub fn request(&self, record: Record) {
         self.metrics.request(&record);
-        if self.records.try_send(Box::new(record)).is_err() {
+        let record = Arc::new(record);
+        self.recorder.offer(&record);
+        if self.records.try_send(record).is_err() {
             self.metrics.record_dropped();
         }
     }

@@ -32,7 +32,7 @@ impl Gateway {
         let mut loaded = set::load(&files.process_file(), Secrets::Required);
         let Some(set) = loaded.set.take() else { panic!("{}", loaded.render(false)) };
         let watched = Some(files.process_file());
-        let running = serve::start(set, Options { watched, tap: None }).await.expect("it can listen");
+        let running = serve::start(set, Options { watched, ..Options::default() }).await.expect("it can listen");
         Gateway { files, running }
     }
 

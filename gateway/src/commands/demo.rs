@@ -58,6 +58,9 @@ pub struct Arguments {
     /// the demo's own process and portfolio files are written anew, anybody else's are left alone.
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
+    /// Record every decision into this file, for `pointsman replay`.
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
 }
 
 /// Records on their way from the gateway to the table; more are left out of its sums.
@@ -86,7 +89,7 @@ async fn demonstrate(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let machines = Machines::start(arguments.seed).await?;
     let folder = Folder::write(arguments.folder.as_deref(), &machines)?;
     let (tap, records) = mpsc::channel(WAITING_RECORDS);
-    let running = start(&folder, tap).await?;
+    let running = start(&folder, tap, arguments.record.clone()).await?;
     let drawn = !arguments.json && std::io::stdout().is_terminal();
     let screen = report::Screen::new(drawn, report::greeting(&running, &folder, &machines));
     let tally = Arc::new(Mutex::new(Tally::default()));
@@ -114,12 +117,12 @@ async fn demonstrate(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn start(folder: &Folder, tap: mpsc::Sender<Box<Record>>) -> anyhow::Result<Running> {
+async fn start(folder: &Folder, tap: mpsc::Sender<Arc<Record>>, record: Option<PathBuf>) -> anyhow::Result<Running> {
     let mut loaded = set::load(&folder.process_file, Secrets::Required);
     let diagnostics = loaded.render(true);
     let set =
         loaded.set.take().ok_or_else(|| anyhow!("the files in {} cannot be used\n{diagnostics}", folder.shown()))?;
-    let options = serve::Options { watched: Some(folder.process_file.clone()), tap: Some(tap) };
+    let options = serve::Options { watched: Some(folder.process_file.clone()), tap: Some(tap), record };
     serve::start(set, options).await.context("the gateway cannot start")
 }
 

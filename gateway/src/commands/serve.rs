@@ -21,7 +21,9 @@ pub fn run(arguments: &ServeArguments) -> anyhow::Result<ExitCode> {
     logs::start(&set.process.telemetry);
     let runtime = super::runtime()?;
     let served = runtime.block_on(async {
-        let running = serve::start(set, serve::Options { watched: Some(arguments.config.clone()), tap: None }).await?;
+        let options =
+            serve::Options { watched: Some(arguments.config.clone()), tap: None, record: arguments.record.clone() };
+        let running = serve::start(set, options).await?;
         let snapshot = running.gateway.snapshot();
         tracing::info!(
             policy = %snapshot.version,

@@ -2,6 +2,8 @@
 
 /// Who may operate the gateway, and how much it remembers of what they did.
 mod operators;
+/// Whether and where decisions are recorded.
+mod recording;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,6 +18,7 @@ use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
 pub use operators::{Admin, AdminShape, Generations, GenerationsShape, Token};
+pub use recording::{Record, RecordShape};
 
 /// `pointsman.toml` as it is written. Every key has a default; an empty file serves.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -38,6 +41,9 @@ pub struct ProcessShape {
     /// What is kept of policies that were in force.
     #[serde(default)]
     pub generations: GenerationsShape,
+    /// Whether and where decisions are recorded.
+    #[serde(default)]
+    pub record: RecordShape,
     /// Serve clients over TLS.
     pub tls: Option<TlsShape>,
     /// Bounds on what one client can take.
@@ -152,6 +158,8 @@ pub struct Process {
     pub admin: Admin,
     /// What is kept of policies that were in force.
     pub generations: Generations,
+    /// Whether and where decisions are recorded.
+    pub record: Record,
     /// Certificate chain and key for clients.
     pub tls: Option<(PathBuf, PathBuf)>,
     /// Open client connections.
@@ -231,6 +239,7 @@ impl Process {
             state: path(&shape.state, "state"),
             admin,
             generations: Generations::new(&shape.generations),
+            record: Record::new(&shape.record, folder, &path(&shape.state, "state"), report),
             tls,
             connections: shape.limits.connections.unwrap_or(DEFAULT_CONNECTIONS),
             body_bytes: shape.limits.body_bytes.unwrap_or(DEFAULT_BODY_BYTES),
@@ -247,6 +256,12 @@ impl Process {
             ("portfolio", self.portfolio != other.portfolio),
             ("policy", self.policy != other.policy),
             ("state", self.state != other.state),
+            (
+                "record.file",
+                self.record.from_start != other.record.from_start || self.record.files.file != other.record.files.file,
+            ),
+            ("record.max_bytes", self.record.files.max_bytes != other.record.files.max_bytes),
+            ("record.keep", self.record.files.keep != other.record.files.keep),
             ("tls", self.tls != other.tls),
             ("limits.connections", self.connections != other.connections),
             ("timeouts.head_s", self.timeouts.head != other.timeouts.head),

@@ -108,7 +108,8 @@ impl<R: Read> Reader<R> {
         };
         let digits = rest.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
         match digits.and_then(|digits| digits.parse::<u32>().ok()) {
-            Some(VERSION) => {}
+            Some(VERSION) if rest.get(3) == Some(&b'\n') => {}
+            Some(VERSION) => return invalid("its first line is damaged".to_owned()),
             Some(version) => {
                 return invalid(format!("its format is version {version}, this program reads version {VERSION}"));
             }
@@ -119,7 +120,7 @@ impl<R: Read> Reader<R> {
     }
 
     /// The next set, frame of decisions or piece of damage; `None` at the end.
-    pub fn next(&mut self) -> io::Result<Option<Piece>> {
+    pub fn read(&mut self) -> io::Result<Option<Piece>> {
         self.fill(HEAD_BYTES)?;
         if self.ahead.is_empty() {
             return Ok(None);
@@ -225,7 +226,7 @@ pub fn find(path: &Path, id: &str) -> io::Result<Option<Found>> {
     let trace = u128::from_str_radix(id, 16).ok().filter(|_| id.len() == 32).map(u128::to_be_bytes);
     let mut sets: HashMap<u32, Arc<Set>> = HashMap::new();
     let mut found = None;
-    while let (None, Some(piece)) = (&found, reader.next()?) {
+    while let (None, Some(piece)) = (&found, reader.read()?) {
         match piece {
             Piece::Set(set) => {
                 sets.insert(set.number, Arc::from(set));

@@ -207,3 +207,79 @@ async fn gather(records: &mut mpsc::Receiver<Arc<Record>>, batch: &mut Vec<Arc<R
     }
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use pointsman_backends::fleet::Fleet;
+    use pointsman_backends::portfolio::Secrets;
+    use pointsman_policies::facts::OwnedFacts;
+    use pointsman_policies::policy::ClassId;
+    use std::time::{Instant as StdInstant, SystemTime};
+
+    use super::*;
+    use crate::config::set;
+    use crate::record::DecisionRecord;
+    use crate::snapshot::Snapshot;
+
+    fn snapshot(folder: &std::path::Path) -> Arc<Snapshot> {
+        let pool = "[pool.a]\nhardware = \"h100\"\nendpoints = [\"http://127.0.0.1:1\"]\n[pool.a.model.m]\n";
+        for (name, text) in [("pointsman.toml", ""), ("portfolio.toml", pool), ("policy.toml", "name = \"p\"\n")] {
+            std::fs::write(folder.join(name), text).unwrap();
+        }
+        let loaded = set::load(&folder.join("pointsman.toml"), Secrets::Required);
+        let Some(set) = loaded.set else { panic!("{}", set::render(&loaded.reports, false)) };
+        Arc::new(Snapshot::build(1, set, &Fleet::default()))
+    }
+
+    fn record(snapshot: &Arc<Snapshot>) -> Arc<Record> {
+        let decision = DecisionRecord {
+            snapshot: Arc::clone(snapshot),
+            facts: OwnedFacts {
+                headers: vec![("authorization".into(), "Bearer sk-1".into())],
+                ..OwnedFacts::default()
+            },
+            class: ClassId(0),
+            endpoints: Vec::new(),
+            draw: 0,
+            route: 0,
+            candidates: Vec::new(),
+            plan: None,
+        };
+        let blank = Record::blank(StdInstant::now(), SystemTime::now());
+        Arc::new(Record { decision: Some(decision), ..blank })
+    }
+
+    #[tokio::test]
+    async fn what_waits_too_long_is_let_go_and_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let record = record(&snapshot(folder.path()));
+        let recorder = Recorder::new(Arc::new(Metrics::default()));
+        recorder.offer(&record);
+        assert_eq!(recorder.recording().dropped, 0, "recording is off");
+        let (sender, stuck) = mpsc::channel(3);
+        recorder.channel.store(Some(Arc::new(sender)));
+        for _ in 0..5 {
+            recorder.offer(&record);
+        }
+        assert_eq!((recorder.recording().dropped, stuck.len()), (2, 3));
+    }
+
+    #[tokio::test]
+    async fn what_was_offered_before_the_end_is_in_the_file_and_no_credential_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let record = record(&snapshot(folder.path()));
+        let recorder = Recorder::new(Arc::new(Metrics::default()));
+        let file = folder.path().join("decisions.log");
+        recorder.start(LogFiles { file: file.clone(), max_bytes: 1 << 20, keep: 2 }).await.unwrap();
+        for _ in 0..700 {
+            recorder.offer(&record);
+        }
+        recorder.stop().await;
+        let recording = recorder.recording();
+        assert_eq!((recording.on, recording.decisions, recording.dropped), (false, 700, 0));
+        let text = String::from_utf8_lossy(&std::fs::read(&file).unwrap()).into_owned();
+        assert!(text.contains("[withheld]") && !text.contains("sk-1"), "{text:?}");
+        recorder.offer(&record);
+        assert_eq!(recorder.recording().dropped, 0, "recording is off again");
+    }
+}

@@ -169,9 +169,9 @@ fn set_of(snapshot: &Snapshot) -> Set {
         generation: snapshot.generation,
         hash: snapshot.hash.clone(),
         version: snapshot.version.to_string(),
-        process: snapshot.texts.process.clone(),
-        portfolio: snapshot.texts.portfolio.clone(),
-        policy: snapshot.texts.policy.clone(),
+        process: snapshot.texts.process.text.to_string(),
+        portfolio: snapshot.texts.portfolio.text.to_string(),
+        policy: snapshot.texts.policy.text.to_string(),
         pools: snapshot.portfolio.facts.clone(),
     }
 }
@@ -189,10 +189,15 @@ fn refuse_foreign(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     };
-    let mut start = [0; MAGIC.len()];
-    let foreign = || io::Error::new(io::ErrorKind::AlreadyExists, "it is there and no decision log; name another file");
-    let read = file.metadata()?.is_file() && file.read_exact(&mut start).is_ok();
-    if read && start == *MAGIC { Ok(()) } else { Err(foreign()) }
+    let mut start = Vec::new();
+    if file.metadata()?.is_file() {
+        (&mut file).take(MAGIC.len() as u64).read_to_end(&mut start)?;
+        // One that was torn off at once begins as they all do.
+        if MAGIC.starts_with(&start) {
+            return Ok(());
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is there and no decision log; name another file"))
 }
 
 /// `FILE` becomes `FILE.1`, that `FILE.2`, and so on; the last one goes.
@@ -210,4 +215,36 @@ fn rotate(files: &LogFiles) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Reader;
+    use super::super::reader::Piece;
+    use super::super::tests::{decision, set};
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_counted_and_leaves_the_file_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("decisions.log");
+        let mut writer = Writer::open(LogFiles { file: file.clone(), max_bytes: 1 << 20, keep: 1 }).unwrap();
+        let mut written = Written::default();
+        writer.push_set(set(1), &mut written).unwrap();
+        let good = writer.file.try_clone().unwrap();
+        writer.file = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        writer.push(&decision(1), &mut written);
+        writer.close_frame(&mut written);
+        assert_eq!((written.decisions, written.lost), (0, 1));
+        assert!(written.problem.take().unwrap().contains("No space left"));
+        writer.file = good;
+        writer.push(&decision(2), &mut written);
+        writer.close_frame(&mut written);
+        assert_eq!((written.decisions, written.lost, written.problem), (1, 1, None));
+        let mut reader = Reader::open(&file).unwrap();
+        assert!(matches!(reader.read().unwrap(), Some(Piece::Set(_))));
+        let Some(Piece::Decisions(packed)) = reader.read().unwrap() else { panic!("the second is there") };
+        packed.decisions(|read| assert_eq!(read, decision(2))).unwrap();
+        assert!(reader.read().unwrap().is_none());
+    }
 }

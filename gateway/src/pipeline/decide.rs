@@ -39,7 +39,7 @@ pub(super) fn decide(
     let Decision { route, candidates, plan } = decision;
     record.decision = Some(DecisionRecord {
         snapshot: Arc::clone(snapshot),
-        facts: OwnedFacts::of(&facts, snapshot.policy.headers_read.iter().map(String::as_str)),
+        facts: OwnedFacts::of(&facts, headers_kept(snapshot)),
         class: work.class,
         endpoints,
         draw,
@@ -48,6 +48,13 @@ pub(super) fn decide(
         plan: plan.clone(),
     });
     plan.ok_or_else(|| refusal.unwrap_or(Refusal::Internal))
+}
+
+/// What the policy reads, and what a candidate may want to read.
+fn headers_kept(snapshot: &Snapshot) -> impl Iterator<Item = &str> {
+    let read = &snapshot.policy.headers_read;
+    let besides = snapshot.process.record.headers.iter().filter(|name| !read.contains(name));
+    read.iter().chain(besides).map(String::as_str)
 }
 
 /// Every endpoint was rejected: the reason nearest to a solution is the one to tell.

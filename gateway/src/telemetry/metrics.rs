@@ -86,6 +86,7 @@ pub struct Metrics {
     reload_ok: Gauge,
     reloads: Family<WithResult, Counter>,
     records_dropped: Counter,
+    decisions_recorded: Family<WithResult, Counter>,
     spans: Family<WithResult, Counter>,
     in_flight: Family<OfEndpoint, Gauge>,
     available: Family<OfEndpoint, Gauge>,
@@ -115,6 +116,7 @@ impl Default for Metrics {
             reload_ok: Gauge::default(),
             reloads: Family::default(),
             records_dropped: Counter::default(),
+            decisions_recorded: Family::default(),
             spans: Family::default(),
             in_flight: Family::default(),
             available: Family::default(),
@@ -181,6 +183,11 @@ impl Metrics {
         self.records_dropped.inc();
     }
 
+    /// Counts decisions by what became of them while recording: `written`, `dropped`.
+    pub fn decisions_recorded(&self, result: &'static str, count: u64) {
+        self.decisions_recorded.get_or_create(&WithResult { result }).inc_by(count);
+    }
+
     /// Counts spans by what became of them: `sent`, `failed`, `dropped`.
     pub fn spans(&self, result: &'static str, count: u64) {
         self.spans.get_or_create(&WithResult { result }).inc_by(count);
@@ -227,6 +234,8 @@ impl Metrics {
         r.register(metric::RELOAD_OK, "1 if the files as they are now are in force", self.reload_ok.clone());
         r.register(metric::RELOADS, "Reloads by result", self.reloads.clone());
         r.register(metric::RECORDS_DROPPED, "Records not traced for want of room", self.records_dropped.clone());
+        let recorded = self.decisions_recorded.clone();
+        r.register(metric::DECISIONS_RECORDED, "Decisions by what became of them while recording", recorded);
         r.register(metric::SPANS, "Spans by what became of them", self.spans.clone());
         r.register(metric::IN_FLIGHT, "Requests in flight by endpoint", self.in_flight.clone());
         r.register(metric::AVAILABLE, "1 if the endpoint may be asked", self.available.clone());

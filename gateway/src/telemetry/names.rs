@@ -105,6 +105,8 @@ pub mod metric {
     pub const RELOADS: &str = "pointsman_reloads";
     /// Records that telemetry could not take.
     pub const RECORDS_DROPPED: &str = "pointsman_records_dropped";
+    /// Decisions by what became of them while recording.
+    pub const DECISIONS_RECORDED: &str = "pointsman_decisions_recorded";
     /// Spans by what became of them.
     pub const SPANS: &str = "pointsman_spans";
     /// Requests in flight by endpoint.

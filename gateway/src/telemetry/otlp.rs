@@ -39,9 +39,9 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 /// Turns records into spans and sends them, until the last sender is gone; then passes each record on to the tap.
 /// Without a receiver records are let go.
 pub async fn export(
-    mut records: mpsc::Receiver<Box<Record>>,
+    mut records: mpsc::Receiver<Arc<Record>>,
     exporter: Option<SpanExporter>,
-    tap: Option<mpsc::Sender<Box<Record>>>,
+    tap: Option<mpsc::Sender<Arc<Record>>>,
     metrics: Arc<Metrics>,
 ) {
     let mut complaint: Option<tokio::time::Instant> = None;
@@ -69,10 +69,10 @@ pub async fn export(
 
 /// Fills a batch until it is full or the interval is over; false when no more will come.
 async fn gather(
-    records: &mut mpsc::Receiver<Box<Record>>,
+    records: &mut mpsc::Receiver<Arc<Record>>,
     batch: &mut Vec<SpanData>,
     wanted: bool,
-    tap: Option<&mpsc::Sender<Box<Record>>>,
+    tap: Option<&mpsc::Sender<Arc<Record>>>,
 ) -> bool {
     let until = tokio::time::Instant::now() + INTERVAL;
     while batch.len() < BATCH {

@@ -77,7 +77,7 @@ impl Latencies {
 }
 
 /// Adds up what the gateway's records say of money and energy, until the gateway is gone.
-pub(super) async fn count_records(mut records: mpsc::Receiver<Box<Record>>, tally: Arc<Mutex<Tally>>) {
+pub(super) async fn count_records(mut records: mpsc::Receiver<Arc<Record>>, tally: Arc<Mutex<Tally>>) {
     while let Some(record) = records.recv().await {
         let mut tally = tally.lock();
         let joules = record.joules.unwrap_or(0.0);
