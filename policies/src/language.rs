@@ -18,6 +18,8 @@ mod expression;
 mod quantity;
 /// The shape of `policy.toml`.
 mod shape;
+/// What is surely a mistake though it can be used.
+mod lint;
 /// From the shape to a policy that can be used.
 mod compile;
 /// What a change of a file means.

@@ -5,7 +5,7 @@ use super::document::read;
 use super::located::Located;
 use super::shape::PolicyFile;
 use crate::fleet::PoolFacts;
-use crate::policy::{BuiltinClasses, ClassId, ClassifyRule, Policy};
+use crate::policy::{BuiltinClasses, ClassId, ClassifyRule, Condition, Policy};
 
 /// Classes, of the file or built in.
 mod classes;
@@ -20,6 +20,7 @@ mod trial;
 
 use super::diagnostic::{Diagnostic, nearest};
 use super::expression::{self, Key, Reads, Scope};
+use super::lint::{self, ConditionNote, Notes, RuleNote};
 use super::schema::listed;
 
 /// Names go into headers, traces and metrics: longer ones are refused, bytes.
@@ -37,8 +38,20 @@ pub fn compile(source: Source, pools: &[PoolFacts]) -> (Option<Policy>, Report) 
     let policy = read::<PolicyFile>(&mut report).and_then(|file| {
         // What seems absent may have been cut out because it was wrong; that has been told, its absence need not be.
         let whole = !report.has_errors();
-        let mut compiler = Compiler { report: &mut report, pools, whole, classes: Vec::new(), reads: Reads::default() };
-        compiler.policy(file)
+        let mut compiler = Compiler {
+            report: &mut report,
+            pools,
+            whole,
+            classes: Vec::new(),
+            reads: Reads::default(),
+            notes: Notes::default(),
+        };
+        let policy = compiler.policy(file)?;
+        let notes = std::mem::take(&mut compiler.notes);
+        if !report.has_errors() {
+            lint::lint(&mut report, &policy, pools, &notes);
+        }
+        Some(policy)
     });
     let usable = policy.filter(|_| !report.has_errors());
     (usable, report)
@@ -53,6 +66,8 @@ struct Compiler<'a> {
     classes: Vec<String>,
     /// What the conditions read.
     reads: Reads,
+    /// What is looked at once everything is compiled.
+    notes: Notes,
 }
 
 impl Compiler<'_> {
@@ -84,9 +99,7 @@ impl Compiler<'_> {
 
     fn compile_classify(&mut self, tables: Vec<Located<super::shape::ClassifyTable>>) -> Vec<ClassifyRule> {
         let mut rules = Vec::new();
-        let mut closed = false;
         for (index, table) in tables.into_iter().enumerate() {
-            self.check_reachable(&mut closed, &table.span, table.when.is_none(), "rule");
             let name = match &table.value.name {
                 Some(name) => {
                     self.check_name("rule", name);
@@ -95,25 +108,26 @@ impl Compiler<'_> {
                 None => format!("rule-{}", index + 1),
             };
             let class = self.class_id(&table.value.class);
-            let when = match &table.value.when {
-                Some(text) => self.check(text, Key::ClassifyWhen).map(|checked| Some(checked.condition)),
-                None => Some(None),
-            };
-            if let (Some(class), Some(when)) = (class, when) {
-                rules.push(ClassifyRule { name, when, class });
-            }
+            let Some((when, note)) = self.when(table.value.when.as_ref(), Key::ClassifyWhen) else { continue };
+            self.notes.rules.push(RuleNote { head: table.span, when: note });
+            rules.extend(class.map(|class| ClassifyRule { name, when, class }));
         }
         rules
     }
 
-    /// Warns of what stands below something that always applies.
-    fn check_reachable(&mut self, closed: &mut bool, span: &std::ops::Range<usize>, always: bool, noun: &str) {
-        if *closed && self.whole {
-            let message = format!("this {noun} never applies: one above it always does");
-            let help = format!("move the {noun} without `when` to the end");
-            self.report.push(Diagnostic::warning("never-applies", message).at(span.clone()).help(help));
+    /// A condition that may be absent, with what it says.
+    fn when(&mut self, text: Option<&Located<String>>, key: Key) -> Option<(Option<Condition>, Option<ConditionNote>)> {
+        let Some(text) = text else { return Some((None, None)) };
+        let mut checked = self.check(text, key)?;
+        self.tell_doubts(&mut checked);
+        Some((Some(checked.condition), Some(ConditionNote { span: text.span.clone(), logic: checked.logic })))
+    }
+
+    /// Warns of what in an expression is surely no use.
+    fn tell_doubts(&mut self, checked: &mut expression::Checked) {
+        for doubt in std::mem::take(&mut checked.doubts) {
+            self.report.push(doubt);
         }
-        *closed |= always;
     }
 
     fn check(&mut self, text: &Located<String>, key: Key) -> Option<expression::Checked> {
@@ -121,6 +135,7 @@ impl Compiler<'_> {
         self.reads.request |= checked.reads.request;
         self.reads.load |= checked.reads.load;
         self.reads.headers.extend(checked.reads.headers.iter().cloned());
+        self.notes.classes_named.extend(checked.reads.classes.iter().cloned());
         Some(checked)
     }
 

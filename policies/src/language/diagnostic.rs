@@ -58,6 +58,8 @@ pub struct Diagnostic {
     pub message: String,
     /// A few words under the excerpt.
     pub label: Option<String>,
+    /// Other places that have to do with it, each with a few words.
+    pub also: Vec<(Range<usize>, String)>,
     /// What to do about it.
     pub help: Option<String>,
 }
@@ -65,7 +67,15 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// A problem that stops the file from being used.
     pub fn error(code: &'static str, message: impl Into<String>) -> Diagnostic {
-        Diagnostic { severity: Severity::Error, code, span: None, message: message.into(), label: None, help: None }
+        Diagnostic {
+            severity: Severity::Error,
+            code,
+            span: None,
+            message: message.into(),
+            label: None,
+            also: Vec::new(),
+            help: None,
+        }
     }
 
     /// A problem that does not stop the file from being used.
@@ -82,6 +92,12 @@ impl Diagnostic {
     /// Adds a few words under the excerpt.
     pub fn label(mut self, label: impl Into<String>) -> Diagnostic {
         self.label = Some(label.into());
+        self
+    }
+
+    /// Points at another place that has to do with it.
+    pub fn also(mut self, span: Range<usize>, text: impl Into<String>) -> Diagnostic {
+        self.also.push((span, text.into()));
         self
     }
 
@@ -219,8 +235,11 @@ impl Report {
             Some(span) => {
                 let span = clamp(&self.source.text, span);
                 let annotation = AnnotationKind::Primary.span(span).label(diagnostic.label.as_deref());
-                let snippet = Snippet::source(shown);
-                title.element(snippet.path(self.source.name.as_str()).annotation(annotation))
+                let also = diagnostic.also.iter().map(|(span, text)| {
+                    AnnotationKind::Context.span(clamp(&self.source.text, span)).label(text.as_str())
+                });
+                let snippet = Snippet::source(shown).path(self.source.name.as_str());
+                title.element(snippet.annotation(annotation).annotations(also))
             }
             None => title.element(Origin::path(self.source.name.as_str())),
         };

@@ -34,8 +34,11 @@ mod call;
 mod compare;
 /// Numbers.
 mod arithmetic;
+/// What a condition says, in a form that can be reasoned about.
+mod logic;
 
 pub use fields::{FieldDoc, fields};
+pub(super) use logic::{Case, Constraint, Logic};
 
 /// Longest expression, bytes.
 pub const MAX_EXPRESSION_BYTES: usize = 4096;
@@ -88,6 +91,10 @@ pub(super) struct Checked {
     pub(super) condition: Condition,
     /// What it reads.
     pub(super) reads: Reads,
+    /// What it says.
+    pub(super) logic: Logic,
+    /// Warnings of parts that are surely no use, with their places in the file.
+    pub(super) doubts: Vec<Diagnostic>,
 }
 
 /// What expressions read.
@@ -99,22 +106,31 @@ pub(super) struct Reads {
     pub(super) load: bool,
     /// Headers, lower case.
     pub(super) headers: BTreeSet<String>,
+    /// Classes that are named.
+    pub(super) classes: BTreeSet<String>,
 }
 
 /// Checks an expression; every problem goes to the report, at its place in the file.
 pub(super) fn check(report: &mut Report, text: &Located<String>, scope: Scope<'_>) -> Option<Checked> {
     let mut problems = Vec::new();
-    let checked = check_text(&text.value, scope, &mut problems);
+    let mut checked = check_text(&text.value, scope, &mut problems);
     let source = report.source().clone();
     let raw = source.text.get(text.span.clone()).unwrap_or_default();
     let map = literal::map(raw, &text.value);
-    for mut problem in problems {
-        let inner = problem.span.take().unwrap_or(0..text.value.len());
-        problem.span = Some(match &map {
-            Some(map) => literal::place(map, inner, text.span.start),
-            None => text.span.clone(),
-        });
-        report.push(problem);
+    let place = |inner: Range<usize>| match &map {
+        Some(map) => literal::place(map, inner, text.span.start),
+        None => text.span.clone(),
+    };
+    let placed = |problem: Diagnostic| {
+        let inner = problem.span.clone().unwrap_or(0..text.value.len());
+        let also = problem.also.clone().into_iter().map(|(span, text)| (place(span), text)).collect();
+        Diagnostic { also, ..problem.at(place(inner)) }
+    };
+    for problem in problems {
+        report.push(placed(problem));
+    }
+    if let Some(checked) = &mut checked {
+        checked.doubts = std::mem::take(&mut checked.doubts).into_iter().map(placed).collect();
     }
     checked
 }
@@ -161,9 +177,16 @@ fn lower(
     let reads = std::mem::take(&mut lowerer.reads);
     let told = lowerer.into_problems();
     let refused = told.iter().any(|problem| problem.severity == super::Severity::Error);
+    let warned: Vec<Range<usize>> = told.iter().filter_map(|problem| problem.span.clone()).collect();
     problems.extend(told);
     let test = test.filter(|_| !refused)?;
-    Some(Checked { condition: Condition { text: text.to_owned(), test }, reads })
+    let mut reader = logic::Reader { extents: extent::Extents::new(text, tokens, places), scope, doubts: Vec::new() };
+    let logic = reader.logic(tree);
+    let mut doubts = reader.doubts;
+    // What has been told of a part need not be told again of the whole.
+    let told = |span: &Range<usize>| warned.iter().any(|warned| span.start <= warned.start && warned.end <= span.end);
+    doubts.retain(|doubt| !doubt.span.as_ref().is_some_and(told));
+    Some(Checked { condition: Condition { text: text.to_owned(), test }, reads, logic, doubts })
 }
 
 /// What would make the parser recurse too deeply is refused before it is parsed.

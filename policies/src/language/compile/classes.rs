@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::diagnostic::Diagnostic;
+use super::super::lint::ClassNote;
 use super::super::located::Located;
 use super::super::quantity::{self, TimeSpan, Unit};
 use super::super::shape::{ClassTable, default_target};
@@ -40,6 +41,9 @@ impl Compiler<'_> {
                 let help = "give it `ttft_ms`, `itl_ms` or `deadline_s`";
                 self.report.push(problem.at(name.span.clone()).help(help));
             }
+            let span = |bound: &Option<Located<TimeSpan>>| bound.as_ref().map(|bound| bound.span.clone());
+            let bounds = [span(&table.ttft_ms), span(&table.itl_ms), span(&table.deadline_s)];
+            self.notes.classes.push(ClassNote { name: name.span.clone(), bounds });
             let priority = table.priority.unwrap_or_else(|| rank(count, index));
             let shed_order = self.shed_order(&table, priority);
             classes.push(Class {

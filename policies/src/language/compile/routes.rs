@@ -1,7 +1,10 @@
 //! Routes, with the pools they allow. A selector that reads nothing of the request is decided here, once.
 
+use std::ops::Range;
+
 use super::super::diagnostic::{Diagnostic, nearest};
 use super::super::expression::Key;
+use super::super::lint::{ConditionNote, RouteNote, RuleNote};
 use super::super::located::Located;
 use super::super::schema::listed;
 use super::super::shape::{ObjectiveName, RouteTable, SpillName, WeightsTable};
@@ -17,11 +20,12 @@ impl Compiler<'_> {
         let mut closed = false;
         for (index, table) in tables.into_iter().enumerate() {
             let dead = closed;
-            self.check_reachable(&mut closed, &table.span, table.when.is_none(), "route");
+            closed |= table.when.is_none();
             let name = self.route_name(&table.value, index, &names);
             names.push(name.clone());
-            let route = self.compile_route(table.value, name);
-            routes.extend(route.filter(|_| !dead));
+            let Some((route, note)) = self.compile_route(table.value, table.span, name) else { continue };
+            self.notes.routes.push(note);
+            routes.extend((!dead).then_some(route));
         }
         if routes.last().is_none_or(|last| last.when.is_some()) {
             let taken = names.iter().any(|name| name == "default");
@@ -41,50 +45,36 @@ impl Compiler<'_> {
         name.value.clone()
     }
 
-    fn compile_route(&mut self, table: RouteTable, name: String) -> Option<Route> {
-        let when = match &table.when {
-            Some(text) => self.check(text, Key::RouteWhen).map(|checked| Some(checked.condition)),
-            None => Some(None),
-        };
+    fn compile_route(&mut self, table: RouteTable, head: Range<usize>, name: String) -> Option<(Route, RouteNote)> {
+        let when = self.when(table.when.as_ref(), Key::RouteWhen);
         let tiers = self.tiers(&table);
-        let exclude = match &table.exclude {
-            Some(text) => self.selector(text, Key::RouteExclude).map(Some),
-            None => Some(None),
-        };
-        let pin = match &table.pin {
-            Some(names) => self.pin(names).map(Some),
-            None => Some(None),
-        };
-        let affinity = match &table.affinity {
-            Some(table) => self.affinity(table).map(Some),
-            None => Some(None),
-        };
-        let hedge = match &table.hedge {
-            Some(table) => self.hedge(table).map(Some),
-            None => Some(None),
-        };
+        let exclude = optional(table.exclude.as_ref(), |text| self.selector(text, Key::RouteExclude));
+        let pins = optional(table.pin.as_ref(), |names| self.pin(names));
+        let affinity = optional(table.affinity.as_ref(), |table| self.affinity(table));
+        let hedge = optional(table.hedge.as_ref(), |table| self.hedge(table));
         let budgets = self.budgets(table.retry.as_ref(), table.timeouts.as_ref());
         let spill = self.spill(&table);
         let objective = self.objective(table.objective, table.weights);
-        Some(Route {
-            name,
-            when: when?,
-            tiers: tiers?,
-            spill,
-            exclude: exclude?,
-            pin: pin?,
-            objective: objective?,
-            affinity: affinity?,
-            hedge: hedge?,
-            budgets,
-        })
+        let (when, when_note) = when?;
+        let (tiers, tier_notes) = tiers?.into_iter().unzip();
+        let (exclude, exclude_note) = exclude?.unzip();
+        let pins = pins?;
+        let note = RouteNote {
+            rule: RuleNote { head, when: when_note },
+            tiers: tier_notes,
+            exclude: exclude_note.flatten(),
+            pins: pins.clone().unwrap_or_default(),
+        };
+        let pin = pins.map(endpoints_of);
+        let (objective, affinity, hedge) = (objective?, affinity?, hedge?);
+        Some((Route { name, when, tiers, spill, exclude, pin, objective, affinity, hedge, budgets }, note))
     }
 
     /// The route's own pools and those of its fallbacks.
-    fn tiers(&mut self, table: &RouteTable) -> Option<Vec<PoolSelector>> {
+    fn tiers(&mut self, table: &RouteTable) -> Option<Vec<(PoolSelector, Option<ConditionNote>)>> {
         let own = match &table.pools {
             Some(text) => self.selector(text, Key::RoutePools),
-            None => Some(PoolSelector::All),
+            None => Some((PoolSelector::All, None)),
         };
         let fallbacks = table.fallback.iter().flatten();
         let tiers: Vec<_> =
@@ -105,10 +95,12 @@ impl Compiler<'_> {
         }
     }
 
-    fn selector(&mut self, text: &Located<String>, key: Key) -> Option<PoolSelector> {
-        let checked = self.check(text, key)?;
+    fn selector(&mut self, text: &Located<String>, key: Key) -> Option<(PoolSelector, Option<ConditionNote>)> {
+        let mut checked = self.check(text, key)?;
+        let note = |logic| Some(ConditionNote { span: text.span.clone(), logic });
         if checked.reads.request || checked.reads.load {
-            return Some(PoolSelector::PerRequest(checked.condition));
+            self.tell_doubts(&mut checked);
+            return Some((PoolSelector::PerRequest(checked.condition), note(checked.logic)));
         }
         // The expression reads neither request nor load, so any will do.
         let facts = Facts::plain(Api::ChatCompletions, "");
@@ -116,43 +108,43 @@ impl Compiler<'_> {
         let allows = |pool| checked.condition.holds(&Env { pool: Some(pool), ..env });
         let flags: Vec<bool> = self.pools.iter().map(allows).collect();
         if flags.contains(&true) || flags.is_empty() {
-            return Some(PoolSelector::Fixed(flags));
+            self.tell_doubts(&mut checked);
+            return Some((PoolSelector::Fixed(flags), note(checked.logic)));
         }
         let names: Vec<&str> = self.pools.iter().map(|pool| pool.name.as_str()).collect();
         let help = format!("the portfolio has {}", listed(&names, "and"));
         if key == Key::RouteExclude {
             let problem = Diagnostic::warning("no-pool", "no pool is excluded by this").at(text.span.clone());
             self.report.push(problem.help(help));
-            return Some(PoolSelector::Fixed(flags));
+            return Some((PoolSelector::Fixed(flags), note(checked.logic)));
         }
         self.report.push(Diagnostic::error("no-pool", "no pool is allowed").at(text.span.clone()).help(help));
         None
     }
 
-    /// Places of endpoints in the fleet view.
-    fn pin(&mut self, names: &[Located<String>]) -> Option<Vec<usize>> {
-        let mut pinned = Vec::new();
+    /// Each name that is pinned, with the places in the fleet view of the endpoints it means.
+    fn pin(&mut self, names: &[Located<String>]) -> Option<Vec<(Range<usize>, Vec<usize>)>> {
+        let mut pins = Vec::new();
         let mut sound = true;
         for name in names {
+            let mut pinned = Vec::new();
             let mut first = 0;
             let mut found = self.pools.is_empty(); // there is nothing to check against
             for pool in self.pools {
                 let whole = pool.name == name.value;
                 let matching =
                     pool.endpoints.iter().enumerate().filter(|(_, endpoint)| whole || **endpoint == name.value);
-                let before = pinned.len();
                 pinned.extend(matching.map(|(at, _)| first + at));
-                found |= whole || pinned.len() > before;
+                found |= whole || !pinned.is_empty();
                 first += pool.endpoints.len();
             }
             if !found {
                 sound = false;
                 self.unknown_endpoint(name);
             }
+            pins.push((name.span.clone(), pinned));
         }
-        pinned.sort_unstable();
-        pinned.dedup();
-        sound.then_some(pinned)
+        sound.then_some(pins)
     }
 
     fn unknown_endpoint(&mut self, name: &Located<String>) {
@@ -210,4 +202,20 @@ impl Compiler<'_> {
             ObjectiveName::CheapestThatMeetsSlo | ObjectiveName::Weights => Objective::CheapestThatMeetsSlo,
         })
     }
+}
+
+/// What a key yields, where it is there; `None` where it is there and wrong.
+fn optional<T, U>(key: Option<T>, compile: impl FnOnce(T) -> Option<U>) -> Option<Option<U>> {
+    match key {
+        Some(key) => compile(key).map(Some),
+        None => Some(None),
+    }
+}
+
+/// The endpoints that any of the names mean, in order.
+fn endpoints_of(pins: Vec<(Range<usize>, Vec<usize>)>) -> Vec<usize> {
+    let mut pinned: Vec<usize> = pins.into_iter().flat_map(|(_, endpoints)| endpoints).collect();
+    pinned.sort_unstable();
+    pinned.dedup();
+    pinned
 }

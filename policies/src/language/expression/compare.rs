@@ -8,7 +8,7 @@ use cel::common::ast::{Expr, IdedExpr, LiteralValue};
 use super::super::diagnostic::{Diagnostic, nearest};
 use super::super::quantity;
 use super::super::schema::listed;
-use super::fields::Map;
+use super::fields::{Known, Map};
 use super::lower::Lowerer;
 use super::value::{Constant, Double, Int, Text, Value};
 use crate::policy::Predicate;
@@ -151,6 +151,9 @@ impl Lowerer<'_> {
 
     fn check_known_literal(&mut self, field: &Text, literal: &str, span: Range<usize>) {
         let Text::Field(field, _) = field else { return };
+        if matches!(field.known, Known::Class | Known::DeclaredClass) {
+            self.reads.classes.insert(literal.to_owned());
+        }
         let Some((noun, values, severity)) = field.known.values(&self.scope) else { return };
         if values.contains(&literal) || literal.is_empty() {
             return;

@@ -1,7 +1,7 @@
 //! The fields an expression may read, in one table: names, types, getters, and what each means.
 
 use crate::facts::Api;
-use crate::fleet::{HardwareKind, PoolLoad};
+use crate::fleet::{HardwareKind, PoolFacts, PoolLoad};
 use crate::policy::Env;
 
 use super::super::Severity;
@@ -29,6 +29,8 @@ pub(super) struct Field {
     pub(super) name: &'static str,
     pub(super) get: Get,
     pub(super) known: Known,
+    /// The least and the most that a number can be, where that is known; it is then never not-a-number.
+    pub(super) bounds: Option<(f64, f64)>,
     pub(super) doc: &'static str,
 }
 
@@ -54,6 +56,7 @@ pub(super) enum Map {
 pub(super) enum Known {
     Anything,
     Api,
+    Model,
     Class,
     DeclaredClass,
     Pool,
@@ -88,7 +91,7 @@ impl Map {
 impl Known {
     /// What one such value is called, the values there are, and how bad any other is; `None` where anything goes.
     pub(super) fn values<'a>(self, scope: &Scope<'a>) -> Option<(&'static str, Vec<&'a str>, Severity)> {
-        let of_pools = |get: fn(&'a crate::fleet::PoolFacts) -> &'a str| {
+        let of_pools = |get: fn(&'a PoolFacts) -> &'a str| {
             let mut values: Vec<&str> = scope.pools.iter().map(get).filter(|value| !value.is_empty()).collect();
             values.sort_unstable();
             values.dedup();
@@ -98,6 +101,7 @@ impl Known {
         let (noun, values, severity) = match self {
             Known::Anything => return None,
             Known::Api => ("api", Api::ALL.iter().map(|api| api.as_str()).collect(), Severity::Error),
+            Known::Model => ("model", models(scope.pools), Severity::Warning),
             Known::Class => ("class", classes(), Severity::Error),
             Known::DeclaredClass => ("class", classes(), Severity::Warning),
             Known::Pool => ("pool", of_pools(|pool| &pool.name), Severity::Error),
@@ -110,6 +114,14 @@ impl Known {
         };
         (!values.is_empty()).then_some((noun, values, severity))
     }
+}
+
+/// The models that any pool serves.
+fn models(pools: &[PoolFacts]) -> Vec<&str> {
+    let mut names: Vec<&str> = pools.iter().flat_map(|pool| &pool.models).map(|model| model.name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 /// Fields of a pool that change while it works.
@@ -141,7 +153,7 @@ fn weekday(env: &Env<'_>) -> i64 {
 }
 
 const fn text(name: &'static str, get: for<'r, 'e> fn(&'r Env<'e>) -> &'r str, doc: &'static str) -> Field {
-    Field { name, get: Get::Text(get), known: Known::Anything, doc }
+    Field { name, get: Get::Text(get), known: Known::Anything, bounds: None, doc }
 }
 
 const fn known(
@@ -150,15 +162,20 @@ const fn known(
     get: for<'r, 'e> fn(&'r Env<'e>) -> &'r str,
     doc: &'static str,
 ) -> Field {
-    Field { name, get: Get::Text(get), known, doc }
+    Field { name, get: Get::Text(get), known, bounds: None, doc }
 }
 
-const fn number(name: &'static str, get: fn(&Env<'_>) -> i64, doc: &'static str) -> Field {
-    Field { name, get: Get::Int(get), known: Known::Anything, doc }
+/// A count: at least 0.
+const fn count(name: &'static str, get: fn(&Env<'_>) -> i64, doc: &'static str) -> Field {
+    within(name, get, (0.0, f64::INFINITY), doc)
+}
+
+const fn within(name: &'static str, get: fn(&Env<'_>) -> i64, bounds: (f64, f64), doc: &'static str) -> Field {
+    Field { name, get: Get::Int(get), known: Known::Anything, bounds: Some(bounds), doc }
 }
 
 const fn other(name: &'static str, get: Get, doc: &'static str) -> Field {
-    Field { name, get, known: Known::Anything, doc }
+    Field { name, get, known: Known::Anything, bounds: None, doc }
 }
 
 /// The table. Names of the form `a.b.c` are looked up whole.
@@ -170,7 +187,7 @@ pub(super) static FIELDS: [Field; 31] = [
         "the client API: `chat`, `completions` or `embeddings`",
     ),
     text("request.path", |env| env.facts.path, "the path as the client sent it, without query"),
-    text("request.model", |env| env.facts.model, "the model the client named, before any alias"),
+    known("request.model", Known::Model, |env| env.facts.model, "the model the client named, before any alias"),
     other("request.stream", Get::Bool(|env| env.facts.stream), "whether the client asked for a stream"),
     text("request.service_tier", |env| env.facts.service_tier, "`service_tier` of the body; empty where absent"),
     known(
@@ -181,15 +198,15 @@ pub(super) static FIELDS: [Field; 31] = [
     ),
     known("request.class", Known::Class, |env| env.class, "the class of the request; not in `[[classify]]`"),
     text("request.tenant", |env| env.facts.tenant, "who asks; empty where unknown"),
-    number("request.input_tokens", |env| int(env.facts.input_tokens), "estimated length of the prompt, tokens"),
-    number(
+    count("request.input_tokens", |env| int(env.facts.input_tokens), "estimated length of the prompt, tokens"),
+    count(
         "request.max_output_tokens",
         |env| int(env.facts.max_output_tokens.unwrap_or(0)),
         "the caller's bound on the answer, tokens; 0 where none",
     ),
-    number("request.output_tokens", |env| int(env.facts.output_tokens), "expected length of the answer, tokens"),
-    number("request.tools", |env| int(env.facts.tools), "how many tools the body offers"),
-    number("request.images", |env| int(env.facts.images), "how many images the body carries"),
+    count("request.output_tokens", |env| int(env.facts.output_tokens), "expected length of the answer, tokens"),
+    count("request.tools", |env| int(env.facts.tools), "how many tools the body offers"),
+    count("request.images", |env| int(env.facts.images), "how many images the body carries"),
     other(
         "request.deadline_ms",
         Get::Double(|env| env.facts.deadline_ms.unwrap_or(0.0)),
@@ -210,9 +227,14 @@ pub(super) static FIELDS: [Field; 31] = [
         |env| env.facts.session,
         "what ties requests of a conversation together; empty where unknown",
     ),
-    number("request.hour", |env| clock(env) / 3600, "hour of the day by the policy's clock, 0 to 23"),
-    number("request.minute", |env| clock(env) / 60 % 60, "minute of the hour by the policy's clock, 0 to 59"),
-    number("request.weekday", weekday, "day of the week by the policy's clock, 1 is Monday, 7 is Sunday"),
+    within("request.hour", |env| clock(env) / 3600, (0.0, 23.0), "hour of the day by the policy's clock, 0 to 23"),
+    within(
+        "request.minute",
+        |env| clock(env) / 60 % 60,
+        (0.0, 59.0),
+        "minute of the hour by the policy's clock, 0 to 59",
+    ),
+    within("request.weekday", weekday, (1.0, 7.0), "day of the week by the policy's clock, 1 is Monday, 7 is Sunday"),
     other("request.headers", Get::Map(Map::Headers), "headers by name in any case; an absent one reads as empty"),
     known("pool.name", Known::Pool, |env| env.pool.map_or("", |pool| &pool.name), "the pool's name in the portfolio"),
     known("pool.site", Known::Site, |env| env.pool.map_or("", |pool| &pool.site), "the site's name; empty where none"),
@@ -229,13 +251,16 @@ pub(super) static FIELDS: [Field; 31] = [
         |env| env.pool.map_or("", |pool| pool.kind.as_str()),
         "`gpu`, `wafer`, `lpu`, `cpu` or `cloud`",
     ),
-    number("pool.endpoints", |env| load(env, |load| load.endpoints), "how many endpoints it has"),
-    number("pool.ready", |env| load(env, |load| load.ready), "how many of its endpoints may be asked now"),
-    number("pool.in_flight", |env| load(env, |load| load.in_flight), "requests it is working on now"),
-    other(
-        "pool.busy",
-        Get::Double(|env| env.load.map_or(0.0, PoolLoad::busy)),
-        "the part of its slots that is taken now, 0 to 1; above 1 where requests wait",
-    ),
+    count("pool.endpoints", |env| load(env, |load| load.endpoints), "how many endpoints it has"),
+    count("pool.ready", |env| load(env, |load| load.ready), "how many of its endpoints may be asked now"),
+    count("pool.in_flight", |env| load(env, |load| load.in_flight), "requests it is working on now"),
+    Field {
+        bounds: Some((0.0, f64::INFINITY)),
+        ..other(
+            "pool.busy",
+            Get::Double(|env| env.load.map_or(0.0, PoolLoad::busy)),
+            "the part of its slots that is taken now, 0 to 1; above 1 where requests wait",
+        )
+    },
     other("pool.labels", Get::Map(Map::Labels), "the operator's labels by name; an absent one reads as empty"),
 ];
