@@ -1,52 +1,78 @@
 //! The order in which candidates are tried: better score first, and chance among near-ties so that many gateways that
 //! see the same do not all choose the same.
 
+use std::cmp::Ordering;
+
 use crate::decide::Candidate;
+use crate::plan::MAX_ATTEMPTS;
 use crate::policy::{Objective, Route, Spill};
 
 /// Scores within this part of the best count as a tie.
 const NEAR_TIE: f64 = 0.02;
 
-/// What counts before the score: smaller comes first.
-type Precedence = (u8, u8);
-
-/// Ranks candidates by score and returns their indices. A route's own pools come before its fallbacks; where the
-/// objective is to meet the SLO, those likely to meet it come first within a tier, and before the tier where the route
-/// spills over to keep the promise. Among those tied with the best, two are drawn and the less busy goes first.
-pub fn rank(candidates: &[Candidate], route: &Route, draw: u64) -> Vec<usize> {
-    let slo_first = route.objective == Objective::CheapestThatMeetsSlo;
-    let mut ranking: Vec<(Precedence, f64, u32, usize)> = candidates
-        .iter()
-        .enumerate()
-        .filter_map(|(index, candidate)| {
-            let scored = candidate.verdict.as_ref().ok()?;
-            let strained = u8::from(!scored.feasible());
-            let precedence = match route.spill {
-                Spill::SloAtRisk => (strained, candidate.tier),
-                Spill::Unavailable if slo_first => (candidate.tier, strained),
-                Spill::Unavailable => (candidate.tier, 0),
-            };
-            Some((precedence, scored.score, candidate.in_flight, index))
-        })
-        .collect();
-    ranking.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)));
-    let ties = ranking.first().map_or(0, |&(precedence, best, ..)| {
-        let limit = best + best.abs() * NEAR_TIE;
-        ranking.iter().take_while(|entry| entry.0 == precedence && entry.1 <= limit).count()
-    });
-    if let Some(first) = less_busy_of_two(&ranking, ties, draw) {
-        ranking.get_mut(..=first).unwrap_or_default().rotate_right(1);
-    }
-    ranking.into_iter().map(|entry| entry.3).collect()
+/// A candidate that passed, by what ranks it.
+#[derive(Clone, Copy)]
+struct Entry {
+    /// What counts before the score: smaller comes first.
+    precedence: (u8, u8),
+    score: f64,
+    in_flight: u32,
+    index: usize,
 }
 
-fn less_busy_of_two(ranking: &[(Precedence, f64, u32, usize)], ties: usize, draw: u64) -> Option<usize> {
-    if ties < 2 {
-        return None;
+/// Ranks candidates by score and returns the indices of the first [`MAX_ATTEMPTS`]. A route's own pools come before its
+/// fallbacks; where the objective is to meet the SLO, those likely to meet it come first within a tier, and before the
+/// tier where the route spills over to keep the promise. Among those tied with the best, two are drawn and the less busy
+/// goes first.
+pub fn rank(candidates: &[Candidate], route: &Route, draw: u64) -> Vec<usize> {
+    let mut entries = entries(candidates, route);
+    let Some(first) = first(&entries, draw) else { return Vec::new() };
+    let first = entries.swap_remove(first);
+    // Nobody asks what comes after the last attempt, so the rest of a large fleet is not sorted.
+    if entries.len() >= MAX_ATTEMPTS {
+        entries.select_nth_unstable_by(MAX_ATTEMPTS - 1, order);
+        entries.truncate(MAX_ATTEMPTS - 1);
     }
-    let ties = ties as u64;
-    let one = (draw % ties) as usize;
-    let other = (one + 1 + ((draw >> 32) % (ties - 1)) as usize) % ties as usize;
-    let busy = |index: usize| ranking.get(index).map(|entry| entry.2);
-    Some(if busy(other) < busy(one) { other } else { one })
+    entries.sort_unstable_by(order);
+    std::iter::once(first).chain(entries).map(|entry| entry.index).collect()
+}
+
+fn entries(candidates: &[Candidate], route: &Route) -> Vec<Entry> {
+    let slo_first = route.objective == Objective::CheapestThatMeetsSlo;
+    let entry = |(index, candidate): (usize, &Candidate)| {
+        let scored = candidate.verdict.as_ref().ok()?;
+        let strained = u8::from(!scored.feasible());
+        let precedence = match route.spill {
+            Spill::SloAtRisk => (strained, candidate.tier),
+            Spill::Unavailable if slo_first => (candidate.tier, strained),
+            Spill::Unavailable => (candidate.tier, 0),
+        };
+        Some(Entry { precedence, score: scored.score, in_flight: candidate.in_flight, index })
+    };
+    candidates.iter().enumerate().filter_map(entry).collect()
+}
+
+fn order(a: &Entry, b: &Entry) -> Ordering {
+    a.precedence
+        .cmp(&b.precedence)
+        .then(a.score.total_cmp(&b.score))
+        .then(a.in_flight.cmp(&b.in_flight))
+        .then(a.index.cmp(&b.index))
+}
+
+/// Which entry goes first: the best, or the less busy of two that are drawn among those tied with it.
+fn first(entries: &[Entry], draw: u64) -> Option<usize> {
+    let (at, best) = entries.iter().enumerate().min_by(|a, b| order(a.1, b.1))?;
+    let limit = best.score + best.score.abs() * NEAR_TIE;
+    let is_tied = |entry: &Entry| entry.precedence == best.precedence && entry.score <= limit;
+    let tied: Vec<usize> = (0..).zip(entries).filter(|(_, entry)| is_tied(entry)).map(|(at, _)| at).collect();
+    if tied.len() < 2 {
+        return Some(at);
+    }
+    let ties = tied.len() as u64;
+    let one = draw % ties;
+    let other = (one + 1 + (draw >> 32) % (ties - 1)) % ties;
+    let drawn = [one, other].map(|drawn| tied.get(drawn as usize).copied());
+    let busy = |at: &usize| entries.get(*at).map(|entry| entry.in_flight);
+    drawn.into_iter().flatten().min_by_key(busy)
 }

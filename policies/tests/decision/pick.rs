@@ -3,6 +3,7 @@
 use pointsman_policies::decide::Candidate;
 use pointsman_policies::filter::Rejection;
 use pointsman_policies::pick::rank;
+use pointsman_policies::plan::MAX_ATTEMPTS;
 use pointsman_policies::policy::{Objective, Route, Spill};
 
 use crate::world::{passed, rejected};
@@ -112,4 +113,28 @@ fn fallbacks_come_after_the_routes_own_pools_unless_it_spills() {
     check(Objective::Cheapest, &candidates, &[1, 2, 0]);
     let spilling = Route { spill: Spill::SloAtRisk, ..seeking(Objective::CheapestThatMeetsSlo) };
     assert_eq!(rank(&candidates, &spilling, 0), [2, 0, 1]);
+}
+
+#[test]
+fn of_many_the_first_are_those_that_a_whole_sort_puts_first() {
+    let objective = Objective::Cheapest;
+    for count in 0..40_usize {
+        // Scores far apart and in no order, so that nothing ties; every fifth is rejected.
+        let score = |index: usize| 1.0 + (index * 17 % 41) as f64;
+        let candidate = |index| match index % 5 {
+            4 => rejected(index, Rejection::Draining),
+            _ => passed(index, score(index), 0.5, 0),
+        };
+        let candidates: Vec<Candidate> = (0..count).map(candidate).collect();
+        let mut sorted: Vec<usize> = (0..count).filter(|index| index % 5 != 4).collect();
+        sorted.sort_by(|a, b| score(*a).total_cmp(&score(*b)));
+        sorted.truncate(MAX_ATTEMPTS);
+        check(objective, &candidates, &sorted);
+    }
+}
+
+#[test]
+fn a_tie_larger_than_the_attempts_is_drawn_from_whole() {
+    let candidates: Vec<Candidate> = (0..12).map(|index| passed(index, 1.0, 0.5, 1)).collect();
+    assert_eq!(firsts(Objective::Cheapest, &candidates), [12; 12]);
 }
