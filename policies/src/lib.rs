@@ -1,6 +1,7 @@
 //! The decision: facts about a request and a view of the fleet go in, a plan with a reason for every candidate comes
 //! out. Pure: no clock, no I/O, no async, no randomness, no metrics; whatever of these is needed is an argument.
-#![deny(clippy::disallowed_methods)]
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+#![cfg_attr(not(test), deny(clippy::disallowed_macros))]
 #![cfg_attr(test, allow(clippy::string_slice, reason = "tests may panic"))]
 
 /// Micros and tokens: the units that travel between crates.

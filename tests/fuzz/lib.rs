@@ -19,6 +19,14 @@ impl Chance {
         Chance(seed)
     }
 
+    /// Chance that begins with a text: the same input, the same numbers (FNV-1a).
+    pub fn of(data: &[u8]) -> Chance {
+        Chance(
+            data.iter()
+                .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)),
+        )
+    }
+
     /// The next number (splitmix64).
     pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

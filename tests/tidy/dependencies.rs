@@ -1,4 +1,5 @@
-//! Who may depend on what: versions in one place, and a decision that nothing of the world can reach.
+//! Who may depend on what: versions in one place, and a decision that nothing of the world can reach. What it may not
+//! call is shown by `tests/purity/run`.
 
 use std::process::Command;
 
@@ -30,27 +31,6 @@ const IMPURE: [&str; 16] = [
     "futures-util",
 ];
 
-/// What would let the decision see or change the world; refused by clippy in `policies`.
-const WORLD: [&str; 17] = [
-    "std::time::Instant::now",
-    "std::time::SystemTime::now",
-    "std::thread::spawn",
-    "std::thread::sleep",
-    "std::fs::read",
-    "std::fs::read_to_string",
-    "std::fs::write",
-    "std::fs::File::open",
-    "std::fs::File::create",
-    "std::env::var",
-    "std::env::var_os",
-    "std::env::args",
-    "std::net::TcpStream::connect",
-    "std::net::TcpListener::bind",
-    "std::net::UdpSocket::bind",
-    "std::process::Command::new",
-    "std::hash::RandomState::new",
-];
-
 fn versions(file: &File) -> Vec<String> {
     let Ok(manifest) = file.text.parse::<Table>() else { return vec!["cannot be read as TOML".to_owned()] };
     let targets = manifest.get("target").and_then(Value::as_table);
@@ -74,20 +54,6 @@ fn impure(tree: &File) -> Vec<String> {
     named.map(|line| format!("depends on `{line}`: what it brings must be an argument")).collect()
 }
 
-/// Standard library functions that the list of `.clippy.toml` lets through.
-fn allowed_world(config: &File) -> Vec<String> {
-    let config = config.text.parse::<Table>().unwrap_or_default();
-    let listed = config.get("disallowed-methods").and_then(Value::as_array).cloned().unwrap_or_default();
-    let refused: Vec<&str> = listed.iter().filter_map(|entry| entry.get("path")?.as_str()).collect();
-    let missing = WORLD.iter().filter(|path| !refused.contains(path));
-    missing.map(|path| format!("add `{path}` to `disallowed-methods`")).collect()
-}
-
-fn read(path: &str) -> File {
-    let text = std::fs::read_to_string(root().join(path)).unwrap_or_default();
-    File { path: path.to_owned(), text }
-}
-
 #[test]
 fn every_rule_bites() {
     bites(versions, "a", "[dependencies]\nbytes.workspace = true\nhyper = { workspace = true, features = [] }", 0);
@@ -96,7 +62,6 @@ fn every_rule_bites() {
     bites(versions, "a", "not toml", 1);
     bites(impure, "a", "serde v1.0.229\nrandom v1.0.0", 0);
     bites(impure, "a", "serde v1.0.229\ntokio v1.54.1\nrand v0.10.4 (*)", 2);
-    bites(allowed_world, "a", "disallowed-methods = [{ path = \"std::fs::read\" }]", WORLD.len() - 1);
 }
 
 #[test]
@@ -116,43 +81,4 @@ fn the_decision_depends_on_nothing_that_reaches_the_world() {
     let tree = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(tree.starts_with("pointsman-policies "), "cargo tree says: {tree}");
     keep(&[File { path: "policies/Cargo.toml".to_owned(), text: tree }], impure);
-}
-
-#[test]
-fn the_list_of_what_the_decision_may_not_call_is_whole() {
-    keep(&[read(".clippy.toml")], allowed_world);
-    let lib = read("policies/src/lib.rs");
-    let denied = lib.text.contains("#![deny(clippy::disallowed_methods)]");
-    assert!(denied, "policies/src/lib.rs: write `#![deny(clippy::disallowed_methods)]`, or purity is a habit only");
-}
-
-/// The list is only as good as the lint: a crate that calls everything on it must not pass.
-#[test]
-fn the_lint_refuses_each_of_them() {
-    let folder = tempfile::tempdir().unwrap();
-    let source = folder.path().join("lib.rs");
-    let calls: String = WORLD.iter().map(|path| call(path)).collect();
-    std::fs::write(&source, format!("#![deny(clippy::disallowed_methods)]\n{calls}")).unwrap();
-    let mut clippy = Command::new("clippy-driver");
-    clippy.args(["--crate-type", "lib", "--edition", "2024", "--emit", "metadata", "--out-dir"]);
-    clippy.arg(folder.path()).arg(&source).env("CLIPPY_CONF_DIR", root());
-    let output = clippy.output().expect("clippy is missing: rustup component add clippy");
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success(), "clippy lets all of it through: {told}");
-    for path in WORLD {
-        assert!(told.contains(&format!("use of a disallowed method `{path}`")), "clippy lets `{path}` through: {told}");
-    }
-}
-
-/// A function that names a path of the standard library as a value.
-fn call(path: &str) -> String {
-    let generics = match path {
-        "std::thread::spawn" => "::<fn(), ()>",
-        "std::fs::read" | "std::fs::read_to_string" | "std::fs::File::open" | "std::fs::File::create" => "::<&str>",
-        "std::fs::write" => "::<&str, &str>",
-        "std::env::var" | "std::env::var_os" | "std::process::Command::new" => "::<&str>",
-        "std::net::TcpStream::connect" | "std::net::TcpListener::bind" | "std::net::UdpSocket::bind" => "::<&str>",
-        _ => "",
-    };
-    format!("pub fn {}() {{ let _ = {path}{generics}; }}\n", path.replace("::", "_").to_lowercase())
 }

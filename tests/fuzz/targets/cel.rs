@@ -1,5 +1,5 @@
-//! Any text as an expression, in every key that takes one: told at its place in the file, or evaluated on whatever comes.
-//! The first eight bytes of an input choose requests and fleets.
+//! Any text as an expression, in any key that takes one: told at its place in the file, or evaluated on whatever comes.
+//! The first eight bytes of an input choose key, requests and fleets.
 #![no_main]
 
 use std::fmt::Write as _;
@@ -25,13 +25,12 @@ fuzz_target!(|data: &[u8]| {
         format!("[[route]]\npools = {written}\n"),
         format!("[[route]]\nexclude = {written}\nfallback = [{{ pools = {written} }}]\n"),
     ];
-    for file in files {
-        let (policy, report) = compile(Source::new("policy.toml", file.as_str()), world::pools());
-        told::sound(&report);
-        assert_eq!(policy.is_some(), !report.has_errors(), "a policy is there exactly where there is no error");
-        if let Some(policy) = policy {
-            world::decides(&policy, world::pools(), &mut chance);
-        }
+    let file = files.get(usize::from(seed[0] % 4)).map_or("", String::as_str);
+    let (policy, report) = compile(Source::new("policy.toml", file), world::pools());
+    told::sound(&report);
+    assert_eq!(policy.is_some(), !report.has_errors(), "a policy is there exactly where there is no error");
+    if let Some(policy) = policy {
+        world::decides(&policy, world::pools(), &mut chance);
     }
 });
 

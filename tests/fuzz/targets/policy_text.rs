@@ -13,16 +13,18 @@ fuzz_mutator!(|data: &mut [u8], size: usize, most: usize, seed: u32| {
 
 fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    let pools = world::pools();
+    let mut chance = Chance::of(data);
+    // Some are read without a portfolio, as `check` does where that one is broken.
+    let pools = if chance.below(8) == 0 { &[] } else { world::pools() };
     let (policy, report) = compile(Source::new("policy.toml", text), pools);
     told::sound(&report);
-    let (again, same) = compile(Source::new("policy.toml", text), pools);
-    told::same(&report, &same);
     assert_eq!(policy.is_some(), !report.has_errors(), "a policy is there exactly where there is no error");
-    assert_eq!(format!("{policy:?}"), format!("{again:?}"), "the same text makes the same policy");
-    if let Some(policy) = policy {
-        world::decides(&policy, pools, &mut Chance::new(data.len() as u64));
+    if chance.below(8) == 0 {
+        let (again, same) = compile(Source::new("policy.toml", text), pools);
+        told::same(&report, &same);
+        assert_eq!(format!("{policy:?}"), format!("{again:?}"), "the same text makes the same policy");
     }
-    let (_, report) = compile(Source::new("policy.toml", text), &[]);
-    told::sound(&report);
+    if let Some(policy) = policy {
+        world::decides(&policy, pools, &mut chance);
+    }
 });
