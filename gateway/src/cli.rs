@@ -27,6 +27,8 @@ enum Command {
     Schema(SchemaArguments),
     /// Print the hardware catalog.
     Hardware,
+    /// Decide recorded traffic again: exactly as it was, or under a candidate policy, with the difference.
+    Replay(commands::replay::Arguments),
     /// Run a simulated machine behind a real port.
     Simulate(commands::simulate::Arguments),
 }
@@ -65,6 +67,7 @@ pub fn run() -> ExitCode {
         Command::Check(arguments) => Ok(commands::check::run(&arguments)),
         Command::Schema(arguments) => commands::schema::run(&arguments),
         Command::Hardware => commands::hardware::run(),
+        Command::Replay(arguments) => commands::replay::run(&arguments),
         Command::Simulate(arguments) => commands::simulate::run(&arguments),
     };
     done.unwrap_or_else(|error| {

@@ -15,6 +15,9 @@ pub mod simulate;
 /// How commands ask a running gateway.
 pub mod admin_client;
 
+/// `pointsman replay`
+pub mod replay;
+
 use std::io::Write;
 
 /// Prints to stdout; a reader that has gone (`| head`) is no failure.
