@@ -9,6 +9,8 @@ pub mod problem;
 pub mod query;
 /// Recording of decisions.
 pub mod record;
+/// The candidate on trial.
+pub mod trial;
 
 use std::sync::Arc;
 
@@ -21,6 +23,7 @@ use pointsman_policies::fleet::Availability;
 use serde_json::json;
 
 use crate::gateway::Gateway;
+use crate::trial::view::TrialView;
 use problem::Problem;
 
 /// Its routes.
@@ -30,7 +33,7 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .route("/readyz", get(readyz))
         .route("/health", get(readyz))
         .route("/metrics", get(metrics));
-    let reads = Router::new().route("/api/v1/status", get(status)).merge(record::reads());
+    let reads = Router::new().route("/api/v1/status", get(status)).merge(record::reads()).merge(trial::reads());
     let changes = Router::new().merge(record::changes());
     Router::new()
         .merge(guard::open(open, &gateway))
@@ -103,6 +106,20 @@ async fn status(State(gateway): State<Arc<Gateway>>) -> Json<serde_json::Value> 
         "generation": snapshot.generation,
         "hash": snapshot.hash,
         "reload": &*gateway.reload_status(),
+        "trial": trial_in_short(&gateway),
         "endpoints": endpoints,
     }))
+}
+
+/// Null where the policy names no candidate.
+fn trial_in_short(gateway: &Gateway) -> serde_json::Value {
+    let TrialView { state, candidate, canary, rolled_back, .. } = TrialView::of(gateway);
+    let Some(candidate) = candidate else { return serde_json::Value::Null };
+    let mode = if canary.is_some() || rolled_back.is_some() { "canary" } else { "shadow" };
+    json!({
+        "state": state,
+        "mode": mode,
+        "candidate": candidate.policy,
+        "because": rolled_back.map(|stopped| stopped.to_string()),
+    })
 }

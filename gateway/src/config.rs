@@ -2,5 +2,7 @@
 
 /// The process file, `pointsman.toml`.
 pub mod process;
-/// All three as one set.
+/// The policy on trial.
+pub mod candidate;
+/// All as one set.
 pub mod set;

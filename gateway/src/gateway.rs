@@ -11,6 +11,7 @@ use crate::config::set::ConfigSet;
 use crate::reload::ReloadStatus;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
+use crate::trial::trials::Trials;
 
 /// The gateway.
 #[derive(Debug)]
@@ -18,6 +19,7 @@ pub struct Gateway {
     snapshot: ArcSwap<Snapshot>,
     fleet: Fleet,
     telemetry: Telemetry,
+    trials: Trials,
     reload_status: ArcSwap<ReloadStatus>,
     reloading: Mutex<()>,
     ready: AtomicBool,
@@ -27,13 +29,16 @@ impl Gateway {
     /// A gateway with its first generation. Not ready until it listens.
     pub fn new(set: ConfigSet, telemetry: Telemetry) -> Arc<Gateway> {
         let fleet = Fleet::default();
-        let snapshot = Snapshot::build(1, set, &fleet);
+        let trials = Trials::new(&set.process.state);
+        let trial = trials.adopt(1, &set);
+        let snapshot = Snapshot::build(1, set, trial, &fleet);
         let status = ReloadStatus::first(&snapshot);
         telemetry.metrics().generation(1);
         Arc::new(Gateway {
             snapshot: ArcSwap::from_pointee(snapshot),
             fleet,
             telemetry,
+            trials,
             reload_status: ArcSwap::from_pointee(status),
             reloading: Mutex::new(()),
             ready: AtomicBool::new(false),
@@ -55,6 +60,11 @@ impl Gateway {
         &self.telemetry
     }
 
+    /// Candidates on trial.
+    pub fn trials(&self) -> &Trials {
+        &self.trials
+    }
+
     /// How the last reload went.
     pub fn reload_status(&self) -> Arc<ReloadStatus> {
         self.reload_status.load_full()
@@ -74,7 +84,8 @@ impl Gateway {
     /// Puts a checked set in force as the next generation and returns it. Requests in flight finish under theirs.
     pub fn swap(&self, set: ConfigSet) -> Arc<Snapshot> {
         let generation = self.snapshot.load().generation + 1;
-        let snapshot = Arc::new(Snapshot::build(generation, set, &self.fleet));
+        let trial = self.trials.adopt(generation, &set);
+        let snapshot = Arc::new(Snapshot::build(generation, set, trial, &self.fleet));
         self.snapshot.store(Arc::clone(&snapshot));
         self.fleet.retain(&snapshot.portfolio);
         self.telemetry.metrics().generation(generation);

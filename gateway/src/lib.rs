@@ -11,6 +11,8 @@ pub mod config;
 pub mod snapshot;
 /// Hot swap.
 pub mod reload;
+/// A candidate policy beside the one in force.
+pub mod trial;
 /// Listeners, signals, drain.
 pub mod serve;
 /// What lives as long as the process.

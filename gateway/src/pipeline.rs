@@ -89,7 +89,7 @@ fn list_models(gateway: &Gateway, json: Bytes, mut record: Record) -> Response<A
 fn refuse(gateway: &Gateway, mut record: Record, refusal: &Refusal) -> Response<Answer> {
     let mut response = refusal.response().map(|body| Answer::Whole(Some(body)));
     let headers = response.headers_mut();
-    let version = record.decision.as_ref().map(|decision| decision.snapshot.version_header.clone());
+    let version = record.decision.as_ref().map(|decision| decision.deciding().version_header.clone());
     headers.insert(snapshot::POLICY_HEADER, version.unwrap_or_else(|| gateway.snapshot().version_header.clone()));
     if let Some(class) = record.class.as_deref().and_then(|class| HeaderValue::try_from(class).ok()) {
         headers.insert(snapshot::CLASS_HEADER, class);

@@ -12,8 +12,9 @@ use pointsman_policies::facts::{Api, OwnedFacts};
 use pointsman_policies::fleet::{EndpointState, HardwareKind};
 use pointsman_policies::plan::Plan;
 use pointsman_policies::policy::{ClassId, Slo};
+use pointsman_policies::trial::Arm;
 
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Deciding, Snapshot};
 
 /// Where a request stands among traces, by W3C Trace Context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +110,9 @@ pub struct AttemptRecord {
 pub struct DecisionRecord {
     /// The generation that decided.
     pub snapshot: Arc<Snapshot>,
-    /// What was known of the request, with the headers that the policy reads.
+    /// Which of its policies: the one in force, or the candidate on trial.
+    pub arm: Arm,
+    /// What was known of the request, with the headers that these policies read.
     pub facts: OwnedFacts,
     /// Its class.
     pub class: ClassId,
@@ -123,6 +126,13 @@ pub struct DecisionRecord {
     pub candidates: Vec<Candidate>,
     /// What was to be attempted; `None` where every endpoint was rejected.
     pub plan: Option<Plan>,
+}
+
+impl DecisionRecord {
+    /// The policy that decided.
+    pub fn deciding(&self) -> Deciding<'_> {
+        self.snapshot.deciding(self.arm)
+    }
 }
 
 /// One request. Times are spans after `began`.
@@ -161,7 +171,7 @@ pub struct Record {
     /// When the plan was made.
     pub decided_at: Duration,
     /// The decision, once made.
-    pub decision: Option<DecisionRecord>,
+    pub decision: Option<Arc<DecisionRecord>>,
     /// Every attempt, in order.
     pub attempts: Vec<AttemptRecord>,
     /// Kind of the hardware that answered.
@@ -278,6 +288,25 @@ impl Record {
             Outcome::Refused(_) if self.status >= 500 || self.status == 429 => missed(),
             Outcome::Refused(_) | Outcome::CallersMistake(_) | Outcome::ClientLeft => Vec::new(),
         }
+    }
+
+    /// Whether the promise was kept as a whole; `None` where the client's own doing left nothing to judge. A client that
+    /// left after its first token was overdue has been failed, whatever it did then.
+    pub fn attained(&self) -> Option<bool> {
+        match &self.outcome {
+            Outcome::Answered => Some(self.slo_results().iter().all(|(_, kept)| *kept)),
+            Outcome::Broken(_) => Some(false),
+            Outcome::Refused(_) if self.status >= 500 || self.status == 429 => Some(false),
+            Outcome::ClientLeft if self.was_overdue() => Some(false),
+            Outcome::Refused(_) | Outcome::CallersMistake(_) | Outcome::ClientLeft => None,
+        }
+    }
+
+    fn was_overdue(&self) -> bool {
+        let until = |at: Option<Duration>| at.unwrap_or(self.ended_at).as_secs_f64() * 1e3;
+        let late = |bound: Option<f64>, ms: f64| bound.is_some_and(|bound| ms > bound);
+        let first_token = self.stream && late(self.slo.ttft_ms, until(self.first_byte_at));
+        first_token || late(self.slo.deadline_ms, until(None))
     }
 
     /// The endpoint that answered.

@@ -21,6 +21,7 @@ use crate::gateway::Gateway;
 use crate::record::Record;
 use crate::reload::{self, Occasion};
 use crate::telemetry::{Telemetry, otlp};
+use crate::trial::tend::tend;
 use listener::Listener;
 
 /// How often idle connections to machines are swept.
@@ -80,7 +81,7 @@ pub async fn start(set: ConfigSet, options: Options) -> io::Result<Running> {
             tracing::error!("the admin listener failed: {error}");
         }
     });
-    let mut background = vec![tokio::spawn(sweep(Arc::clone(&gateway)))];
+    let mut background = vec![tokio::spawn(sweep(Arc::clone(&gateway))), tokio::spawn(tend(Arc::clone(&gateway)))];
     if let Some(process_file) = watched {
         background.push(tokio::spawn(reload::watch(Arc::clone(&gateway), process_file)));
     }
@@ -107,6 +108,9 @@ impl Running {
             let _ = task.await;
         }
         let _ = admin.await;
+        if let Err(error) = gateway.trials().save() {
+            tracing::warn!("the counts of the trial are lost: {error}");
+        }
         gateway.fleet().shut_down(LAST_CONNECTIONS).await;
         gateway.telemetry().recorder().stop().await;
         drop(gateway);

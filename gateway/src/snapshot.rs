@@ -1,17 +1,22 @@
 //! One immutable view of everything a request needs, swapped whole.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use pointsman_backends::fleet::{Fleet, Live};
 use pointsman_backends::portfolio::{Endpoint, Pool, Portfolio};
+use pointsman_policies::facts::Facts;
 use pointsman_policies::fleet::{EndpointState, PoolFacts};
 use pointsman_policies::policy::Policy;
+use pointsman_policies::trial::Arm;
 use serde_json::json;
 
+use crate::config::candidate::Candidate;
 use crate::config::process::Process;
 use crate::config::set::{ConfigSet, Texts};
+use crate::trial::Trial;
 
 /// Names the class: the caller's wish in a request, the outcome in an answer.
 pub const CLASS_HEADER: HeaderName = HeaderName::from_static(CLASS_HEADER_NAME);
@@ -37,6 +42,12 @@ pub struct Snapshot {
     pub portfolio: Arc<Portfolio>,
     /// The rules.
     pub policy: Arc<Policy>,
+    /// The candidate that the policy names, tried or not.
+    pub candidate: Option<Candidate>,
+    /// The trial of it, as long as it was not rolled back.
+    pub trial: Option<Arc<Trial>>,
+    /// Headers that the policies read, in order, lower case.
+    pub headers_read: Vec<String>,
     /// What they were read from.
     pub texts: Texts,
     /// `NAME@GENERATION`.
@@ -48,6 +59,19 @@ pub struct Snapshot {
     /// The answer to `GET /v1/models`.
     pub model_list: Bytes,
     live: Vec<Arc<Live>>,
+}
+
+/// A policy, under the name by which it decides.
+#[derive(Clone, Copy, Debug)]
+pub struct Deciding<'a> {
+    /// The rules.
+    pub policy: &'a Arc<Policy>,
+    /// Their text.
+    pub text: &'a str,
+    /// `NAME@GENERATION`, with `+canary` for a candidate.
+    pub version: &'a Arc<str>,
+    /// The same, as `x-pointsman-policy`.
+    pub version_header: &'a HeaderValue,
 }
 
 /// An endpoint with everything needed to call it.
@@ -65,26 +89,65 @@ pub struct Target<'a> {
 
 impl Snapshot {
     /// Builds a generation on the fleet's live endpoints.
-    pub fn build(generation: u64, set: ConfigSet, fleet: &Fleet) -> Snapshot {
-        let ConfigSet { process, portfolio, policy, texts, hash } = set;
+    pub fn build(generation: u64, set: ConfigSet, trial: Option<Arc<Trial>>, fleet: &Fleet) -> Snapshot {
+        let ConfigSet { process, portfolio, policy, candidate, texts, hash } = set;
         let version = format!("{}@{generation}", policy.name);
         let version_header = HeaderValue::try_from(&version).unwrap_or(HeaderValue::from_static("policy"));
         let models = model_names(&portfolio);
         let model_list = Bytes::from(model_list(&models).to_string());
         let live = fleet.adopt(&portfolio);
         let version = version.into();
+        let headers_read = headers_read(&policy, trial.as_deref());
         Snapshot {
             generation,
             hash,
             process,
             portfolio,
             policy,
+            candidate,
+            trial,
+            headers_read,
             texts,
             version,
             version_header,
             models,
             model_list,
             live,
+        }
+    }
+
+    /// What it was built from, for a generation that differs in nothing that is read from files.
+    pub fn set(&self) -> ConfigSet {
+        ConfigSet {
+            process: self.process.clone(),
+            portfolio: Arc::clone(&self.portfolio),
+            policy: Arc::clone(&self.policy),
+            candidate: self.candidate.clone(),
+            texts: self.texts.clone(),
+            hash: self.hash.clone(),
+        }
+    }
+
+    /// Who decides a request.
+    pub fn arm(&self, facts: &Facts<'_>, request_id: &str) -> Arm {
+        self.trial.as_ref().map_or(Arm::Incumbent, |trial| trial.arm(facts, request_id))
+    }
+
+    /// The policy of an arm.
+    pub fn deciding(&self, arm: Arm) -> Deciding<'_> {
+        match (&self.trial, arm) {
+            (Some(trial), Arm::Candidate) => Deciding {
+                policy: &trial.candidate.policy,
+                text: &trial.candidate.text,
+                version: &trial.version,
+                version_header: &trial.version_header,
+            },
+            _ => Deciding {
+                policy: &self.policy,
+                text: &self.texts.policy.text,
+                version: &self.version,
+                version_header: &self.version_header,
+            },
         }
     }
 
@@ -113,6 +176,12 @@ impl Snapshot {
     pub fn serves(&self, model: &str) -> bool {
         self.models.binary_search_by(|known| known.as_str().cmp(model)).is_ok()
     }
+}
+
+fn headers_read(policy: &Policy, trial: Option<&Trial>) -> Vec<String> {
+    let candidate = trial.map(|trial| &trial.candidate.policy.headers_read);
+    let names: BTreeSet<&String> = policy.headers_read.iter().chain(candidate.into_iter().flatten()).collect();
+    names.into_iter().cloned().collect()
 }
 
 fn model_names(portfolio: &Portfolio) -> Vec<String> {

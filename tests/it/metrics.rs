@@ -27,7 +27,10 @@ fn every_metric_is_there_after_traffic() {
         let good = machines::start("h100").await;
         let pools = [PoolText::new("bad", [url(&bad)]).price(1), PoolText::new("good", [url(&good)]).price(2)];
         let process = format!("{PROCESS}[telemetry]\notlp_endpoint = \"{}\"\n", receiver.url());
-        let gateway = Gateway::start(&process, &portfolio(&pools), CHEAPEST).await;
+        let policy = format!("{CHEAPEST}[canary]\npolicy = \"candidate.toml\"\n");
+        let files = Files::new(&process, &portfolio(&pools), &policy);
+        files.write("candidate.toml", CHEAPEST);
+        let gateway = Gateway::on(files).await;
         let mut body = chat(8, true);
         body["stream_options"] = json!({"include_usage": true});
         assert_eq!(gateway.send(Ask::chat(&body)).await.status, 200);

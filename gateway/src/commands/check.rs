@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use pointsman_backends::portfolio::{self, Portfolio, Secrets};
-use pointsman_policies::language::{Report, Severity, Source, compile, read};
+use pointsman_policies::language::{Report, Severity, Source, read};
 
 use crate::cli::CheckArguments;
+use crate::config::candidate::Named;
 use crate::config::process::{Process, ProcessShape};
 use crate::config::set::{self, folder_of, read_source};
 
@@ -54,7 +55,8 @@ pub fn check(files: &[PathBuf]) -> Vec<Report> {
     for (file, source) in policies {
         let beside = if portfolio.is_some() { None } else { portfolio_beside(file) };
         let facts = portfolio.as_ref().or(beside.as_ref()).map(|portfolio| portfolio.facts.as_slice());
-        reports.push(compile(source, facts.unwrap_or_default()).1);
+        let named = Named::find(file, &source.text);
+        set::check_policy(file, source, named, facts.unwrap_or_default(), &mut reports);
     }
     reports
 }

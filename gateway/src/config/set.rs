@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pointsman_backends::portfolio::{self, Portfolio, Secrets};
+use pointsman_policies::fleet::PoolFacts;
 use pointsman_policies::language::{Diagnostic, MAX_TEXT_BYTES, Report, Source, compile, read};
 use pointsman_policies::policy::Policy;
 use xxhash_rust::xxh3::Xxh3Default;
 
+use super::candidate::{self, Candidate, Named};
 use super::process::{Process, ProcessShape};
 
 /// A checked set.
@@ -20,9 +22,11 @@ pub struct ConfigSet {
     pub portfolio: Arc<Portfolio>,
     /// The rules.
     pub policy: Arc<Policy>,
+    /// The candidate on trial that the policy names.
+    pub candidate: Option<Candidate>,
     /// What they were read from.
     pub texts: Texts,
-    /// Hash of the three texts, 16 hexadecimal digits.
+    /// Hash of all texts, the candidate's included, 16 hexadecimal digits.
     pub hash: String,
 }
 
@@ -82,7 +86,7 @@ pub fn render(reports: &[Report], color: bool) -> String {
     texts.join("\n")
 }
 
-/// Reads and checks the process file and the two files it names.
+/// Reads and checks the process file, the two files it names, and the candidate that the policy names.
 pub fn load(process_file: &Path, secrets: Secrets) -> Loaded {
     let mut hasher = Xxh3Default::new();
     let mut reports = Vec::new();
@@ -102,12 +106,13 @@ pub fn load(process_file: &Path, secrets: Secrets) -> Loaded {
     });
     let policy_source = self::source(&process.policy, &mut hasher, &mut reports);
     let policy_text = Text::of(&process.policy, policy_source.as_ref());
-    let policy = policy_source.and_then(|source| {
-        let pools = portfolio.as_ref().map(|portfolio| portfolio.facts.as_slice());
-        let (policy, report) = compile(source, pools.unwrap_or_default());
-        reports.push(report);
-        policy
-    });
+    let pools = portfolio.as_ref().map(|portfolio| portfolio.facts.as_slice()).unwrap_or_default();
+    let named = policy_source.as_ref().and_then(|source| Named::find(&process.policy, &source.text));
+    if let Some(Ok(source)) = named.as_ref().map(|named| &named.read) {
+        hash_text(&mut hasher, source.text.as_bytes());
+    }
+    let compiled = policy_source.map(|source| check_policy(&process.policy, source, named, pools, &mut reports));
+    let (policy, candidate) = compiled.unwrap_or_default();
     let failed = reports.iter().any(Report::has_errors);
     let hash = format!("{:016x}", hasher.digest());
     let texts = Texts { process: process_text, portfolio: portfolio_text, policy: policy_text };
@@ -115,10 +120,27 @@ pub fn load(process_file: &Path, secrets: Secrets) -> Loaded {
         process,
         portfolio: Arc::new(portfolio),
         policy: Arc::new(policy),
+        candidate,
         texts: texts.clone(),
         hash,
     });
     Loaded { set, reports, texts: Some(texts) }
+}
+
+/// Compiles a policy and the candidate that it names; their reports follow one another.
+pub fn check_policy(
+    file: &Path,
+    source: Source,
+    named: Option<Named>,
+    pools: &[PoolFacts],
+    reports: &mut Vec<Report>,
+) -> (Option<Policy>, Option<Candidate>) {
+    let (policy, mut report) = compile(source, pools);
+    let tried = named.map(|named| named.check(file, (policy.as_ref(), &mut report), pools));
+    let (candidate, candidate_report) = tried.unwrap_or_default();
+    reports.push(report);
+    reports.extend(candidate_report);
+    (policy, candidate)
 }
 
 /// The files as they are now.
@@ -133,16 +155,20 @@ pub struct Look {
 /// Looks at the files of a set without reading anything into them.
 pub fn look(process_file: &Path, process: &Process) -> Look {
     let mut hasher = Xxh3Default::new();
-    let mut inodes = Vec::with_capacity(3);
+    let mut inodes = Vec::with_capacity(4);
     for file in files(process_file, Some(process)) {
         match std::fs::read(&file) {
-            Ok(text) => hasher.update(&text),
-            Err(_) => hasher.update(&[0xfe]), // gone is not empty
+            Ok(text) => hash_text(&mut hasher, &text),
+            Err(_) => hash_text(&mut hasher, &[0xfe]), // gone is not empty
         }
-        hasher.update(&[0xff]);
         inodes.push(std::fs::metadata(&file).map_or(0, |found| found.ino()));
     }
     Look { hash: format!("{:016x}", hasher.digest()), inodes }
+}
+
+fn hash_text(hasher: &mut Xxh3Default, text: &[u8]) {
+    hasher.update(text);
+    hasher.update(&[0xff]); // ends it
 }
 
 /// The folder that a file's relative paths start from; empty for the current one.
@@ -190,8 +216,7 @@ fn read_process(source: Source, folder: &Path, secrets: Secrets, reports: &mut V
 fn source(path: &Path, hasher: &mut Xxh3Default, reports: &mut Vec<Report>) -> Option<Source> {
     match read_source(path) {
         Ok(source) => {
-            hasher.update(source.text.as_bytes());
-            hasher.update(&[0xff]);
+            hash_text(hasher, source.text.as_bytes());
             Some(source)
         }
         Err(report) => {
@@ -204,6 +229,10 @@ fn source(path: &Path, hasher: &mut Xxh3Default, reports: &mut Vec<Report>) -> O
 /// The files that a process file's set consists of, for watching; those that cannot be known yet are left out.
 pub fn files(process_file: &Path, process: Option<&Process>) -> Vec<PathBuf> {
     let mut files = vec![process_file.to_owned()];
-    files.extend(process.iter().flat_map(|process| [process.portfolio.clone(), process.policy.clone()]));
+    if let Some(process) = process {
+        files.extend([process.portfolio.clone(), process.policy.clone()]);
+        let policy = std::fs::read_to_string(&process.policy).unwrap_or_default();
+        files.extend(candidate::path(&process.policy, &policy));
+    }
     files
 }

@@ -228,12 +228,13 @@ mod tests {
         }
         let loaded = set::load(&folder.join("pointsman.toml"), Secrets::Required);
         let Some(set) = loaded.set else { panic!("{}", set::render(&loaded.reports, false)) };
-        Arc::new(Snapshot::build(1, set, &Fleet::default()))
+        Arc::new(Snapshot::build(1, set, None, &Fleet::default()))
     }
 
     fn record(snapshot: &Arc<Snapshot>) -> Arc<Record> {
         let decision = DecisionRecord {
             snapshot: Arc::clone(snapshot),
+            arm: pointsman_policies::trial::Arm::Incumbent,
             facts: OwnedFacts {
                 headers: vec![("authorization".into(), "Bearer sk-1".into())],
                 ..OwnedFacts::default()
@@ -246,7 +247,7 @@ mod tests {
             plan: None,
         };
         let blank = Record::blank(StdInstant::now(), SystemTime::now());
-        Arc::new(Record { decision: Some(decision), ..blank })
+        Arc::new(Record { decision: Some(decision.into()), ..blank })
     }
 
     #[tokio::test]

@@ -10,8 +10,7 @@ use std::sync::Arc;
 
 use super::entry::{Decision, Set};
 use super::frame::{Builder, Kind, LARGEST_FRAME, MAGIC, OPENING_BYTES, opening};
-use crate::record::Record;
-use crate::snapshot::Snapshot;
+use crate::record::{DecisionRecord, Record};
 
 /// A frame is closed when it holds this much, unpacked: larger ones pack no better.
 const FRAME_BYTES: usize = 128 << 10;
@@ -46,8 +45,8 @@ pub struct Writer {
     files: LogFiles,
     file: File,
     file_bytes: u64,
-    /// Numbers of the sets that are in this file, by generation and hash.
-    sets: HashMap<(u64, String), u32>,
+    /// Numbers of the sets that are in this file, by version and hash.
+    sets: HashMap<(String, String), u32>,
     builder: Builder,
 }
 
@@ -66,7 +65,7 @@ impl Writer {
         let mut written = Written::default();
         for record in records.iter() {
             let Some(made) = &record.decision else { continue };
-            let number = match self.number(&made.snapshot, &mut written) {
+            let number = match self.number(made, &mut written) {
                 Ok(number) => number,
                 Err(error) => {
                     written.lost += 1;
@@ -97,7 +96,7 @@ impl Writer {
     pub fn push_set(&mut self, mut set: Set, written: &mut Written) -> io::Result<u32> {
         self.close_frame(written);
         let number = self.sets.len() as u32;
-        let key = (set.generation, set.hash.clone());
+        let key = (set.version.clone(), set.hash.clone());
         set.number = number;
         let mut builder = Builder::default();
         builder.push(&set).map_err(io::Error::other)?;
@@ -130,14 +129,14 @@ impl Writer {
     }
 
     /// The number of a set in this file, which it is written into if it is not there yet.
-    fn number(&mut self, snapshot: &Snapshot, written: &mut Written) -> io::Result<u32> {
+    fn number(&mut self, made: &DecisionRecord, written: &mut Written) -> io::Result<u32> {
         if self.file_bytes + self.builder.raw_bytes() as u64 > self.files.max_bytes && !self.sets.is_empty() {
             self.close_frame(written);
             self.next_file()?;
         }
-        match self.sets.get(&(snapshot.generation, snapshot.hash.clone())) {
+        match self.sets.get(&(made.deciding().version.to_string(), made.snapshot.hash.clone())) {
             Some(number) => Ok(*number),
-            None => self.push_set(set_of(snapshot), written),
+            None => self.push_set(set_of(made), written),
         }
     }
 
@@ -163,15 +162,17 @@ impl Writer {
     }
 }
 
-fn set_of(snapshot: &Snapshot) -> Set {
+/// A candidate that decided stands in it as the policy.
+fn set_of(made: &DecisionRecord) -> Set {
+    let (snapshot, deciding) = (&made.snapshot, made.deciding());
     Set {
         number: 0,
         generation: snapshot.generation,
         hash: snapshot.hash.clone(),
-        version: snapshot.version.to_string(),
+        version: deciding.version.to_string(),
         process: snapshot.texts.process.text.to_string(),
         portfolio: snapshot.texts.portfolio.text.to_string(),
-        policy: snapshot.texts.policy.text.to_string(),
+        policy: deciding.text.to_string(),
         pools: snapshot.portfolio.facts.clone(),
     }
 }

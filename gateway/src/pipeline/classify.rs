@@ -3,10 +3,11 @@
 use std::time::SystemTime;
 
 use http::HeaderMap;
-use pointsman_policies::classify::classify as name_class;
+use pointsman_policies::classify::{Classified, classify as name_class};
 use pointsman_policies::decide::slo;
 use pointsman_policies::facts::{Facts, Headers};
 use pointsman_policies::policy::ClassId;
+use pointsman_policies::trial::Arm;
 
 use super::body::Prompt;
 use crate::record::Record;
@@ -19,7 +20,9 @@ pub(super) struct Work<'p> {
     pub(super) prompt: &'p Prompt,
     /// Its headers as policies read them.
     pub(super) headers: HeaderView<'p>,
-    /// Its class.
+    /// Who decides it.
+    pub(super) arm: Arm,
+    /// Its class, by that policy.
     pub(super) class: ClassId,
     /// When it came, seconds since 1970.
     unix_s: u64,
@@ -46,13 +49,22 @@ pub(super) fn classify<'p>(snapshot: &Snapshot, prompt: &'p Prompt, record: &mut
     let headers = HeaderView(&prompt.headers);
     let unix_s = record.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let facts = facts(prompt, &headers, unix_s);
-    let classified = name_class(&snapshot.policy, &facts).ok_or_else(|| unknown_class(snapshot, prompt))?;
-    let class = snapshot.policy.classes.get(classified.class.0);
+    let (arm, classified) =
+        arm_and_class(snapshot, &facts, &record.request_id).ok_or_else(|| unknown_class(snapshot, prompt))?;
+    let class = snapshot.deciding(arm).policy.classes.get(classified.class.0);
     record.class = class.map(|class| class.name.as_str().into());
     record.because = classified.because.as_str();
     record.slo = slo(class, &facts);
     record.classified_at = record.elapsed();
-    Ok(Work { prompt, headers, class: classified.class, unix_s })
+    Ok(Work { prompt, headers, arm, class: classified.class, unix_s })
+}
+
+/// Who decides, and the class by that policy. What names a class that a candidate has dropped is left to the policy in
+/// force.
+fn arm_and_class(snapshot: &Snapshot, facts: &Facts<'_>, request_id: &str) -> Option<(Arm, Classified)> {
+    let arm = snapshot.arm(facts, request_id);
+    let by = |arm| name_class(snapshot.deciding(arm).policy, facts).map(|classified| (arm, classified));
+    by(arm).or_else(|| by(Arm::Incumbent))
 }
 
 fn facts<'p>(prompt: &'p Prompt, headers: &'p HeaderView<'p>, unix_s: u64) -> Facts<'p> {

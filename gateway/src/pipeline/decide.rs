@@ -8,6 +8,7 @@ use pointsman_policies::facts::OwnedFacts;
 use pointsman_policies::filter::Rejection;
 use pointsman_policies::fleet::Fleet;
 use pointsman_policies::plan::Plan;
+use pointsman_policies::policy::Policy;
 
 use super::classify::Work;
 use crate::gateway::Gateway;
@@ -30,15 +31,17 @@ pub(super) fn decide(
 ) -> Result<Plan, Refusal> {
     let facts = work.facts();
     let endpoints = snapshot.endpoint_states(gateway.fleet());
-    let request = Request { policy: &snapshot.policy, facts: &facts, class: work.class };
+    let policy = snapshot.deciding(work.arm).policy;
+    let request = Request { policy, facts: &facts, class: work.class };
     let fleet = Fleet { pools: &snapshot.portfolio.facts, endpoints: &endpoints };
     let draw = fastrand::u64(..);
     let decision = choose(&request, fleet, draw);
     record.decided_at = record.elapsed();
-    let refusal = if decision.plan.is_none() { Some(refuse(snapshot, &decision)) } else { None };
+    let refusal = if decision.plan.is_none() { Some(refuse(snapshot, policy, &decision)) } else { None };
     let Decision { route, candidates, plan } = decision;
-    record.decision = Some(DecisionRecord {
+    record.decision = Some(Arc::new(DecisionRecord {
         snapshot: Arc::clone(snapshot),
+        arm: work.arm,
         facts: OwnedFacts::of(&facts, headers_kept(snapshot)),
         class: work.class,
         endpoints,
@@ -46,19 +49,19 @@ pub(super) fn decide(
         route,
         candidates,
         plan: plan.clone(),
-    });
+    }));
     plan.ok_or_else(|| refusal.unwrap_or(Refusal::Internal))
 }
 
-/// What the policy reads, and what a candidate may want to read.
+/// What the policies read, and what a candidate may want to read.
 fn headers_kept(snapshot: &Snapshot) -> impl Iterator<Item = &str> {
-    let read = &snapshot.policy.headers_read;
+    let read = &snapshot.headers_read;
     let besides = snapshot.process.record.headers.iter().filter(|name| !read.contains(name));
     read.iter().chain(besides).map(String::as_str)
 }
 
 /// Every endpoint was rejected: the reason nearest to a solution is the one to tell.
-fn refuse(snapshot: &Snapshot, decision: &Decision) -> Refusal {
+fn refuse(snapshot: &Snapshot, policy: &Policy, decision: &Decision) -> Refusal {
     let wait = decision.retry_in_ms().map_or(DEFAULT_RETRY, |ms| Duration::from_millis(ms as u64).min(LONGEST_RETRY));
     let reasons = || decision.candidates.iter().filter_map(|candidate| candidate.verdict.err());
     let saturated = |reason: Rejection| {
@@ -79,7 +82,7 @@ fn refuse(snapshot: &Snapshot, decision: &Decision) -> Refusal {
     if let Some((needed, allowed)) = contexts.max_by_key(|(_, allowed)| *allowed) {
         return Refusal::ContextTooLong { needed, allowed };
     }
-    let route = snapshot.policy.routes.get(decision.route).map_or_else(String::new, |route| route.name.clone());
+    let route = policy.routes.get(decision.route).map_or_else(String::new, |route| route.name.clone());
     Refusal::NoPoolAllowed(route)
 }
 

@@ -232,7 +232,7 @@ fn callers_mistake(
 fn write_headers(headers: &mut HeaderMap, target: Target<'_>, record: &Record) {
     strip_headers(target.pool, headers);
     if let Some(decision) = &record.decision {
-        headers.insert(snapshot::POLICY_HEADER, decision.snapshot.version_header.clone());
+        headers.insert(snapshot::POLICY_HEADER, decision.deciding().version_header.clone());
     }
     let decided_ms = record.decided_at.as_secs_f64() * 1e3;
     let first_ms = record.elapsed().as_secs_f64() * 1e3 - decided_ms;

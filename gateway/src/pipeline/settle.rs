@@ -7,6 +7,7 @@ use pointsman_policies::estimate::joules;
 
 use crate::gateway::Gateway;
 use crate::record::{Outcome, Record};
+use crate::trial;
 
 /// A record that will be settled exactly once: by whoever takes it, or on drop, because the client has left.
 pub(super) struct OpenRecord {
@@ -60,6 +61,7 @@ pub(super) fn settle(gateway: &Gateway, mut record: Record) {
     }
     price(&mut record);
     log(&record);
+    trial::settled(gateway, &record);
     gateway.telemetry().request(record);
 }
 

@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicU64;
 
 use parking_lot::Mutex;
 use pointsman_policies::fleet::Availability;
+use pointsman_policies::trial::Arm;
 use prometheus_client::encoding::{EncodeLabelSet, text::encode};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -59,6 +60,13 @@ struct Energy {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Tried {
+    arm: &'static str,
+    class: String,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct WithResult {
     result: &'static str,
 }
@@ -85,6 +93,9 @@ pub struct Metrics {
     generation: Gauge,
     reload_ok: Gauge,
     reloads: Family<WithResult, Counter>,
+    trial_requests: Family<Tried, Counter>,
+    trial_rollbacks: Counter,
+    shadow_decisions: Family<WithResult, Counter>,
     records_dropped: Counter,
     decisions_recorded: Family<WithResult, Counter>,
     spans: Family<WithResult, Counter>,
@@ -115,6 +126,9 @@ impl Default for Metrics {
             generation: Gauge::default(),
             reload_ok: Gauge::default(),
             reloads: Family::default(),
+            trial_requests: Family::default(),
+            trial_rollbacks: Counter::default(),
+            shadow_decisions: Family::default(),
             records_dropped: Counter::default(),
             decisions_recorded: Family::default(),
             spans: Family::default(),
@@ -122,6 +136,9 @@ impl Default for Metrics {
             available: Family::default(),
         };
         metrics.reload_ok.set(1);
+        for result in ["same", "different", "dropped"] {
+            let _ = metrics.shadow_decisions.get_or_create(&WithResult { result });
+        }
         metrics.register();
         metrics
     }
@@ -176,6 +193,22 @@ impl Metrics {
     pub fn reload(&self, ok: bool) {
         self.reload_ok.set(i64::from(ok));
         self.reloads.get_or_create(&WithResult { result: if ok { "ok" } else { "refused" } }).inc();
+    }
+
+    /// Counts a request while a canary runs.
+    pub fn trial_request(&self, arm: Arm, class: &str, kept: bool) {
+        let result = if kept { "kept" } else { "missed" };
+        self.trial_requests.get_or_create(&Tried { arm: arm.as_str(), class: class.to_owned(), result }).inc();
+    }
+
+    /// Counts a canary rolled back by its guard.
+    pub fn rollback(&self) {
+        self.trial_rollbacks.inc();
+    }
+
+    /// Counts a decision compared with a shadow's: `same`, `different`, `dropped`.
+    pub fn shadow(&self, result: &'static str) {
+        self.shadow_decisions.get_or_create(&WithResult { result }).inc();
     }
 
     /// Counts a record that telemetry could not take.
@@ -233,6 +266,9 @@ impl Metrics {
         r.register(metric::GENERATION, "The generation in force", self.generation.clone());
         r.register(metric::RELOAD_OK, "1 if the files as they are now are in force", self.reload_ok.clone());
         r.register(metric::RELOADS, "Reloads by result", self.reloads.clone());
+        r.register(metric::TRIAL_REQUESTS, "Requests under either policy of a canary", self.trial_requests.clone());
+        r.register(metric::TRIAL_ROLLBACKS, "Canaries rolled back by their guard", self.trial_rollbacks.clone());
+        r.register(metric::SHADOW_DECISIONS, "Decisions compared with a shadow's", self.shadow_decisions.clone());
         r.register(metric::RECORDS_DROPPED, "Records not traced for want of room", self.records_dropped.clone());
         let recorded = self.decisions_recorded.clone();
         r.register(metric::DECISIONS_RECORDED, "Decisions by what became of them while recording", recorded);

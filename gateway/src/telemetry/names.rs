@@ -103,6 +103,12 @@ pub mod metric {
     pub const RELOAD_OK: &str = "pointsman_last_reload_ok";
     /// Reloads by result.
     pub const RELOADS: &str = "pointsman_reloads";
+    /// Requests by policy on trial, class and whether the promise was kept.
+    pub const TRIAL_REQUESTS: &str = "pointsman_trial_requests";
+    /// Canaries rolled back by their guard.
+    pub const TRIAL_ROLLBACKS: &str = "pointsman_trial_rollbacks";
+    /// Decisions compared with a shadow's, by result.
+    pub const SHADOW_DECISIONS: &str = "pointsman_shadow_decisions";
     /// Records that telemetry could not take.
     pub const RECORDS_DROPPED: &str = "pointsman_records_dropped";
     /// Decisions by what became of them while recording.

@@ -74,9 +74,10 @@ impl Tree<'_> {
 
     fn decision(&mut self, decision: &DecisionRecord) {
         let snapshot = &decision.snapshot;
-        let route = snapshot.policy.routes.get(decision.route).map_or("", |route| route.name.as_str());
+        let deciding = decision.deciding();
+        let route = deciding.policy.routes.get(decision.route).map_or("", |route| route.name.as_str());
         let attributes = vec![
-            text(key::POLICY, &snapshot.version),
+            text(key::POLICY, deciding.version),
             text(key::CONFIG_HASH, &snapshot.hash),
             text(key::ROUTE, route),
             text(key::OPENINFERENCE_SPAN_KIND, "CHAIN"),
@@ -96,7 +97,7 @@ impl Tree<'_> {
             Some(Event::new(span::CANDIDATE, at, attributes, 0))
         });
         let events = candidates.collect();
-        let name = format!("route {}", snapshot.version);
+        let name = format!("route {}", deciding.version);
         self.step(name.into(), self.record.classified_at, self.record.decided_at, attributes, events);
     }
 
