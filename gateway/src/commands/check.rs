@@ -17,13 +17,14 @@ pub fn run(arguments: &CheckArguments) -> ExitCode {
     let files = if given.is_empty() { vec![PathBuf::from("pointsman.toml")] } else { given.clone() };
     let reports = check(&files);
     anstream::eprint!("{}", set::render(&reports, true));
-    let count =
-        |severity| reports.iter().flat_map(Report::iter).filter(|diagnostic| diagnostic.severity == severity).count();
-    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+    let count = |severity| reports.iter().map(|report| report.count(severity)).sum::<usize>();
+    let errors = count(Severity::Error);
     let names: Vec<&str> = reports.iter().map(|report| report.source().name.as_str()).collect();
     let of = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let mut counts = vec![of(errors, "error"), of(count(Severity::Warning), "warning")];
+    counts.extend(Some(count(Severity::Note)).filter(|notes| *notes > 0).map(|notes| of(notes, "note")));
     let gap = if reports.iter().all(Report::is_empty) { "" } else { "\n" };
-    anstream::eprintln!("{gap}checked {}: {}, {}", names.join(", "), of(errors, "error"), of(warnings, "warning"));
+    anstream::eprintln!("{gap}checked {}: {}", names.join(", "), counts.join(", "));
     if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

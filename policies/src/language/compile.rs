@@ -141,9 +141,8 @@ impl Compiler<'_> {
 
     /// Tells of what is understood and kept, and does nothing yet.
     fn not_enforced(&mut self, span: std::ops::Range<usize>, what: &str) {
-        let note =
-            Diagnostic::warning("not-enforced", format!("{what} is checked, and not acted upon by this version"));
-        self.report.push(note.at(span));
+        let message = format!("{what} is checked, and not acted upon by this version");
+        self.report.push(Diagnostic::note("not-enforced", message).at(span));
     }
 
     /// Seconds of `+HH:MM`.

@@ -1,12 +1,11 @@
 //! What is told to the operator about a file: code, place, message, advice; all of a file's problems at once.
 
-use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
 
-use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+/// All there is to say about one file.
+mod report;
 
-use super::masked::without_secrets;
+pub use report::{DiagnosticRecord, Place, PlaceRecord, Report};
 
 /// Names shorter than this are too short to guess at by more than one letter.
 const SHORT_NAME_CHARS: usize = 5;
@@ -35,14 +34,16 @@ impl Source {
     }
 }
 
-/// Whether a diagnostic stops the file from being used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+/// How bad it is: the worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// The file cannot be used.
     Error,
     /// The file can be used, though hardly as meant.
     Warning,
+    /// The file can be used as meant; this is good to know.
+    Note,
 }
 
 /// One problem of one file.
@@ -83,6 +84,11 @@ impl Diagnostic {
         Diagnostic { severity: Severity::Warning, ..Diagnostic::error(code, message) }
     }
 
+    /// Something good to know.
+    pub fn note(code: &'static str, message: impl Into<String>) -> Diagnostic {
+        Diagnostic { severity: Severity::Note, ..Diagnostic::error(code, message) }
+    }
+
     /// Points at a place, in bytes of the source.
     pub fn at(mut self, span: Range<usize>) -> Diagnostic {
         self.span = Some(span);
@@ -114,157 +120,6 @@ impl Diagnostic {
     }
 }
 
-/// A diagnostic as the admin API shows it.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct DiagnosticRecord {
-    /// File path as shown.
-    pub file: String,
-    /// Line, from 1; absent where no place is to blame.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub line: Option<usize>,
-    /// Column in characters, from 1; absent where no place is to blame.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub column: Option<usize>,
-    /// Whether it stops the file from being used.
-    pub severity: Severity,
-    /// Stable name of the kind of problem.
-    pub code: &'static str,
-    /// What is wrong.
-    pub message: String,
-    /// What to do about it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub help: Option<String>,
-}
-
-/// Everything there is to say about one file, in the order of the file.
-#[derive(Clone, Debug)]
-pub struct Report {
-    source: Arc<Source>,
-    diagnostics: Vec<Diagnostic>,
-}
-
-impl Report {
-    /// Nothing to say yet.
-    pub fn new(source: Source) -> Report {
-        Report { source: Arc::new(source), diagnostics: Vec::new() }
-    }
-
-    /// The text the report is about.
-    pub fn source(&self) -> &Arc<Source> {
-        &self.source
-    }
-
-    /// Adds a diagnostic at its place in the order of the file.
-    pub fn push(&mut self, diagnostic: Diagnostic) {
-        let start = |one: &Diagnostic| one.span.as_ref().map(|span| span.start);
-        let at = self.diagnostics.partition_point(|other| start(other) <= start(&diagnostic));
-        self.diagnostics.insert(at, diagnostic);
-    }
-
-    /// Adds an error that needs no label and no help.
-    pub fn error(&mut self, code: &'static str, span: Range<usize>, message: impl Into<String>) {
-        self.push(Diagnostic::error(code, message).at(span));
-    }
-
-    /// Adds a warning that needs no label and no help.
-    pub fn warning(&mut self, code: &'static str, span: Range<usize>, message: impl Into<String>) {
-        self.push(Diagnostic::warning(code, message).at(span));
-    }
-
-    /// Whether the file cannot be used.
-    pub fn has_errors(&self) -> bool {
-        self.diagnostics.iter().any(|one| one.severity == Severity::Error)
-    }
-
-    /// Whether there is nothing to say.
-    pub fn is_empty(&self) -> bool {
-        self.diagnostics.is_empty()
-    }
-
-    /// How many diagnostics there are.
-    pub fn len(&self) -> usize {
-        self.diagnostics.len()
-    }
-
-    /// The diagnostics, in the order of the file.
-    pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
-        self.diagnostics.iter()
-    }
-
-    /// The diagnostics as the admin API shows them.
-    pub fn records(&self) -> Vec<DiagnosticRecord> {
-        self.diagnostics.iter().map(|one| self.record(one)).collect()
-    }
-
-    /// The diagnostics as a terminal shows them, each with its excerpt; empty where there is nothing to say.
-    pub fn render(&self, color: bool) -> String {
-        let renderer = if color { Renderer::styled() } else { Renderer::plain() };
-        let shown = without_secrets(&self.source.text);
-        let mut text = String::new();
-        for diagnostic in &self.diagnostics {
-            text.push_str(&renderer.render(&[self.group(diagnostic, &shown)]));
-            text.push_str("\n\n");
-        }
-        text.truncate(text.trim_end().len());
-        if !text.is_empty() {
-            text.push('\n');
-        }
-        text
-    }
-
-    fn record(&self, diagnostic: &Diagnostic) -> DiagnosticRecord {
-        let place = diagnostic.span.as_ref().map(|span| self.source.line_column(span.start));
-        DiagnosticRecord {
-            file: self.source.name.clone(),
-            line: place.map(|(line, _)| line),
-            column: place.map(|(_, column)| column),
-            severity: diagnostic.severity,
-            code: diagnostic.code,
-            message: diagnostic.message.clone(),
-            help: diagnostic.help.clone(),
-        }
-    }
-
-    fn group<'a>(&'a self, diagnostic: &'a Diagnostic, shown: &'a str) -> Group<'a> {
-        let level = match diagnostic.severity {
-            Severity::Error => Level::ERROR,
-            Severity::Warning => Level::WARNING,
-        };
-        let title = level.primary_title(diagnostic.message.as_str()).id(diagnostic.code);
-        let mut group = match &diagnostic.span {
-            Some(span) => {
-                let span = clamp(&self.source.text, span);
-                let annotation = AnnotationKind::Primary.span(span).label(diagnostic.label.as_deref());
-                let also = diagnostic.also.iter().map(|(span, text)| {
-                    AnnotationKind::Context.span(clamp(&self.source.text, span)).label(text.as_str())
-                });
-                let snippet = Snippet::source(shown).path(self.source.name.as_str());
-                title.element(snippet.annotation(annotation).annotations(also))
-            }
-            None => title.element(Origin::path(self.source.name.as_str())),
-        };
-        if let Some(help) = &diagnostic.help {
-            group = group.element(Level::HELP.message(help.as_str()));
-        }
-        group
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.render(false))
-    }
-}
-
-impl<'a> IntoIterator for &'a Report {
-    type Item = &'a Diagnostic;
-    type IntoIter = std::slice::Iter<'a, Diagnostic>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.iter()
-    }
-}
-
 /// Longer names are nobody's misspelling, bytes.
 const LONGEST_NAME: usize = 128;
 
@@ -285,14 +140,7 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, candidate)| candidate)
 }
 
-/// A span made safe to show: inside the text, on character boundaries, not past the end of its first line.
-fn clamp(text: &str, span: &Range<usize>) -> Range<usize> {
-    let start = floor_char(text, span.start);
-    let end = floor_char(text, span.end).max(start);
-    let line = text.get(start..end).unwrap_or_default().lines().next().unwrap_or_default();
-    start..start + line.len()
-}
-
+/// The offset, moved back to where its character starts.
 fn floor_char(text: &str, offset: usize) -> usize {
     let mut at = offset.min(text.len());
     while !text.is_char_boundary(at) {
@@ -329,31 +177,5 @@ mod tests {
         assert_eq!(source.line_column(at), (2, 9));
         assert_eq!(source.line_column(1), (1, 1), "inside a character is its start");
         assert_eq!(source.line_column(9999), (3, 1));
-    }
-
-    #[test]
-    fn any_span_renders() {
-        let text = "é = 1\r\n\r\nb = \"ü\"\n";
-        for start in 0..text.len() + 3 {
-            for end in 0..text.len() + 3 {
-                let mut report = Report::new(Source::new("a.toml", text));
-                report.error("some-code", start..end, "a message");
-                assert!(report.render(false).contains("some-code"));
-            }
-        }
-        let mut empty = Report::new(Source::new("a.toml", ""));
-        empty.error("some-code", 0..0, "a message");
-        assert!(empty.render(true).contains("some-code"));
-    }
-
-    #[test]
-    fn records_serialise_with_place_and_help() {
-        let mut report = Report::new(Source::new("a.toml", "a = 1\nb = 2\n"));
-        report.warning("second", 6..7, "two");
-        report.push(Diagnostic::error("first", "one").at(0..1).help("do this"));
-        report.push(Diagnostic::error("nowhere", "zero"));
-        let json = serde_json::to_string(&report.records()).unwrap();
-        insta::assert_snapshot!(json, @r#"[{"file":"a.toml","severity":"error","code":"nowhere","message":"zero"},{"file":"a.toml","line":1,"column":1,"severity":"error","code":"first","message":"one","help":"do this"},{"file":"a.toml","line":2,"column":1,"severity":"warning","code":"second","message":"two"}]"#);
-        assert!(report.has_errors());
     }
 }

@@ -1,5 +1,6 @@
 //! Policies: what they become, and what is told of those that cannot be used.
 
+use super::super::diagnostic::DiagnosticRecord;
 use super::*;
 use crate::facts::{Api, Facts};
 use crate::fleet::{HardwareKind, ServiceModel};
@@ -80,15 +81,16 @@ when = "request.input_token > 60000 && \"é\" == request.model"
 pools = 'pool.hardware.kind == "gpu"'
 "#;
     let report = compile(Source::new("policy.toml", text), &pools()).1;
-    let places: Vec<_> = report.records().iter().map(|one| (one.code, one.line, one.column)).collect();
+    let place = |one: &DiagnosticRecord| one.place.map(|place| (place.line, place.column));
+    let places: Vec<_> = report.records().iter().map(|one| (one.code, place(one))).collect();
     assert_eq!(
         places,
         [
-            ("unknown-key", Some(4), Some(1)),
-            ("no-unit", Some(5), Some(10)),
-            ("unknown-class", Some(12), Some(9)),
-            ("expression-syntax", Some(15), Some(54)),
-            ("unknown-field", Some(20), Some(9)),
+            ("unknown-key", Some((4, 1))),
+            ("no-unit", Some((5, 10))),
+            ("unknown-class", Some((12, 9))),
+            ("expression-syntax", Some((15, 54))),
+            ("unknown-field", Some((20, 9))),
         ]
     );
     insta::assert_snapshot!(report.render(false));
