@@ -6,3 +6,5 @@ pub mod process;
 pub mod candidate;
 /// All as one set.
 pub mod set;
+/// Files replaced whole.
+pub mod write;

@@ -8,6 +8,7 @@ use parking_lot::{Mutex, MutexGuard};
 use pointsman_backends::fleet::Fleet;
 
 use crate::config::set::ConfigSet;
+use crate::generations::History;
 use crate::reload::ReloadStatus;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
@@ -20,25 +21,30 @@ pub struct Gateway {
     fleet: Fleet,
     telemetry: Telemetry,
     trials: Trials,
+    history: History,
     reload_status: ArcSwap<ReloadStatus>,
     reloading: Mutex<()>,
     ready: AtomicBool,
 }
 
 impl Gateway {
-    /// A gateway with its first generation. Not ready until it listens.
+    /// A gateway with its first generation, which is the last of the process before where nothing has changed since. Not
+    /// ready until it listens. Reads and writes files.
     pub fn new(set: ConfigSet, telemetry: Telemetry) -> Arc<Gateway> {
         let fleet = Fleet::default();
+        let history = History::open(&set.process);
+        let generation = history.begin(&set);
         let trials = Trials::new(&set.process.state);
-        let trial = trials.adopt(1, &set);
-        let snapshot = Snapshot::build(1, set, trial, &fleet);
+        let trial = trials.adopt(generation, &set);
+        let snapshot = Snapshot::build(generation, set, trial, &fleet);
         let status = ReloadStatus::first(&snapshot);
-        telemetry.metrics().generation(1);
+        telemetry.metrics().generation(generation);
         Arc::new(Gateway {
             snapshot: ArcSwap::from_pointee(snapshot),
             fleet,
             telemetry,
             trials,
+            history,
             reload_status: ArcSwap::from_pointee(status),
             reloading: Mutex::new(()),
             ready: AtomicBool::new(false),
@@ -65,6 +71,11 @@ impl Gateway {
         &self.trials
     }
 
+    /// What was in force before, and what was refused.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
     /// How the last reload went.
     pub fn reload_status(&self) -> Arc<ReloadStatus> {
         self.reload_status.load_full()
@@ -83,7 +94,7 @@ impl Gateway {
 
     /// Puts a checked set in force as the next generation and returns it. Requests in flight finish under theirs.
     pub fn swap(&self, set: ConfigSet) -> Arc<Snapshot> {
-        let generation = self.snapshot.load().generation + 1;
+        let generation = self.history.next_number().max(self.snapshot.load().generation + 1);
         let trial = self.trials.adopt(generation, &set);
         let snapshot = Arc::new(Snapshot::build(generation, set, trial, &self.fleet));
         self.snapshot.store(Arc::clone(&snapshot));

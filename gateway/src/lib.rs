@@ -9,6 +9,8 @@ pub mod commands;
 pub mod config;
 /// One immutable view of them.
 pub mod snapshot;
+/// What was in force before, and what was refused.
+pub mod generations;
 /// Hot swap.
 pub mod reload;
 /// A candidate policy beside the one in force.

@@ -13,6 +13,8 @@ use tokio::sync::Notify;
 
 use crate::config::set::{self, Loaded, folder_of};
 use crate::gateway::Gateway;
+use crate::generations::entry::{Change, Origin};
+use crate::generations::texts_of;
 use crate::snapshot::Snapshot;
 
 /// Editors and Kubernetes change files in several steps; the set is read once nothing has moved for this long.
@@ -86,45 +88,40 @@ pub enum Reloaded {
     Refused(String),
 }
 
-/// Why the files are read again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Occasion {
-    /// Something in their folders moved: the same text is no new generation.
-    Changed,
-    /// Somebody asked for it: secrets that the files refer to may have changed, so there is a new generation.
-    Asked,
-}
-
-/// Reads the files again and puts them in force if they are good.
-pub fn reload(gateway: &Gateway, process_file: &Path, occasion: Occasion) -> Reloaded {
+/// Reads the files again and puts them in force if they are good. Where a file has changed, the same text is no new
+/// generation; where a signal asks for it there is one, because secrets that the files refer to may have changed.
+pub fn reload(gateway: &Gateway, process_file: &Path, change: &Change) -> Reloaded {
     let _one_at_a_time = gateway.reloading();
-    if occasion == Occasion::Changed && !worth_reading(gateway, process_file) {
+    if change.origin == Origin::File && !worth_reading(gateway, process_file) {
         return Reloaded::Same;
     }
+    read_again(gateway, process_file, change)
+}
+
+/// The same for whoever holds [`Gateway::reloading`].
+pub(crate) fn read_again(gateway: &Gateway, process_file: &Path, change: &Change) -> Reloaded {
     let current = gateway.snapshot();
     let seen = set::look(process_file, &current.process).hash;
     let mut loaded = set::load(process_file, Secrets::Required);
-    if let Some(set) = &loaded.set {
-        let fixed = current.process.fixed_keys_changed(&set.process);
-        if !fixed.is_empty() {
-            refuse_fixed_keys(&mut loaded, process_file, &fixed);
-        }
-    }
+    refuse_fixed_keys(&mut loaded, process_file, &current);
     let attempt = gateway.reload_status().attempt + 1;
     let status =
         |ok, snapshot: &Snapshot, loaded: &Loaded| ReloadStatus::new(ok, snapshot, loaded, (attempt, seen.clone()));
     match loaded.set.take() {
-        Some(set) if set.hash == current.hash && occasion == Occasion::Changed => {
+        Some(set) if set.hash == current.hash && change.origin != Origin::Signal => {
             gateway.set_reload_status(status(true, &current, &loaded));
             Reloaded::Same
         }
         Some(set) => {
             let snapshot = gateway.swap(set);
             gateway.set_reload_status(status(true, &snapshot, &loaded));
+            gateway.history().accepted(&snapshot, &current.texts, change);
             Reloaded::Swapped(snapshot)
         }
         None => {
             gateway.set_reload_status(status(false, &current, &loaded));
+            let texts = texts_of(&loaded, process_file, &current.texts);
+            gateway.history().refused(&current, &seen, &texts, &loaded.reports, change);
             Reloaded::Refused(loaded.render(false))
         }
     }
@@ -144,7 +141,13 @@ fn worth_reading(gateway: &Gateway, process_file: &Path) -> bool {
     seen.hash == again.hash || seen.inodes != again.inodes
 }
 
-fn refuse_fixed_keys(loaded: &mut Loaded, process_file: &Path, fixed: &[&str]) {
+/// What takes effect only at a start is refused by name.
+pub(crate) fn refuse_fixed_keys(loaded: &mut Loaded, process_file: &Path, current: &Snapshot) {
+    let Some(set) = &loaded.set else { return };
+    let fixed = current.process.fixed_keys_changed(&set.process);
+    if fixed.is_empty() {
+        return;
+    }
     let mut report = Report::new(Source::new(process_file.display().to_string(), ""));
     for key in fixed {
         let refused = Diagnostic::error("fixed-while-running", format!("`{key}` cannot change while the gateway runs"));
@@ -155,8 +158,8 @@ fn refuse_fixed_keys(loaded: &mut Loaded, process_file: &Path, fixed: &[&str]) {
 }
 
 /// Reloads and says in the log what came of it.
-pub fn reload_and_log(gateway: &Gateway, process_file: &Path, occasion: Occasion) {
-    match reload(gateway, process_file, occasion) {
+pub fn reload_and_log(gateway: &Gateway, process_file: &Path, change: &Change) {
+    match reload(gateway, process_file, change) {
         Reloaded::Same => tracing::debug!("configuration unchanged"),
         Reloaded::Swapped(snapshot) => tracing::info!(
             generation = snapshot.generation,
@@ -184,7 +187,7 @@ pub async fn watch(gateway: Arc<Gateway>, process_file: PathBuf) {
             watched.renew();
         }
         let (gateway, process_file) = (Arc::clone(&gateway), process_file.clone());
-        let reading = move || reload_and_log(&gateway, &process_file, Occasion::Changed);
+        let reading = move || reload_and_log(&gateway, &process_file, &Change::file());
         if let Err(error) = tokio::task::spawn_blocking(reading).await {
             tracing::error!("reload failed: {error}");
         }

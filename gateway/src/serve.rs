@@ -18,8 +18,9 @@ use crate::admin;
 use crate::config::set::ConfigSet;
 use crate::decision_log::writer::LogFiles;
 use crate::gateway::Gateway;
+use crate::generations::entry::Change;
 use crate::record::Record;
-use crate::reload::{self, Occasion};
+use crate::reload;
 use crate::telemetry::{Telemetry, otlp};
 use crate::trial::tend::tend;
 use listener::Listener;
@@ -65,9 +66,9 @@ pub async fn start(set: ConfigSet, options: Options) -> io::Result<Running> {
     let exporter = otlp::exporter(&process.telemetry).map_err(io::Error::other)?;
     let (telemetry, records) = Telemetry::new();
     let metrics = Arc::clone(telemetry.metrics());
-    let gateway = Gateway::new(set, telemetry);
     let listener = Listener::bind(&process).await?;
     let admin_listener = bind(process.admin_listen, "admin_listen").await?;
+    let gateway = tokio::task::spawn_blocking(move || Gateway::new(set, telemetry)).await.map_err(io::Error::other)?;
     let (address, admin_address) = (listener.address()?, admin_listener.local_addr()?);
     if record.is_some() || process.record.from_start {
         let files = LogFiles { file: record.unwrap_or(process.record.files.file), ..process.record.files };
@@ -127,7 +128,7 @@ impl Running {
             tokio::select! {
                 _ = hangup.recv() => {
                     let (gateway, file) = (Arc::clone(&self.gateway), process_file.to_owned());
-                    let reloading = tokio::task::spawn_blocking(move || reload::reload_and_log(&gateway, &file, Occasion::Asked));
+                    let reloading = tokio::task::spawn_blocking(move || reload::reload_and_log(&gateway, &file, &Change::signal()));
                     if let Err(error) = reloading.await {
                         tracing::error!("reload failed: {error}");
                     }

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use pointsman::reload::{Occasion, Reloaded, reload};
+use pointsman::generations::entry::Change;
+use pointsman::reload::{Reloaded, reload};
 use pointsman_tests::files::{PROCESS, PoolText, portfolio};
 use pointsman_tests::gateway::Gateway;
 use pointsman_tests::load::Load;
@@ -26,7 +27,7 @@ fn edit_a_thousand_times(gateway: &Gateway) -> BTreeSet<String> {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                reload(inner, &file, Occasion::Changed);
+                reload(inner, &file, &Change::file());
             }
         });
         let versions = edit_each(gateway);
@@ -42,7 +43,7 @@ fn edit_each(gateway: &Gateway) -> BTreeSet<String> {
         let broken = edit % 5 == 0;
         let text = if broken { format!("{}nonsense", policy(edit)) } else { policy(edit) };
         gateway.files.replace("policy.toml", &text);
-        let reloaded = reload(inner, &file, Occasion::Changed);
+        let reloaded = reload(inner, &file, &Change::file());
         // Nothing new is left to say where the watcher or the rival has read this edit first.
         let foreseen = match reloaded {
             Reloaded::Same => true,

@@ -30,7 +30,7 @@ pub struct ConfigSet {
     pub hash: String,
 }
 
-/// The three files as they were read. Secrets are references, so there are none in here.
+/// The files as they were read. Secrets are references, so there are none in here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Texts {
     /// `pointsman.toml`
@@ -39,6 +39,8 @@ pub struct Texts {
     pub portfolio: Text,
     /// `policy.toml`
     pub policy: Text,
+    /// The candidate that the policy names.
+    pub candidate: Option<Text>,
 }
 
 /// A file as it was read.
@@ -108,6 +110,7 @@ pub fn load(process_file: &Path, secrets: Secrets) -> Loaded {
     let policy_text = Text::of(&process.policy, policy_source.as_ref());
     let pools = portfolio.as_ref().map(|portfolio| portfolio.facts.as_slice()).unwrap_or_default();
     let named = policy_source.as_ref().and_then(|source| Named::find(&process.policy, &source.text));
+    let candidate_text = named.as_ref().map(|named| Text::of(&named.file, named.read.as_ref().ok()));
     if let Some(Ok(source)) = named.as_ref().map(|named| &named.read) {
         hash_text(&mut hasher, source.text.as_bytes());
     }
@@ -115,7 +118,8 @@ pub fn load(process_file: &Path, secrets: Secrets) -> Loaded {
     let (policy, candidate) = compiled.unwrap_or_default();
     let failed = reports.iter().any(Report::has_errors);
     let hash = format!("{:016x}", hasher.digest());
-    let texts = Texts { process: process_text, portfolio: portfolio_text, policy: policy_text };
+    let texts =
+        Texts { process: process_text, portfolio: portfolio_text, policy: policy_text, candidate: candidate_text };
     let set = portfolio.zip(policy).filter(|_| !failed).map(|(portfolio, policy)| ConfigSet {
         process,
         portfolio: Arc::new(portfolio),

@@ -30,7 +30,7 @@ pub struct AdminShape {
 #[serde(deny_unknown_fields)]
 pub struct GenerationsShape {
     /// Generations kept on disk with their texts, and as many refused attempts; 50 where not given.
-    #[schemars(range(min = 2, max = 10_000))]
+    #[schemars(range(min = 2, max = 1000))]
     pub keep: Option<usize>,
     /// Whether only the files change anything: the admin API refuses every change. For GitOps.
     #[serde(default)]
