@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use http::uri::PathAndQuery;
 use pointsman_policies::facts::Api;
-use pointsman_policies::fleet::{ModelFacts, PoolFacts, Price};
+use pointsman_policies::fleet::{Availability, EndpointState, ModelFacts, PoolFacts, Price};
 use pointsman_policies::language::{Diagnostic, Located, Report, Source, nearest, read};
+use pointsman_policies::units::Micros;
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -16,7 +17,7 @@ use crate::connect::Version;
 use crate::dialects::{self, DIALECTS, Dialect};
 use crate::endpoint::{Address, EndpointId};
 use crate::hardware;
-use crate::lease::RateLimits;
+use crate::lease::{Limiter, RateLimits};
 use crate::pool::{HttpVersion, LimitsShape, ModelShape, PoolShape};
 use crate::site::SiteShape;
 use crate::tls;
@@ -42,6 +43,22 @@ pub struct Portfolio {
     pub pools: Vec<Pool>,
     /// Every endpoint, pool by pool.
     pub endpoints: Vec<Endpoint>,
+}
+
+impl Portfolio {
+    /// The endpoints with nothing to do, their limits untouched; those of draining pools drain.
+    pub fn idle(&self) -> Vec<EndpointState> {
+        let state = |endpoint: &Endpoint| {
+            let pool = self.pools.get(endpoint.pool);
+            let draining = pool.is_some_and(|pool| pool.drain);
+            EndpointState {
+                availability: if draining { Availability::Draining } else { Availability::Ready },
+                lease: pool.and_then(|pool| pool.limits).and_then(|limits| Limiter::new(limits).state(Micros(0))),
+                ..EndpointState::idle(endpoint.pool)
+            }
+        };
+        self.endpoints.iter().map(state).collect()
+    }
 }
 
 /// What is needed to call a pool.

@@ -1,5 +1,10 @@
 //! What is known of a request when it arrives, before any machine has seen it.
 
+/// Text bytes per token, as a prior for English prose and chat; learned ratios will replace it.
+pub const BYTES_PER_TOKEN: u64 = 4;
+/// Expected answer where nothing is known, tokens: about the mean of public chat traces.
+pub const PRIOR_OUTPUT_TOKENS: u64 = 200;
+
 /// Which client API a request speaks.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
@@ -27,6 +32,11 @@ impl Api {
             Api::Completions => "/v1/completions",
             Api::Embeddings => "/v1/embeddings",
         }
+    }
+
+    /// The one served at a path.
+    pub fn at(path: &str) -> Option<Api> {
+        Api::ALL.into_iter().find(|api| api.path() == path)
     }
 
     /// The name used in expressions (`request.api`), traces and metrics.
@@ -194,6 +204,11 @@ impl OwnedFacts {
             session: facts.session.to_owned(),
             unix_s: facts.unix_s,
         }
+    }
+
+    /// Facts of a plain request: no headers, no stream, nothing declared.
+    pub fn plain(api: Api, model: &str) -> OwnedFacts {
+        OwnedFacts::of(&Facts::plain(api, model), [])
     }
 
     /// The same, borrowed, as the decision reads them.

@@ -72,6 +72,23 @@ pub enum Rejection {
 }
 
 impl Rejection {
+    /// Every name there is.
+    pub const CODES: [&str; 13] = [
+        "model",
+        "route",
+        "excluded",
+        "pinned",
+        "price",
+        "concurrency",
+        "context",
+        "breaker-open",
+        "back-pressure",
+        "draining",
+        "beyond-lease",
+        "request-lease",
+        "token-lease",
+    ];
+
     /// The name in traces and metrics.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -148,6 +148,26 @@ pub enum Availability {
     Draining,
 }
 
+impl Availability {
+    /// The name in files and explanations.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Availability::Ready => "ready",
+            Availability::BreakerOpen { .. } => "breaker-open",
+            Availability::BackPressure { .. } => "back-pressure",
+            Availability::Draining => "draining",
+        }
+    }
+
+    /// Milliseconds until it may be asked again, where that is known.
+    pub fn retry_in_ms(self) -> Option<f64> {
+        match self {
+            Availability::BreakerOpen { retry_in_ms } | Availability::BackPressure { retry_in_ms } => Some(retry_in_ms),
+            Availability::Ready | Availability::Draining => None,
+        }
+    }
+}
+
 /// What is left of a provider's rate limit, as the gateway accounts for it.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct LeaseState {

@@ -31,7 +31,10 @@ pub use diff::{Change, Difference, Unreadable, differences, shown, summary};
 pub use document::{MAX_TEXT_BYTES, read, schema_text};
 pub use expression::{
     FieldDoc, MAX_EXPRESSION_BYTES, MAX_EXPRESSION_DEPTH, MAX_EXPRESSION_NESTING, MAX_EXPRESSION_NODES, fields,
+    is_secret, seen,
 };
 pub use located::{LocalDate, Located};
 pub use masked::without_secrets;
+pub(crate) use quantity::{TimeSpan, milliseconds_of};
+pub(crate) use schema::listed;
 pub use shape::PolicyFile;

@@ -8,6 +8,8 @@
 pub mod units;
 /// What is known of a request when it arrives.
 pub mod facts;
+/// The headers in which callers say who they are and how patient.
+pub mod wishes;
 /// What is known of the machines now.
 pub mod fleet;
 /// The compiled rules.
@@ -30,6 +32,12 @@ pub mod plan;
 pub mod decide;
 /// A fingerprint of a decision.
 pub mod digest;
+/// Why no machine is asked.
+pub mod refusal;
+/// One decision, explained.
+pub mod explain;
+/// What a policy is to do, and whether it does.
+pub mod scenario;
 /// Whether a promise was kept.
 pub mod attain;
 /// A candidate policy on trial.

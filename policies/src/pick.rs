@@ -8,7 +8,7 @@ use crate::plan::MAX_ATTEMPTS;
 use crate::policy::{Objective, Route, Spill};
 
 /// Scores within this part of the best count as a tie.
-const NEAR_TIE: f64 = 0.02;
+pub const NEAR_TIE: f64 = 0.02;
 
 /// A candidate that passed, by what ranks it.
 #[derive(Clone, Copy)]

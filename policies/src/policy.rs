@@ -52,6 +52,19 @@ pub enum Objective {
     Weights(Weights),
 }
 
+impl Objective {
+    /// The name in files and explanations.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Objective::CheapestThatMeetsSlo => "cheapest-that-meets-slo",
+            Objective::Fastest => "fastest",
+            Objective::Cheapest => "cheapest",
+            Objective::Greenest => "greenest",
+            Objective::Weights(_) => "weights",
+        }
+    }
+}
+
 /// Weights of [`Objective::Weights`]; each term is a candidate's figure divided by the best candidate's.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Weights {

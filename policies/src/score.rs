@@ -54,25 +54,45 @@ impl Best {
     }
 }
 
-/// The score of one candidate under an objective; lower is better. Unknown energy is taken as the worst there is.
+/// One term of a score.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Term {
+    /// What it measures, with its unit; empty where the objective has no further term.
+    pub name: &'static str,
+    /// Its share of the score.
+    pub value: f64,
+}
+
+/// The score of one candidate under an objective: the sum of its terms; lower is better.
 pub fn score(objective: Objective, estimate: &Estimate, strain: f64, best: &Best) -> f64 {
+    terms(objective, estimate, strain, best).iter().map(|term| term.value).sum()
+}
+
+/// What a score consists of. Unknown energy is taken as the worst there is.
+pub fn terms(objective: Objective, estimate: &Estimate, strain: f64, best: &Best) -> [Term; 4] {
+    let only = |name, value| [Term { name, value }, Term::default(), Term::default(), Term::default()];
     match objective {
-        Objective::CheapestThatMeetsSlo if strain > 1.0 => strain,
-        Objective::CheapestThatMeetsSlo | Objective::Cheapest => estimate.usd,
-        Objective::Fastest => estimate.total_ms,
+        Objective::CheapestThatMeetsSlo if strain > 1.0 => only("strain", strain),
+        Objective::CheapestThatMeetsSlo | Objective::Cheapest => only("usd", estimate.usd),
+        Objective::Fastest => only("total_ms", estimate.total_ms),
         // Grams and joules do not compare: one silent site, and energy decides for all.
-        Objective::Greenest if best.carbon_known => estimate.grams_co2.unwrap_or(f64::MAX),
-        Objective::Greenest => estimate.joules.unwrap_or(f64::MAX),
+        Objective::Greenest if best.carbon_known => only("grams_co2", estimate.grams_co2.unwrap_or(f64::MAX)),
+        Objective::Greenest => only("joules", estimate.joules.unwrap_or(f64::MAX)),
         Objective::Weights(weights) => weighted(weights, estimate, best),
     }
 }
 
-fn weighted(weights: Weights, estimate: &Estimate, best: &Best) -> f64 {
-    let relative = |weight: f64, figure: f64, best: f64| if weight == 0.0 { 0.0 } else { weight * ratio(figure, best) };
-    relative(weights.cost, estimate.usd, best.usd)
-        + relative(weights.ttft, estimate.ttft_ms, best.ttft_ms)
-        + relative(weights.itl, estimate.itl_ms, best.itl_ms)
-        + relative(weights.energy, estimate.joules.unwrap_or(f64::MAX), best.joules)
+fn weighted(weights: Weights, estimate: &Estimate, best: &Best) -> [Term; 4] {
+    let relative = |name, weight: f64, figure: f64, best: f64| {
+        let value = if weight == 0.0 { 0.0 } else { weight * ratio(figure, best) };
+        Term { name, value }
+    };
+    [
+        relative("cost", weights.cost, estimate.usd, best.usd),
+        relative("ttft", weights.ttft, estimate.ttft_ms, best.ttft_ms),
+        relative("itl", weights.itl, estimate.itl_ms, best.itl_ms),
+        relative("energy", weights.energy, estimate.joules.unwrap_or(f64::MAX), best.joules),
+    ]
 }
 
 fn ratio(figure: f64, best: f64) -> f64 {

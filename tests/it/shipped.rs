@@ -63,7 +63,12 @@ fn check_is_content_with_what_is_right() {
 
 #[test]
 fn the_schemas_in_the_repository_are_those_of_the_program() {
-    let cases = [("pointsman", File::Pointsman), ("portfolio", File::Portfolio), ("policy", File::Policy)];
+    let cases = [
+        ("pointsman", File::Pointsman),
+        ("portfolio", File::Portfolio),
+        ("policy", File::Policy),
+        ("scenarios", File::Scenarios),
+    ];
     let folder = root().join("deploy/schema");
     for (name, file) in cases {
         let path = format!("{name}.schema.json");

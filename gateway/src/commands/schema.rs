@@ -4,11 +4,12 @@ use std::process::ExitCode;
 
 use pointsman_backends::portfolio::PortfolioShape;
 use pointsman_policies::language::{PolicyFile, schema_text};
+use pointsman_policies::scenario::ScenarioFile;
 
 use crate::cli::SchemaArguments;
 use crate::config::process::ProcessShape;
 
-/// One of the three files.
+/// One of the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum File {
     /// `pointsman.toml`
@@ -17,11 +18,15 @@ pub enum File {
     Portfolio,
     /// `policy.toml`
     Policy,
+    /// `NAME.scenarios.toml`
+    Scenarios,
 }
 
 /// Prints them.
 pub fn run(arguments: &SchemaArguments) -> anyhow::Result<ExitCode> {
-    let files = arguments.file.map_or_else(|| vec![File::Pointsman, File::Portfolio, File::Policy], |file| vec![file]);
+    let files = arguments
+        .file
+        .map_or_else(|| vec![File::Pointsman, File::Portfolio, File::Policy, File::Scenarios], |file| vec![file]);
     for file in files {
         super::print(&text(file))?;
     }
@@ -34,5 +39,6 @@ pub fn text(file: File) -> String {
         File::Pointsman => schema_text::<ProcessShape>("pointsman.toml"),
         File::Portfolio => schema_text::<PortfolioShape>("portfolio.toml"),
         File::Policy => schema_text::<PolicyFile>("policy.toml"),
+        File::Scenarios => schema_text::<ScenarioFile>("NAME.scenarios.toml"),
     }
 }

@@ -36,9 +36,12 @@ mod compare;
 mod arithmetic;
 /// What a condition says, in a form that can be reasoned about.
 mod logic;
+/// What a condition saw of one request.
+mod seen;
 
 pub use fields::{FieldDoc, fields};
 pub(super) use logic::{Case, Constraint, Logic};
+pub use seen::{is_secret, seen};
 
 /// Longest expression, bytes.
 pub const MAX_EXPRESSION_BYTES: usize = 4096;

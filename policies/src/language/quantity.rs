@@ -62,6 +62,11 @@ impl Unit {
     }
 }
 
+/// The milliseconds of a span whose bare number is in milliseconds.
+pub(crate) fn milliseconds_of(report: &mut Report, span: &Located<TimeSpan>) -> Option<f64> {
+    ms(report, span, Unit::Ms)
+}
+
 /// The milliseconds of a span, above 0 and bounded; what is wrong goes to the report.
 pub(super) fn ms(report: &mut Report, span: &Located<TimeSpan>, unit: Unit) -> Option<f64> {
     let problem = match &span.value {

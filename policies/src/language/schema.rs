@@ -14,7 +14,7 @@ mod facets;
 mod words;
 
 use facets::Facets;
-pub(super) use words::listed;
+pub(crate) use words::listed;
 use words::{described, quoted_key};
 
 /// Code of the diagnostic for a required key that is not there.

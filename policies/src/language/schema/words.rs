@@ -35,7 +35,7 @@ pub(super) fn expected(facets: &Facets<'_>) -> String {
 const MAX_LISTED: usize = 12;
 
 /// Names in backticks, as a list that reads as a sentence.
-pub(in super::super) fn listed(names: &[&str], last: &str) -> String {
+pub(crate) fn listed(names: &[&str], last: &str) -> String {
     let mut quoted: Vec<String> = names.iter().take(MAX_LISTED).map(|name| format!("`{name}`")).collect();
     if names.len() > MAX_LISTED {
         quoted.push(format!("{} more", names.len() - MAX_LISTED));

@@ -1,0 +1,135 @@
+//! Every endpoint as the decision saw it: what it would have given, what it scored, or why it was rejected.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Given, Names, promise};
+use crate::decide::{Candidate, Decision, Scored};
+use crate::estimate::{Estimate, estimate};
+use crate::filter::Rejection;
+use crate::policy::{ClassId, Objective};
+use crate::score::{Best, strain, terms};
+
+/// One endpoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CandidateReason {
+    /// Its name.
+    pub endpoint: String,
+    /// Its pool.
+    pub pool: String,
+    /// Its entry of the hardware catalog.
+    pub hardware: String,
+    /// `gpu`, `wafer`, `lpu`, `cpu` or `cloud`.
+    pub kind: String,
+    /// The tier of the route that its pool is in, from 0.
+    pub tier: u8,
+    /// Requests it had in flight.
+    pub in_flight: u32,
+    /// Requests it serves at once.
+    pub slots: u32,
+    /// `ready`, `breaker-open`, `back-pressure`, `draining`.
+    pub availability: String,
+    /// Its place in the plan, from 1; `null` where it is not in it.
+    pub attempt: Option<usize>,
+    /// What the request would experience there; `null` where its pool does not serve the model.
+    pub estimate: Option<Estimate>,
+    /// Prediction over plan, worst part: at most 1 where the promise is likely to be kept.
+    pub strain: Option<f64>,
+    /// Whether the promise is likely to be kept.
+    pub meets_slo: Option<bool>,
+    /// Its score; `null` where it was rejected. Lower is better.
+    pub score: Option<f64>,
+    /// What the score consists of, before [`CandidateReason::home`] lowers it.
+    pub terms: Vec<TermReason>,
+    /// Whether the route's affinity makes it a home of the request.
+    pub home: bool,
+    /// Why it was not considered.
+    pub rejection: Option<RejectionReason>,
+}
+
+/// One term of a score.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TermReason {
+    /// What it measures, with its unit.
+    pub name: String,
+    /// Its share of the score.
+    pub value: f64,
+}
+
+/// Why an endpoint was not considered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RejectionReason {
+    /// Stable code.
+    pub code: String,
+    /// In words, with the number that decided.
+    pub message: String,
+    /// The numbers by name.
+    pub figures: Rejection,
+}
+
+pub(super) fn candidates(
+    given: &Given<'_>,
+    class: ClassId,
+    decision: &Decision,
+    names: &Names,
+) -> Vec<CandidateReason> {
+    let passed = decision.candidates.iter().filter_map(|candidate| candidate.verdict.as_ref().ok());
+    let best = Best::of(passed.map(|scored| &scored.estimate));
+    let objective = given.policy.routes.get(decision.route).map(|route| route.objective);
+    let reasons = decision.candidates.iter().map(|candidate| {
+        let reason = seen(given, class, candidate, names)?;
+        let attempts = decision.plan.iter().flat_map(|plan| &plan.attempts);
+        let attempt = attempts.enumerate().find(|(_, attempt)| attempt.endpoint == candidate.endpoint);
+        let reason = CandidateReason { attempt: attempt.map(|(place, _)| place + 1), ..reason };
+        Some(match candidate.verdict {
+            Ok(scored) => passed_with(reason, &scored, objective, &best),
+            Err(rejection) => rejected_for(reason, rejection),
+        })
+    });
+    reasons.flatten().collect()
+}
+
+/// What is told of an endpoint whatever became of it.
+fn seen(given: &Given<'_>, class: ClassId, candidate: &Candidate, names: &Names) -> Option<CandidateReason> {
+    let endpoint = given.fleet.endpoints.get(candidate.endpoint)?;
+    let pool = given.fleet.pools.get(endpoint.pool)?;
+    let predicted = pool.model(given.facts.model).map(|model| estimate(given.facts, pool, model, endpoint));
+    let strain = predicted.as_ref().map(|estimate| strain(pool.kind, &promise(given, class), estimate, given.facts));
+    Some(CandidateReason {
+        endpoint: names.endpoint(candidate.endpoint),
+        pool: pool.name.clone(),
+        hardware: pool.hardware.clone(),
+        kind: pool.kind.as_str().to_owned(),
+        tier: candidate.tier,
+        in_flight: candidate.in_flight,
+        slots: pool.service.slots,
+        availability: endpoint.availability.as_str().to_owned(),
+        attempt: None,
+        estimate: predicted,
+        strain,
+        meets_slo: strain.map(|strain| strain <= 1.0),
+        score: None,
+        terms: Vec::new(),
+        home: false,
+        rejection: None,
+    })
+}
+
+fn passed_with(reason: CandidateReason, scored: &Scored, objective: Option<Objective>, best: &Best) -> CandidateReason {
+    let terms = objective.map(|objective| terms(objective, &scored.estimate, scored.strain, best));
+    let told = terms.into_iter().flatten().filter(|term| !term.name.is_empty());
+    CandidateReason {
+        estimate: Some(scored.estimate),
+        strain: Some(scored.strain),
+        meets_slo: Some(scored.feasible()),
+        score: Some(scored.score),
+        terms: told.map(|term| TermReason { name: term.name.to_owned(), value: term.value }).collect(),
+        home: scored.home,
+        ..reason
+    }
+}
+
+fn rejected_for(reason: CandidateReason, rejection: Rejection) -> CandidateReason {
+    let code = rejection.as_str().to_owned();
+    let rejection = RejectionReason { code, message: rejection.to_string(), figures: rejection };
+    CandidateReason { rejection: Some(rejection), ..reason }
+}

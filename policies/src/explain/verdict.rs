@@ -1,0 +1,83 @@
+//! The whole in one sentence: where it goes and why there, or why nowhere.
+
+use super::figures::{ms, short, usd};
+use super::{CandidateReason, Explanation, RouteReason};
+use crate::pick::NEAR_TIE;
+
+pub(super) fn verdict(explanation: &Explanation) -> String {
+    if let Some(refusal) = &explanation.refusal {
+        let wait = refusal.retry_in_ms.map_or_else(String::new, |wait| format!(", come back in {}", ms(wait)));
+        return format!("refused, `{}`{wait}: {}", refusal.code, refusal.message);
+    }
+    let chosen = explanation.first().and_then(|first| explanation.candidate(&first.endpoint));
+    let Some((chosen, route)) = chosen.zip(explanation.route.as_ref()) else {
+        return "decided nothing".to_owned();
+    };
+    let class = explanation.class.as_ref().map_or("", |class| class.name.as_str());
+    format!("{class} request goes to {}: {}", chosen.endpoint, why(explanation, chosen, route))
+}
+
+/// Why the first is first: what its objective counts, and what went before the objective.
+fn why(explanation: &Explanation, chosen: &CandidateReason, route: &RouteReason) -> String {
+    let passed: Vec<&CandidateReason> =
+        explanation.candidates.iter().filter(|candidate| candidate.rejection.is_none()).collect();
+    let before = match chosen.tier {
+        0 => String::new(),
+        tier if passed.iter().any(|other| other.tier < tier) => {
+            format!("fallback {tier}, because no pool before it is likely to keep the promise; ")
+        }
+        tier => format!("fallback {tier}, because no pool before it can be asked; "),
+    };
+    let peers: Vec<&CandidateReason> = passed.into_iter().filter(|other| ranks_with(other, chosen, route)).collect();
+    let home = if chosen.home { home(route) } else { String::new() };
+    format!("{before}{}{home}{}", best_of(chosen, route, peers.len()), tie(chosen, &peers))
+}
+
+/// Whether only the score is between two candidates.
+fn ranks_with(other: &CandidateReason, chosen: &CandidateReason, route: &RouteReason) -> bool {
+    let slo_counts = route.spill == "slo-at-risk" || route.objective == "cheapest-that-meets-slo";
+    other.tier == chosen.tier && (!slo_counts || other.meets_slo == chosen.meets_slo)
+}
+
+fn best_of(chosen: &CandidateReason, route: &RouteReason, peers: usize) -> String {
+    let estimate = chosen.estimate.unwrap_or_default();
+    let of = |what: &str| if peers > 1 { format!("the {what} of {peers}") } else { "the only one left".to_owned() };
+    let keeps = chosen.meets_slo == Some(true);
+    match route.objective.as_str() {
+        "cheapest-that-meets-slo" if keeps && peers > 1 => {
+            format!("the cheapest of {peers} likely to keep the promise, {}", usd(estimate.usd))
+        }
+        "cheapest-that-meets-slo" if keeps => {
+            format!("the only one likely to keep the promise, {}", usd(estimate.usd))
+        }
+        "cheapest-that-meets-slo" => {
+            let strain = chosen.strain.unwrap_or_default();
+            format!("none is likely to keep the promise, this one misses it least (strain {})", short(strain))
+        }
+        "fastest" => format!("{}, {} to the whole answer", of("fastest"), ms(estimate.total_ms)),
+        "cheapest" => format!("{}, {}", of("cheapest"), usd(estimate.usd)),
+        "greenest" => match (estimate.grams_co2, estimate.joules) {
+            (Some(grams), _) if chosen.terms.iter().any(|term| term.name == "grams_co2") => {
+                format!("{}, {} g of CO2", of("greenest"), short(grams))
+            }
+            (_, Some(joules)) => format!("{}, {} J", of("greenest"), short(joules)),
+            _ => of("greenest"),
+        },
+        _ => format!("{}, score {}", of("lowest score"), short(chosen.score.unwrap_or_default())),
+    }
+}
+
+fn home(route: &RouteReason) -> String {
+    let bonus = route.home_bonus.unwrap_or_default() * 100.0;
+    format!("; home of its {} (-{bonus:.0} %)", route.affinity.as_deref().unwrap_or("session"))
+}
+
+/// Among near-ties the draw decides, which nobody would guess from the figures.
+fn tie(chosen: &CandidateReason, peers: &[&CandidateReason]) -> String {
+    let scores = || peers.iter().filter_map(|peer| peer.score);
+    let best = scores().fold(f64::INFINITY, f64::min);
+    let limit = best + best.abs() * NEAR_TIE;
+    let ties = scores().filter(|score| *score <= limit).count();
+    let drawn = chosen.score.is_some_and(|score| score <= limit) && ties > 1;
+    if drawn { format!("; {ties} are near-ties, of two drawn the less busy") } else { String::new() }
+}
