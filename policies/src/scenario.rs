@@ -122,22 +122,24 @@ fn situation_of(
     fleet: Fleet<'_>,
     report: &mut Report,
 ) -> Option<Situation> {
-    let mut facts = request::facts(&file.request, &scenario.request, policy, report)?;
+    let facts = request::facts(&file.request, &scenario.request, policy, report);
+    let endpoints = match &scenario.fleet {
+        None => Some(fleet.endpoints.to_vec()),
+        Some(name) => match file.fleet.get(name) {
+            // What is wrong with it is told once, by its own check.
+            Some(states) => Some(fleet::apply(states, fleet, &mut Report::new(Source::new("", "")))),
+            None => {
+                let known: Vec<&str> = file.fleet.keys().map(|name| name.as_str()).collect();
+                names::unknown("fleet", name, &known, "the file describes as `[fleet.NAME]`", report);
+                None
+            }
+        },
+    };
+    let mut facts = facts?;
     if facts.model.is_empty() {
         facts.model = only_model(scenario, fleet, report)?;
     }
-    let endpoints = match &scenario.fleet {
-        None => fleet.endpoints.to_vec(),
-        Some(name) => {
-            let Some(states) = file.fleet.get(name) else {
-                let known: Vec<&str> = file.fleet.keys().map(|name| name.as_str()).collect();
-                names::unknown("fleet", name, &known, "describe it as `[fleet.NAME]`", report);
-                return None;
-            };
-            fleet::apply(states, fleet, &mut Report::new(Source::new("", ""))) // told once, by its own check
-        }
-    };
-    Some(Situation { facts, endpoints })
+    Some(Situation { facts, endpoints: endpoints? })
 }
 
 /// The model of a request that names none.

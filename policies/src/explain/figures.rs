@@ -34,7 +34,7 @@ pub(super) fn count(count: u64) -> String {
 /// A figure of any size, about four digits.
 pub(super) fn short(figure: f64) -> String {
     match figure.abs() {
-        size if size == 0.0 => "0".to_owned(),
+        0.0 => "0".to_owned(),
         size if size >= 1e9 => format!("{figure:.3e}"),
         size if size >= 1_000.0 => format!("{figure:.0}"),
         size if size >= 1.0 => format!("{figure:.2}"),

@@ -79,5 +79,5 @@ fn tie(chosen: &CandidateReason, peers: &[&CandidateReason]) -> String {
     let limit = best + best.abs() * NEAR_TIE;
     let ties = scores().filter(|score| *score <= limit).count();
     let drawn = chosen.score.is_some_and(|score| score <= limit) && ties > 1;
-    if drawn { format!("; {ties} are near-ties, of two drawn the less busy") } else { String::new() }
+    if drawn { format!("; {ties} are near-ties: of two drawn, the less busy") } else { String::new() }
 }

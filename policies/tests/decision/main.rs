@@ -11,6 +11,8 @@ mod filter;
 /// What a request would experience on an endpoint.
 mod estimate;
 /// How well an endpoint serves the objective.
+/// Examples of what a policy is to do.
+mod scenario;
 mod score;
 /// The order of the candidates.
 mod pick;
