@@ -154,6 +154,12 @@ impl Stream {
         }
     }
 
+    /// The whole body, of an answer from which nothing has been taken.
+    pub async fn whole(self) -> Result<Reply, hyper::Error> {
+        let body = tokio::time::timeout(LONGEST, self.body.collect()).await.expect("a whole answer in time")?;
+        Ok(Reply { status: self.status, headers: self.headers, body: body.to_bytes() })
+    }
+
     /// All events until the end, and how it ended.
     pub async fn rest(&mut self) -> (Vec<String>, Next) {
         let mut events = Vec::new();
@@ -257,9 +263,7 @@ impl Connection {
 
     /// Sends a request and waits for its whole answer; an error says how the connection failed.
     pub async fn try_send(&self, ask: Ask) -> Result<Reply, hyper::Error> {
-        let Stream { status, headers, body, _connection, .. } = self.try_open(ask).await?;
-        let body = tokio::time::timeout(LONGEST, body.collect()).await.expect("a whole answer in time")?;
-        Ok(Reply { status, headers, body: body.to_bytes() })
+        self.try_open(ask).await?.whole().await
     }
 
     /// The same for those who expect an answer.

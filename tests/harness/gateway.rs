@@ -1,6 +1,7 @@
 //! A gateway in this process, on free ports, watching its files.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use pointsman::config::set;
@@ -29,9 +30,18 @@ impl Gateway {
 
     /// Starts one on files that are there.
     pub async fn on(files: Files) -> Gateway {
+        let watched = Some(files.process_file());
+        Gateway::watching(files, watched).await
+    }
+
+    /// Starts one that reads its files again only when it is asked to.
+    pub async fn unwatched(process: &str, portfolio: &str, policy: &str) -> Gateway {
+        Gateway::watching(Files::new(process, portfolio, policy), None).await
+    }
+
+    async fn watching(files: Files, watched: Option<PathBuf>) -> Gateway {
         let mut loaded = set::load(&files.process_file(), Secrets::Required);
         let Some(set) = loaded.set.take() else { panic!("{}", loaded.render(false)) };
-        let watched = Some(files.process_file());
         let running = serve::start(set, Options { watched, ..Options::default() }).await.expect("it can listen");
         Gateway { files, running }
     }

@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use tokio::task::JoinSet;
 
-use crate::client::{Ask, Connection, Next};
+use crate::client::{Ask, Connection, Next, Stream};
 use crate::machines;
 
 /// What became of every request.
@@ -20,8 +21,29 @@ pub struct Ledger {
     pub broken: u64,
     /// Everything else, in words.
     pub wrong: Vec<String>,
-    /// Every `x-pointsman-policy` seen.
-    pub policies: Vec<String>,
+    /// What each answer said of itself, client by client.
+    pub answers: Vec<Answered>,
+}
+
+/// What one answer said of itself, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answered {
+    /// Its `x-pointsman-policy`.
+    pub policy: String,
+    /// Its `x-pointsman-endpoint`.
+    pub endpoint: String,
+    /// When the request was sent.
+    pub sent: Instant,
+    /// When the head of its answer was there.
+    pub headed: Instant,
+}
+
+impl Answered {
+    fn of(stream: &Stream, sent: Instant) -> Answered {
+        let header = |name| stream.header(name).to_owned();
+        let (policy, endpoint) = (header("x-pointsman-policy"), header("x-pointsman-endpoint"));
+        Answered { policy, endpoint, sent, headed: Instant::now() }
+    }
 }
 
 impl Ledger {
@@ -37,7 +59,7 @@ impl Ledger {
         self.complete += other.complete;
         self.broken += other.broken;
         self.wrong.extend(other.wrong);
-        self.policies.extend(other.policies);
+        self.answers.extend(other.answers);
     }
 }
 
@@ -107,11 +129,13 @@ async fn client(address: SocketAddr, stream: bool, tokens: u64, shared: Arc<Shar
 }
 
 async fn one_answer(connection: &Connection, ask: Ask, ledger: &mut Ledger) -> Result<(), String> {
-    let reply = connection.try_send(ask).await.map_err(|error| format!("an answer broke: {error}"))?;
+    let sent = Instant::now();
+    let stream = connection.try_open(ask).await.map_err(|error| format!("no answer: {error}"))?;
+    ledger.answers.push(Answered::of(&stream, sent));
+    let reply = stream.whole().await.map_err(|error| format!("an answer broke: {error}"))?;
     if reply.status != 200 {
         return Err(format!("status {}: {}", reply.status, reply.text()));
     }
-    ledger.policies.push(reply.header("x-pointsman-policy").to_owned());
     if reply.json()["choices"][0]["message"]["content"].is_string() {
         ledger.complete += 1;
         Ok(())
@@ -126,8 +150,9 @@ async fn one_stream(
     ledger: &mut Ledger,
     streaming: &AtomicUsize,
 ) -> Result<(), String> {
+    let sent = Instant::now();
     let mut stream = connection.try_open(ask).await.map_err(|error| format!("no answer: {error}"))?;
-    ledger.policies.push(stream.header("x-pointsman-policy").to_owned());
+    ledger.answers.push(Answered::of(&stream, sent));
     let first = stream.next().await;
     streaming.fetch_add(1, Ordering::Relaxed);
     let (rest, end) = stream.rest().await;

@@ -28,6 +28,8 @@ mod disconnect;
 mod hot_swap;
 /// Files that change while requests run.
 mod swap_under_load;
+/// Which version decided, while versions change under full load.
+mod versions_under_load;
 /// Candidates on trial.
 mod trial;
 /// Who may ask the operators' listener.
