@@ -33,7 +33,7 @@ use hyper::body::Incoming;
 use crate::gateway::Gateway;
 use crate::record::{Outcome, Record};
 use crate::refusal::Refusal;
-use crate::snapshot;
+use crate::snapshot::{self, Snapshot};
 use settle::OpenRecord;
 
 pub use relay::Relay;
@@ -51,34 +51,35 @@ pub enum Answer {
 pub async fn serve(gateway: Arc<Gateway>, request: Request<Incoming>) -> Response<Answer> {
     let record = Record::open(request.method(), request.uri().path(), request.headers());
     let mut record = OpenRecord::new(Arc::clone(&gateway), record);
-    match catch_panic(answer(&gateway, request, &mut record)).await {
+    let snapshot = gateway.snapshot(); // one immutable view per request, whatever becomes of it
+    match catch_panic(answer(&gateway, &snapshot, request, &mut record)).await {
         Ok(Ok(response)) => response,
-        Ok(Err(refusal)) => refuse(&gateway, record.take(), &refusal),
-        Err(Panicked) => refuse(&gateway, record.take(), &Refusal::Internal),
+        Ok(Err(refusal)) => refuse(&gateway, &snapshot, record.take(), &refusal),
+        Err(Panicked) => refuse(&gateway, &snapshot, record.take(), &Refusal::Internal),
     }
 }
 
 async fn answer(
     gateway: &Arc<Gateway>,
+    snapshot: &Arc<Snapshot>,
     request: Request<Incoming>,
     record: &mut OpenRecord,
 ) -> Result<Response<Answer>, Refusal> {
-    let snapshot = gateway.snapshot(); // one immutable view per request
-    let call = match accept::accept(&snapshot, request, record)? {
-        accept::Asked::Models(json) => return Ok(list_models(gateway, json, record.take())),
+    let call = match accept::accept(snapshot, request, record)? {
+        accept::Asked::Models(json) => return Ok(list_models(gateway, snapshot, json, record.take())),
         accept::Asked::Generate(call) => call, // who asks, which API, until when
     };
-    let prompt = body::read(&snapshot, call, record).await?; // parsed just far enough
-    let work = classify::classify(&snapshot, &prompt, record)?; // what kind of work
-    let plan = decide::decide(gateway, &snapshot, &work, record)?; // pure
-    forward::forward(gateway, &snapshot, &prompt, &plan, record).await // attempts, first byte wins
+    let prompt = body::read(snapshot, call, record).await?; // parsed just far enough
+    let work = classify::classify(snapshot, &prompt, record)?; // what kind of work
+    let plan = decide::decide(gateway, snapshot, &work, record)?; // pure
+    forward::forward(gateway, snapshot, &prompt, &plan, record).await // attempts, first byte wins
 } // relay streams the body and carries the record; settle accounts once, also on drop
 
-fn list_models(gateway: &Gateway, json: Bytes, mut record: Record) -> Response<Answer> {
+fn list_models(gateway: &Gateway, snapshot: &Snapshot, json: Bytes, mut record: Record) -> Response<Answer> {
     let mut response = Response::new(Answer::Whole(Some(json)));
     let headers = response.headers_mut();
     headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(snapshot::POLICY_HEADER, gateway.snapshot().version_header.clone());
+    headers.insert(snapshot::POLICY_HEADER, snapshot.version_header.clone());
     identify(&mut response, &record);
     record.status = 200;
     record.outcome = Outcome::Answered;
@@ -86,11 +87,11 @@ fn list_models(gateway: &Gateway, json: Bytes, mut record: Record) -> Response<A
     response
 }
 
-fn refuse(gateway: &Gateway, mut record: Record, refusal: &Refusal) -> Response<Answer> {
+fn refuse(gateway: &Gateway, snapshot: &Snapshot, mut record: Record, refusal: &Refusal) -> Response<Answer> {
     let mut response = refusal.response().map(|body| Answer::Whole(Some(body)));
     let headers = response.headers_mut();
     let version = record.decision.as_ref().map(|decision| decision.deciding().version_header.clone());
-    headers.insert(snapshot::POLICY_HEADER, version.unwrap_or_else(|| gateway.snapshot().version_header.clone()));
+    headers.insert(snapshot::POLICY_HEADER, version.unwrap_or_else(|| snapshot.version_header.clone()));
     if let Some(class) = record.class.as_deref().and_then(|class| HeaderValue::try_from(class).ok()) {
         headers.insert(snapshot::CLASS_HEADER, class);
     }

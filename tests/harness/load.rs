@@ -39,7 +39,8 @@ pub struct Answered {
 }
 
 impl Answered {
-    fn of(stream: &Stream, sent: Instant) -> Answered {
+    /// What the head of an answer says, which is there now.
+    pub fn of(stream: &Stream, sent: Instant) -> Answered {
         let header = |name| stream.header(name).to_owned();
         let (policy, endpoint) = (header("x-pointsman-policy"), header("x-pointsman-endpoint"));
         Answered { policy, endpoint, sent, headed: Instant::now() }

@@ -4,10 +4,15 @@
 //! Runs for ten seconds; `POINTSMAN_SWAP_SECONDS=60` makes it a minute.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use pointsman::reload::{Occasion, Reloaded, reload};
+use pointsman::generations::entry::Change;
+use pointsman::reload::{Reloaded, reload};
 use pointsman_backends::simulators::server::{RunningSimulator, SimulatorConfig};
+use pointsman_tests::client::{Ask, Connection};
 use pointsman_tests::files::{PROCESS, PoolText, portfolio};
 use pointsman_tests::gateway::Gateway;
 use pointsman_tests::load::{Answered, Load};
@@ -20,10 +25,14 @@ const EVERY: Duration = Duration::from_millis(45);
 const POOLS: [&str; 4] = ["north", "east", "south", "west"];
 const CLIENTS: usize = 32;
 
-/// The policy of an edit, and the only pool that it allows: no other edit nearby allows the same.
-fn policy(edit: usize) -> (String, &'static str) {
-    let pool = POOLS[edit % POOLS.len()];
-    (format!("name = \"edit-{edit}\"\n[[route]]\npools = 'pool.name == \"{pool}\"'\n"), pool)
+/// The policy of an edit: its name, its only class and the only pool that it allows tell it from its neighbours.
+fn policy(edit: usize) -> String {
+    let pool = pool(edit);
+    format!("name = \"edit-{edit}\"\n[class.c-{edit}]\nttft_ms = 1000\n[[route]]\npools = 'pool.name == \"{pool}\"'\n")
+}
+
+fn pool(edit: usize) -> &'static str {
+    POOLS[edit % POOLS.len()]
 }
 
 /// When a generation came into force: at some time between these two.
@@ -53,10 +62,10 @@ fn swap_on_and_on(gateway: &Gateway, mut log: Log) -> (Log, usize) {
         }
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         let broken = edit % 5 == 0;
-        let (text, _) = policy(edit);
-        gateway.files.replace("policy.toml", &if broken { text + "nonsense" } else { text });
+        let text = if broken { policy(edit) + "nonsense" } else { policy(edit) };
+        gateway.files.replace("policy.toml", &text);
         let earliest = Instant::now();
-        match reload(inner, &file, Occasion::Asked) {
+        match reload(inner, &file, &Change::signal()) {
             Reloaded::Swapped(snapshot) if !broken => {
                 log.insert(snapshot.generation, Entry { edit, earliest, latest: Instant::now() });
             }
@@ -67,19 +76,47 @@ fn swap_on_and_on(gateway: &Gateway, mut log: Log) -> (Log, usize) {
     (log, refused)
 }
 
-/// The generation that an answer names, once it is shown that it was in force between request and answer and decided.
-fn generation(answer: &Answered, log: &Log) -> u64 {
+/// Asks for a class that no policy has, until stopped, and keeps what the refusals say.
+async fn be_refused(address: SocketAddr, stop: Arc<AtomicBool>) -> Vec<(Answered, String)> {
+    let connection = Connection::http1(address).await;
+    let mut refusals = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        let sent = Instant::now();
+        let ask = Ask::chat(&machines::chat(1, false)).header("x-pointsman-class", "none");
+        let stream = connection.open(ask).await;
+        let answer = Answered::of(&stream, sent);
+        let reply = stream.whole().await.expect("a whole refusal");
+        assert_eq!(reply.status, 400, "{}", reply.text());
+        refusals.push((answer, reply.text()));
+    }
+    refusals
+}
+
+/// The generation that an answer names and its edit, once it is shown that it was in force between request and answer.
+fn version(answer: &Answered, log: &Log) -> (u64, usize) {
     let (name, generation) = answer.policy.split_once('@').expect("NAME@GENERATION");
     let generation: u64 = generation.parse().expect("a generation");
     let entry = log.get(&generation).unwrap_or_else(|| panic!("{answer:?} names what never was in force"));
-    let (_, pool) = policy(entry.edit);
     assert_eq!(name, format!("edit-{}", entry.edit), "{answer:?} names another policy than its generation's");
-    let asked = answer.endpoint.split('/').next();
-    assert_eq!(asked, Some(pool), "{answer:?} was decided by another version than it names");
     assert!(entry.earliest <= answer.headed, "{answer:?} is of a version that was not yet in force: {entry:?}");
     let next = log.get(&(generation + 1));
     let gone = next.is_some_and(|next| next.latest < answer.sent);
     assert!(!gone, "{answer:?} is of a version that was no longer in force: {next:?}");
+    (generation, entry.edit)
+}
+
+/// The same for one that a machine has given: on the pool that only this version allows.
+fn decided_by(answer: &Answered, log: &Log) -> u64 {
+    let (generation, edit) = version(answer, log);
+    let asked = answer.endpoint.split('/').next();
+    assert_eq!(asked, Some(pool(edit)), "{answer:?} was decided by another version than it names");
+    generation
+}
+
+/// The same for a refusal, which names the only class of its version.
+fn refused_by((answer, text): &(Answered, String), log: &Log) -> u64 {
+    let (generation, edit) = version(answer, log);
+    assert!(text.contains(&format!("`c-{edit}`")), "{answer:?} was refused by another version than it names: {text}");
     generation
 }
 
@@ -114,20 +151,24 @@ fn every_answer_is_of_a_version_that_was_in_force() {
         let pools = POOLS.iter().zip(&machines).map(|(name, machine)| PoolText::new(name, [url(machine)]));
         let pools: Vec<PoolText> = pools.map(|pool| pool.hardware("cs3")).collect();
         let start = Instant::now();
-        let gateway = Gateway::unwatched(PROCESS, &portfolio(&pools), &policy(0).0).await;
+        let gateway = Gateway::unwatched(PROCESS, &portfolio(&pools), &policy(0)).await;
         let log = Log::from([(1, Entry { edit: 0, earliest: start, latest: Instant::now() })]);
         let load = Load::start(gateway.address(), CLIENTS, 20);
+        let stop = Arc::new(AtomicBool::new(false));
+        let refusing = tokio::spawn(be_refused(gateway.address(), Arc::clone(&stop)));
         wait::until("the load runs", || load.answered() > 100).await;
         let swapping = move || (swap_on_and_on(&gateway, log), gateway);
         let ((log, refused), gateway) = tokio::task::spawn_blocking(swapping).await.unwrap();
-        let ledger = load.stop().await;
+        stop.store(true, Ordering::Relaxed);
+        let (ledger, refusals) = (load.stop().await, refusing.await.unwrap());
         drop(gateway);
 
         ledger.close();
         assert_eq!(ledger.broken, 0, "no stream was cut");
-        let answers: Vec<_> =
-            ledger.answers.iter().map(|answer| (answer.sent, answer.headed, generation(answer, &log))).collect();
-        assert_eq!(answers.len() as u64, ledger.sent, "every request has an answer");
+        assert_eq!(ledger.answers.len() as u64, ledger.sent, "every request has an answer");
+        let answered = ledger.answers.iter().map(|answer| (answer.sent, answer.headed, decided_by(answer, &log)));
+        let refusals = refusals.iter().map(|refusal| (refusal.0.sent, refusal.0.headed, refused_by(refusal, &log)));
+        let answers: Vec<_> = answered.chain(refusals).collect();
         never_back(&answers);
         let mut seen: Vec<u64> = answers.iter().map(|(.., generation)| *generation).collect();
         seen.sort_unstable();
@@ -136,7 +177,7 @@ fn every_answer_is_of_a_version_that_was_in_force() {
         let swaps = log.len() - 1;
         let a_minute = |count: usize| count as u64 * 60 / seconds();
         println!(
-            "{swaps} swaps, {} a minute; {refused} invalid edits refused, {} edits a minute; {} requests, {} a second; {} generations seen in answers",
+            "{swaps} swaps, {} a minute; {refused} invalid edits refused, {} edits a minute; {} answers, {} a second; {} generations seen in answers",
             a_minute(swaps),
             a_minute(swaps + refused),
             ledger.sent,
