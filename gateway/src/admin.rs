@@ -7,6 +7,12 @@ pub mod guard;
 pub mod problem;
 /// Queries of the admin API.
 pub mod query;
+/// What is in force, and whether the files differ from it.
+pub mod config;
+/// The policy as a text that can be read and replaced.
+pub mod policy;
+/// What was in force before, and back to it.
+pub mod generations;
 /// Recording of decisions.
 pub mod record;
 /// The candidate on trial.
@@ -33,14 +39,31 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .route("/readyz", get(readyz))
         .route("/health", get(readyz))
         .route("/metrics", get(metrics));
-    let reads = Router::new().route("/api/v1/status", get(status)).merge(record::reads()).merge(trial::reads());
-    let changes = Router::new().merge(record::changes());
+    let reads = Router::new()
+        .route("/api/v1/status", get(status))
+        .merge(config::reads())
+        .merge(policy::reads())
+        .merge(generations::reads())
+        .merge(record::reads())
+        .merge(trial::reads());
+    let changes = Router::new().merge(policy::changes()).merge(generations::changes()).merge(record::changes());
     Router::new()
         .merge(guard::open(open, &gateway))
         .merge(guard::reads(reads, &gateway))
         .merge(guard::changes(changes, &gateway))
         .fallback(nothing_here)
         .with_state(gateway)
+}
+
+/// Runs what reads or writes files, off the threads that serve.
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| {
+        tracing::error!("an admin request failed: {error}");
+        Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "this failed; the log says more"))
+    })
 }
 
 async fn nothing_here(uri: axum::http::Uri) -> Problem {

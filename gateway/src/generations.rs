@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use pointsman_policies::language::{Report, Severity, without_secrets};
+use pointsman_policies::language::{Report, Severity};
 
 use crate::config::process::Process;
 use crate::config::set::{ConfigSet, Loaded, Text, Texts};
@@ -112,7 +112,7 @@ impl History {
 
     /// What was read has been refused; `texts` is what was read.
     pub fn refused(&self, current: &Snapshot, hash: &str, texts: &Texts, reports: &[Report], change: &Change) {
-        let texts = masked(texts);
+        let texts = texts.masked();
         let mut kept = self.kept.lock();
         let number = kept.refused.highest + 1;
         let mut entry = Entry::refused(number, current, hash, &texts, change);
@@ -126,6 +126,11 @@ impl History {
     /// A change has been refused before anything was read; only the audit log tells of it.
     pub fn turned_away(&self, current: &Snapshot, change: &Change, code: &str, message: &str) {
         self.kept.lock().audit(AuditLine::turned_away(current, change, code, message));
+    }
+
+    /// Something has been done that makes no new generation; only the audit log tells of it.
+    pub fn noted(&self, current: &Snapshot, change: &Change, summary: &str) {
+        self.kept.lock().audit(AuditLine::noted(current, change, summary));
     }
 
     /// What is remembered, the newest first.
@@ -149,11 +154,11 @@ impl History {
         self.kept.lock().texts(id)
     }
 
-    /// The generation before one, among those that are remembered.
-    pub fn before(&self, number: u64) -> Option<Arc<Entry>> {
+    /// The newest generation before one that a test holds of.
+    pub fn before(&self, number: u64, wanted: impl Fn(&Entry) -> bool) -> Option<Arc<Entry>> {
         let kept = self.kept.lock();
-        let before = kept.generations.entries.iter().rev().find(|one| one.entry.number < number);
-        before.map(|one| Arc::clone(&one.entry))
+        let mut before = kept.generations.entries.iter().rev().map(|one| &one.entry);
+        before.find(|entry| entry.number < number && wanted(entry)).map(Arc::clone)
     }
 
     /// Why nothing outlives this process; `None` where it does.
@@ -227,17 +232,6 @@ impl Kept {
         {
             tracing::warn!("a change is missing in the audit log: {why}");
         }
-    }
-}
-
-/// Texts that were accepted hold references to secrets; those that were refused may hold a secret by mistake.
-fn masked(texts: &Texts) -> Texts {
-    let mask = |text: &Text| Text { path: text.path.clone(), text: without_secrets(&text.text).into() };
-    Texts {
-        process: mask(&texts.process),
-        portfolio: mask(&texts.portfolio),
-        policy: mask(&texts.policy),
-        candidate: texts.candidate.as_ref().map(mask),
     }
 }
 

@@ -11,6 +11,8 @@ pub mod config;
 pub mod snapshot;
 /// What was in force before, and what was refused.
 pub mod generations;
+/// Changes of the policy by command.
+pub mod apply;
 /// Hot swap.
 pub mod reload;
 /// A candidate policy beside the one in force.

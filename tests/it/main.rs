@@ -32,6 +32,8 @@ mod swap_under_load;
 mod versions_under_load;
 /// Candidates on trial.
 mod trial;
+/// What was in force before, and changes by command.
+mod generations;
 /// Who may ask the operators' listener.
 mod operators;
 /// Shutdown.

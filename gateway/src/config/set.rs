@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use pointsman_backends::portfolio::{self, Portfolio, Secrets};
 use pointsman_policies::fleet::PoolFacts;
-use pointsman_policies::language::{Diagnostic, MAX_TEXT_BYTES, Report, Source, compile, read};
+use pointsman_policies::language::{Diagnostic, MAX_TEXT_BYTES, Report, Source, compile, read, without_secrets};
 use pointsman_policies::policy::Policy;
 use xxhash_rust::xxh3::Xxh3Default;
 
@@ -41,6 +41,19 @@ pub struct Texts {
     pub policy: Text,
     /// The candidate that the policy names.
     pub candidate: Option<Text>,
+}
+
+impl Texts {
+    /// Without what may be a secret. Texts that were accepted hold references to secrets; others may hold one by mistake.
+    pub fn masked(&self) -> Texts {
+        let mask = |text: &Text| Text { path: text.path.clone(), text: without_secrets(&text.text).into() };
+        Texts {
+            process: mask(&self.process),
+            portfolio: mask(&self.portfolio),
+            policy: mask(&self.policy),
+            candidate: self.candidate.as_ref().map(mask),
+        }
+    }
 }
 
 /// A file as it was read.
@@ -90,6 +103,11 @@ pub fn render(reports: &[Report], color: bool) -> String {
 
 /// Reads and checks the process file, the two files it names, and the candidate that the policy names.
 pub fn load(process_file: &Path, secrets: Secrets) -> Loaded {
+    load_with(process_file, secrets, None)
+}
+
+/// The same, with another text in the place of the policy file's.
+pub fn load_with(process_file: &Path, secrets: Secrets, policy_text: Option<&str>) -> Loaded {
     let mut hasher = Xxh3Default::new();
     let mut reports = Vec::new();
     let Some(source) = source(process_file, &mut hasher, &mut reports) else {
@@ -106,7 +124,13 @@ pub fn load(process_file: &Path, secrets: Secrets) -> Loaded {
         reports.push(report);
         portfolio
     });
-    let policy_source = self::source(&process.policy, &mut hasher, &mut reports);
+    let policy_source = match policy_text {
+        Some(text) => {
+            hash_text(&mut hasher, text.as_bytes());
+            Some(Source::new(process.policy.display().to_string(), text))
+        }
+        None => self::source(&process.policy, &mut hasher, &mut reports),
+    };
     let policy_text = Text::of(&process.policy, policy_source.as_ref());
     let pools = portfolio.as_ref().map(|portfolio| portfolio.facts.as_slice()).unwrap_or_default();
     let named = policy_source.as_ref().and_then(|source| Named::find(&process.policy, &source.text));

@@ -62,17 +62,21 @@ impl AuditLine {
     }
 
     pub(super) fn turned_away(current: &Snapshot, change: &Change, code: &str, message: &str) -> AuditLine {
+        AuditLine { result: "refused", code: Some(code.to_owned()), ..AuditLine::noted(current, change, message) }
+    }
+
+    pub(super) fn noted(current: &Snapshot, change: &Change, summary: &str) -> AuditLine {
         AuditLine {
             at: humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string(),
             who: change.who.clone(),
             from: change.from.map(|from| from.to_string()),
             source: change.origin.as_str(),
-            result: "refused",
+            result: "done",
             generation_before: current.generation,
             generation_after: current.generation,
             hash: current.hash.clone(),
-            summary: message.to_owned(),
-            code: Some(code.to_owned()),
+            summary: summary.to_owned(),
+            code: None,
             attempt: None,
         }
     }

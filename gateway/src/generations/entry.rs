@@ -114,11 +114,7 @@ impl FromStr for Id {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Id, String> {
-        let wrong = |_| {
-            format!(
-                "`{text}` is neither the number of a generation, such as `12`, nor of a refused attempt, such as `r3`"
-            )
-        };
+        let wrong = |_| format!("`{text}` names no generation");
         match text.strip_prefix('r') {
             Some(number) => number.parse().map(Id::Refused).map_err(wrong),
             None => text.parse().map(Id::Generation).map_err(wrong),
