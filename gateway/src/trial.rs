@@ -9,6 +9,8 @@ pub mod trials;
 pub mod memory;
 /// The task behind: compares, rolls back, saves.
 pub mod tend;
+/// Trials in the text of a policy.
+pub mod file;
 /// What an operator sees.
 pub mod view;
 

@@ -12,7 +12,8 @@ use pointsman_policies::trial::guard::{Verdict, Watch};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3Default;
 
-use crate::config::candidate::{Candidate, TABLES};
+use super::file::without_trial;
+use crate::config::candidate::Candidate;
 
 /// The counts.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -81,18 +82,10 @@ pub fn key(policy_text: &str, candidate: &Candidate, mode: &TrialMode) -> String
         TrialMode::Shadow { .. } => "shadow".to_owned(),
         TrialMode::Canary(canary) => format!("canary {}", canary.guard.margin),
     };
-    for part in [candidate.text.as_ref(), &without_trial(policy_text), &mode_and_margin] {
+    let rules = without_trial(policy_text).unwrap_or_else(|_| policy_text.to_owned());
+    for part in [candidate.text.as_ref(), &rules, &mode_and_margin] {
         hasher.update(part.as_bytes());
         hasher.update(&[0xff]);
     }
     format!("{:016x}", hasher.digest())
-}
-
-/// A policy's text without its trial; as it is where it cannot be read.
-pub fn without_trial(policy_text: &str) -> String {
-    let Ok(mut document) = policy_text.parse::<toml_edit::DocumentMut>() else { return policy_text.to_owned() };
-    for table in TABLES {
-        document.remove(table);
-    }
-    document.to_string()
 }
