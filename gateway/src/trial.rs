@@ -76,7 +76,8 @@ pub fn settled(gateway: &Gateway, record: &Record) {
         TrialMode::Canary(canary) => {
             let Some((class, kept)) = record.class.as_deref().zip(record.attained()) else { return };
             gateway.telemetry().metrics().trial_request(decision.arm, class, kept);
-            if trial.run.observe(class, decision.arm, kept, &canary.guard) {
+            let unit = trial.lot.unit(canary, &decision.facts.facts(), &record.request_id);
+            if trial.run.observe(class, (decision.arm, unit), kept, &canary.guard) {
                 gateway.trials().failed();
             }
         }

@@ -53,14 +53,23 @@ impl Lot {
     /// Who decides a request under a canary.
     pub fn arm(&self, canary: &Canary, facts: &Facts<'_>, request_id: &str) -> Arm {
         let whole = !facts.tenant.is_empty() && canary.tenants.iter().any(|tenant| tenant == facts.tenant);
-        let key = match canary.by {
-            CanaryKey::Session => facts.session,
-            CanaryKey::Tenant => facts.tenant,
-            CanaryKey::Request => "",
-        };
-        let key = if key.is_empty() { request_id } else { key };
-        if whole || self.draws(key, canary.share) { Arm::Candidate } else { Arm::Incumbent }
+        let drawn = whole || self.draws(key(canary, facts, request_id), canary.share);
+        if drawn { Arm::Candidate } else { Arm::Incumbent }
     }
+
+    /// A number that is the same for the requests that a canary keeps together.
+    pub fn unit(&self, canary: &Canary, facts: &Facts<'_>, request_id: &str) -> u64 {
+        xxh3_64_with_seed(key(canary, facts, request_id).as_bytes(), self.salt)
+    }
+}
+
+fn key<'k>(canary: &Canary, facts: &Facts<'k>, request_id: &'k str) -> &'k str {
+    let key = match canary.by {
+        CanaryKey::Session => facts.session,
+        CanaryKey::Tenant => facts.tenant,
+        CanaryKey::Request => "",
+    };
+    if key.is_empty() { request_id } else { key }
 }
 
 #[cfg(test)]

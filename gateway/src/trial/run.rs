@@ -51,10 +51,10 @@ impl Run {
         Run { key, counts: Mutex::new(counts), failed: AtomicBool::new(false) }
     }
 
-    /// Counts a request that has ended; whether this is what the canary has failed by, told once.
-    pub fn observe(&self, class: &str, arm: Arm, kept: bool, guard: &Guard) -> bool {
+    /// Counts a request that has ended, one of those that stay together as `unit`; whether this is what the canary has failed by, told once.
+    pub fn observe(&self, class: &str, (arm, unit): (Arm, u64), kept: bool, guard: &Guard) -> bool {
         let mut counts = self.counts.lock();
-        counts.watch.observe(class, arm, kept);
+        counts.watch.observe(class, arm, unit, kept);
         let worse = matches!(counts.watch.verdict(class, guard), Some(Verdict::Worse { .. }));
         worse && !self.failed.swap(true, Ordering::Relaxed)
     }

@@ -5,7 +5,9 @@
 //! incumbent's". If it is not, their joint wealth can be expected to shrink, and that it ever reaches `n` times the
 //! stake has a probability of at most `1 / n`, however long and however often one looks (Ville's inequality). At
 //! `classes / (1 - confidence)` times the stake the canary has failed. What is bet on is the difference between answers
-//! of both policies that ended at about the same time, so an hour that is bad for both is evidence against neither.
+//! of both policies that ended at about the same time, so an hour that is bad for both is evidence against neither. And
+//! requests of one session resemble each other: of those, the first, second, fourth, eighth and so on are bet on, lest a
+//! few sessions that are hard for any policy look like many requests that this one failed.
 
 use std::collections::BTreeMap;
 
@@ -13,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Arm;
 use crate::policy::Guard;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Parts of its wealth that a gambler stakes each time; each has one. Large stakes see large differences soon, small
 /// ones see small differences at all.
@@ -23,6 +26,10 @@ const BEGINNINGS: [u64; 14] =
     [0, 128, 256, 512, 1 << 10, 1 << 11, 1 << 12, 1 << 13, 1 << 14, 1 << 15, 1 << 16, 1 << 17, 1 << 18, 1 << 20];
 /// Part of all wealth that those who begin at once have; the others share the rest evenly.
 const FIRST_SHARE: f64 = 0.5;
+
+/// Sessions, or whatever stays together, whose requests are counted at the same time; where more are active, some are
+/// taken for new ones.
+const REMEMBERED: usize = 1 << 14;
 
 /// Requests and how many of them were kept to the promise of their class.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,12 +83,19 @@ impl Default for ClassWatch {
 }
 
 impl ClassWatch {
-    fn observe(&mut self, arm: Arm, kept: bool, margin: f64) {
+    fn count(&mut self, arm: Arm, kept: bool) {
+        match arm {
+            Arm::Incumbent => self.incumbent.count(kept),
+            Arm::Candidate => self.candidate.count(kept),
+        }
+    }
+
+    fn bet(&mut self, arm: Arm, kept: bool, margin: f64) {
         let [incumbent, candidate] = &mut self.waiting;
         match arm {
-            Arm::Incumbent => (self.incumbent.count(kept), incumbent.count(kept)),
-            Arm::Candidate => (self.candidate.count(kept), candidate.count(kept)),
-        };
+            Arm::Incumbent => incumbent.count(kept),
+            Arm::Candidate => candidate.count(kept),
+        }
         let both = incumbent.attainment().zip(candidate.attainment());
         let Some((incumbent, candidate)) = both else { return };
         self.round(incumbent - candidate - margin, margin);
@@ -142,18 +156,48 @@ pub enum Verdict {
 pub struct Watch {
     margin: f64,
     classes: BTreeMap<String, ClassWatch>,
+    /// Forgotten at a restart.
+    #[serde(skip)]
+    repeats: Repeats,
+}
+
+/// How many requests each session has had lately.
+#[derive(Clone, Debug, PartialEq)]
+struct Repeats(Vec<(u64, u64)>);
+
+impl Default for Repeats {
+    fn default() -> Repeats {
+        Repeats(vec![(0, 0); REMEMBERED])
+    }
+}
+
+impl Repeats {
+    /// Counts a request and returns which it is of its session, from 1.
+    fn count(&mut self, session: u64) -> u64 {
+        let place = session as usize % REMEMBERED;
+        let Some((remembered, requests)) = self.0.get_mut(place) else { return 1 };
+        if *remembered != session {
+            (*remembered, *requests) = (session, 0);
+        }
+        *requests += 1;
+        *requests
+    }
 }
 
 impl Watch {
     /// Nothing seen yet of these classes; the margin is the guard's.
     pub fn new(classes: impl IntoIterator<Item = String>, margin: f64) -> Watch {
-        Watch { margin, classes: classes.into_iter().map(|class| (class, ClassWatch::default())).collect() }
+        let classes = classes.into_iter().map(|class| (class, ClassWatch::default())).collect();
+        Watch { margin, classes, repeats: Repeats::default() }
     }
 
-    /// A request of a class has ended. Classes that only one policy has are not compared.
-    pub fn observe(&mut self, class: &str, arm: Arm, kept: bool) {
-        if let Some(watch) = self.classes.get_mut(class) {
-            watch.observe(arm, kept, self.margin);
+    /// A request of a class has ended; `unit` is the same for those that stay together. Classes that only one policy has
+    /// are not compared.
+    pub fn observe(&mut self, class: &str, arm: Arm, unit: u64, kept: bool) {
+        let Some(watch) = self.classes.get_mut(class) else { return };
+        watch.count(arm, kept);
+        if self.repeats.count(xxh3_64_with_seed(class.as_bytes(), unit)).is_power_of_two() {
+            watch.bet(arm, kept, self.margin);
         }
     }
 
