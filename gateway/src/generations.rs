@@ -110,6 +110,13 @@ impl History {
         self.kept.lock().accept(entry, texts, Some(before));
     }
 
+    /// A generation has come into force for another reason than its texts, in these words.
+    pub fn noted(&self, snapshot: &Snapshot, change: &Change, summary: String) {
+        let Snapshot { generation, hash, policy, texts, .. } = snapshot;
+        let entry = Entry::accepted(*generation, &policy.name, hash, texts, change);
+        self.kept.lock().enter(Entry { summary, ..entry }, texts);
+    }
+
     /// What was read has been refused; `texts` is what was read.
     pub fn refused(&self, current: &Snapshot, hash: &str, texts: &Texts, reports: &[Report], change: &Change) {
         let texts = texts.masked();
@@ -197,6 +204,10 @@ impl Kept {
             Some(before) => Comparison::of(before, texts).summary(),
             None => "the first that is remembered".to_owned(),
         };
+        self.enter(entry, texts);
+    }
+
+    fn enter(&mut self, entry: Entry, texts: &Texts) {
         let last = self.generations.entries.back().map_or(0, |last| last.entry.number);
         self.audit(AuditLine::of(&entry, last));
         self.remember(entry, texts);

@@ -62,6 +62,11 @@ impl ReloadStatus {
         )
     }
 
+    /// The same under another generation of the same files.
+    pub fn under(&self, snapshot: &Snapshot) -> ReloadStatus {
+        ReloadStatus { generation: snapshot.generation, hash: snapshot.hash.clone(), ..self.clone() }
+    }
+
     fn new(ok: bool, snapshot: &Snapshot, loaded: &Loaded, (attempt, seen): (u64, String)) -> ReloadStatus {
         let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         ReloadStatus {

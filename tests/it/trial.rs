@@ -144,6 +144,12 @@ fn a_canary_that_is_worse_rolls_itself_back_and_stays_away() {
         assert_eq!(gateway.metric("pointsman_trial_rollbacks_total").await, 1.0);
         assert_eq!(gateway.status().await["trial"]["state"], "rolled-back");
 
+        let history = gateway.inner().history().entries(1);
+        assert_eq!((history[0].who.as_str(), history[0].source.as_str()), ("canary guard", "canary-rollback"));
+        let told = &history[0].summary;
+        let figures = ["`candidate` is taken back: class standard", "more than 2.0 %", "99.0 % confidence"];
+        assert!(figures.iter().all(|figure| told.contains(figure)), "{told}");
+
         // What the file says is unchanged, and neither an edit elsewhere nor a restart brings it back.
         let policy = all_to("incumbent", "fast");
         assert_eq!(
@@ -155,14 +161,14 @@ fn a_canary_that_is_worse_rolls_itself_back_and_stays_away() {
         assert_all_decided_by(&gateway, "incumbent@3").await;
         let gateway = restart(gateway).await;
         assert_eq!(trial(&gateway).await["rolled_back"], *why);
-        assert_all_decided_by(&gateway, "incumbent@1").await;
+        assert_all_decided_by(&gateway, "incumbent@3").await;
 
         // Another text is another candidate.
         gateway.files.replace("candidate.toml", &all_to("mended", "fast"));
         until(&gateway, "the mended candidate runs", |view| view["state"] == "running").await;
         let callers = Callers::start(&gateway);
         until(&gateway, "it decides", |view| requests(view, "candidate") > 0).await;
-        assert!(callers.stop().await["mended@2+canary"] > 0);
+        assert!(callers.stop().await["mended@4+canary"] > 0);
     });
 }
 
@@ -221,7 +227,7 @@ fn a_session_stays_with_its_policy_and_the_counts_survive_a_reload_and_a_restart
 
         // Other rules are another trial.
         gateway.files.replace("policy.toml", &format!("{}{}", all_to("other", "fast"), canary(0.51)));
-        until(&gateway, "the edit is in force", |view| view["incumbent"]["policy"] == "other@2").await;
+        until(&gateway, "the edit is in force", |view| view["incumbent"]["policy"] == "other@3").await;
         counted(&gateway, 0).await;
     });
 }

@@ -13,12 +13,16 @@ use super::Trial;
 use super::memory::{Figures, Stopped};
 use super::trials::unix_s;
 use crate::gateway::Gateway;
+use crate::generations::entry::{Change, Origin};
 use crate::record::DecisionRecord;
 
 /// Counts are saved this often; a process that is killed loses no more.
 const BETWEEN_SAVES: Duration = Duration::from_secs(5);
 /// Comparisons after which other tasks get their turn.
 const AT_A_TIME: usize = 16;
+
+/// Who rolls back, in the history and the audit log.
+const GUARD: &str = "canary guard";
 
 /// Runs until it is dropped.
 pub async fn tend(gateway: Arc<Gateway>) {
@@ -89,6 +93,9 @@ fn roll_back(gateway: &Gateway) {
     gateway.trials().stop(stopped.clone());
     let next = gateway.swap(snapshot.set());
     gateway.telemetry().metrics().rollback();
+    gateway.set_reload_status(gateway.reload_status().under(&next));
+    let change = Change { origin: Origin::CanaryRollback, who: GUARD.to_owned(), from: None };
+    gateway.history().noted(&next, &change, format!("`{}` is taken back: {stopped}", stopped.policy));
     tracing::warn!(
         generation = next.generation,
         policy = %next.version,
