@@ -111,7 +111,7 @@ impl History {
     }
 
     /// A generation has come into force for another reason than its texts, in these words.
-    pub fn noted(&self, snapshot: &Snapshot, change: &Change, summary: String) {
+    pub fn accepted_because(&self, snapshot: &Snapshot, change: &Change, summary: String) {
         let Snapshot { generation, hash, policy, texts, .. } = snapshot;
         let entry = Entry::accepted(*generation, &policy.name, hash, texts, change);
         self.kept.lock().enter(Entry { summary, ..entry }, texts);

@@ -95,7 +95,7 @@ fn roll_back(gateway: &Gateway) {
     gateway.telemetry().metrics().rollback();
     gateway.set_reload_status(gateway.reload_status().under(&next));
     let change = Change { origin: Origin::CanaryRollback, who: GUARD.to_owned(), from: None };
-    gateway.history().noted(&next, &change, format!("`{}` is taken back: {stopped}", stopped.policy));
+    gateway.history().accepted_because(&next, &change, format!("`{}` is taken back: {stopped}", stopped.policy));
     tracing::warn!(
         generation = next.generation,
         policy = %next.version,
