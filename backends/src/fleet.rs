@@ -1,6 +1,7 @@
 //! The live state of every endpoint, kept by its stable name so that a reload forgets nothing, and the view of it that
 //! policies read.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -103,8 +104,10 @@ impl Fleet {
 
     /// Forgets endpoints and leases that a portfolio no longer has; requests in flight keep what they hold.
     pub fn retain(&self, portfolio: &Portfolio) {
-        self.live.retain(|id, _| portfolio.endpoints.iter().any(|endpoint| endpoint.id == *id));
-        self.leases.retain(|name, _| portfolio.pools.iter().any(|pool| pool.name == *name));
+        let endpoints: HashSet<&EndpointId> = portfolio.endpoints.iter().map(|endpoint| &endpoint.id).collect();
+        let pools: HashSet<&str> = portfolio.pools.iter().map(|pool| pool.name.as_str()).collect();
+        self.live.retain(|id, _| endpoints.contains(id));
+        self.leases.retain(|name, _| pools.contains(name.as_str()));
     }
 
     /// Lets go of every endpoint and waits a while for their connections to close.
