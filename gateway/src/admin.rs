@@ -46,7 +46,11 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .merge(generations::reads())
         .merge(record::reads())
         .merge(trial::reads());
-    let changes = Router::new().merge(policy::changes()).merge(generations::changes()).merge(record::changes());
+    let changes = Router::new()
+        .merge(policy::changes())
+        .merge(generations::changes())
+        .merge(record::changes())
+        .merge(trial::changes());
     Router::new()
         .merge(guard::open(open, &gateway))
         .merge(guard::reads(reads, &gateway))

@@ -117,7 +117,8 @@ fn replace(
     }
 }
 
-fn expect(expected: &Expected, policy: &Text) -> Result<(), Problem> {
+/// Refuses a change that is meant for another policy.
+pub fn expect(expected: &Expected, policy: &Text) -> Result<(), Problem> {
     let hash = policy.hash();
     match expected {
         Expected::OneOf(hashes) if !hashes.contains(&hash) => {

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use pointsman_backends::simulators::server::RunningSimulator;
-use pointsman_tests::client::{Ask, Connection};
+use pointsman_tests::client::{Ask, Connection, Reply};
 use pointsman_tests::files::{Files, PROCESS, PoolText, portfolio};
 use pointsman_tests::gateway::Gateway;
 use pointsman_tests::machines::{self, chat, url};
 use pointsman_tests::run::beside_others;
 use pointsman_tests::wait;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 /// A promise that the slow machine never keeps.
@@ -276,5 +276,119 @@ fn a_candidate_that_is_wrong_harms_nothing() {
         assert_eq!(file(&refused(&gateway, "candidate-is-itself").await), "policy.toml");
         let connection = Connection::http1(gateway.address()).await;
         assert!(ask(&connection, "s").await.contains("@1"), "the last good set stays");
+    });
+}
+
+/// Asks for a change of the trial.
+async fn change(gateway: &Gateway, path: &str, body: &Value) -> Reply {
+    gateway.operate(Ask::post(&format!("/api/v1/trial{path}"), body)).await
+}
+
+#[track_caller]
+fn assert_refused(reply: &Reply, status: u16, code: &str) {
+    let told = reply.json();
+    assert_eq!((reply.status.as_u16(), &told["error"]["code"]), (status, &code.into()), "{told}");
+    assert!(told["error"]["help"].as_str().is_some_and(|help| !help.is_empty()), "{told}");
+}
+
+#[test]
+fn a_trial_is_begun_changed_promoted_and_stopped_by_command() {
+    beside_others(async {
+        let two = two().await;
+        let policy = format!("# rules of ours\n{}", all_to("incumbent", "fast"));
+        let gateway = Gateway::on(Files::new(PROCESS, &two.pools, &policy)).await;
+        let on_disk = || std::fs::read_to_string(gateway.files.path("policy.toml")).unwrap();
+        assert_refused(&change(&gateway, "/stop", &json!({})).await, 409, "no-trial");
+        assert_refused(
+            &change(&gateway, "", &json!({"mode": "shadow", "policy": "../x.toml"})).await,
+            400,
+            "bad-trial",
+        );
+        assert_refused(&change(&gateway, "", &json!({"mode": "shadow", "share": 0.1})).await, 400, "bad-trial");
+
+        // A text becomes a file beside the policy, which names it.
+        let text = all_to("candidate", "fast");
+        let shadow = json!({"mode": "shadow", "text": text, "name": "next.toml"});
+        let begun = change(&gateway, "", &shadow).await;
+        assert_eq!(
+            (begun.status.as_u16(), &begun.json()["trial"]["state"]),
+            (200, &"running".into()),
+            "{}",
+            begun.text()
+        );
+        assert_eq!(on_disk(), format!("{policy}\n[shadow]\npolicy = \"next.toml\"\n"));
+        assert_eq!(std::fs::read_to_string(gateway.files.path("next.toml")).unwrap(), text);
+        assert_eq!(change(&gateway, "", &shadow).await.json()["change"]["result"], "unchanged", "it is idempotent");
+
+        // The same candidate as a canary, for those who know what they change.
+        let canary = json!({"mode": "canary", "share": 1.0, "margin": 0.05});
+        let stale = Ask::post("/api/v1/trial", &canary).header("if-match", "\"0000000000000000\"");
+        assert_refused(&gateway.operate(stale).await, 412, "stale");
+        let fresh = Ask::post("/api/v1/trial", &canary).header("if-match", begun.header("etag"));
+        let view = gateway.operate(fresh).await.json();
+        assert_eq!(
+            (&view["trial"]["canary"]["share"], &view["trial"]["canary"]["margin"]),
+            (&1.0.into(), &0.05.into())
+        );
+        assert_all_decided_by(&gateway, "candidate@3+canary").await;
+
+        // A candidate that is wrong changes nothing and leaves nothing behind.
+        let wrong = json!({"mode": "canary", "text": "[class.x]\nttft_ms = \"never\"\n", "name": "wrong.toml"});
+        assert_refused(&change(&gateway, "", &wrong).await, 422, "refused");
+        assert!(!gateway.files.path("wrong.toml").exists());
+
+        let promoted = change(&gateway, "/promote", &json!({})).await;
+        assert_eq!(promoted.json()["change"]["policy"], "candidate@4", "{}", promoted.text());
+        assert_eq!(on_disk(), text);
+        assert_all_decided_by(&gateway, "candidate@4").await;
+        let history = gateway.inner().history().entries(1);
+        assert_eq!(history[0].source.as_str(), "promote");
+
+        // Another text under the same name gets a name of its own.
+        let other = all_to("other", "fast");
+        change(&gateway, "", &json!({"mode": "shadow", "text": other, "name": "next.toml"})).await;
+        assert_eq!(std::fs::read_to_string(gateway.files.path("next.toml")).unwrap(), text);
+        let file = trial(&gateway).await["candidate"]["file"].as_str().unwrap().to_owned();
+        assert_eq!(std::fs::read_to_string(file).unwrap(), other);
+        assert_eq!(change(&gateway, "/stop", &json!({})).await.json()["trial"]["state"], "none");
+        assert_eq!(on_disk(), text);
+    });
+}
+
+#[test]
+fn what_was_rolled_back_is_not_promoted_and_may_be_tried_again() {
+    beside_others(async {
+        let two = two().await;
+        let gateway = start(&two, &canary(0.5), "slow").await;
+        assert_refused(&change(&gateway, "/resume", &json!({})).await, 409, "not-rolled-back");
+        let callers = Callers::start(&gateway);
+        until(&gateway, "it is rolled back", |view| view["state"] == "rolled-back").await;
+        callers.stop().await;
+        assert_refused(&change(&gateway, "/promote", &json!({})).await, 409, "rolled-back");
+        let resumed = change(&gateway, "/resume", &json!({})).await.json();
+        assert_eq!(
+            (&resumed["trial"]["state"], &resumed["change"]["policy"]),
+            (&"running".into(), &"incumbent@3".into())
+        );
+        assert_eq!(requests(&trial(&gateway).await, "candidate"), 0, "it begins anew");
+        let callers = Callers::start(&gateway);
+        until(&gateway, "it is rolled back again", |view| view["state"] == "rolled-back").await;
+        assert!(callers.stop().await["candidate@3+canary"] > 0);
+    });
+}
+
+#[test]
+fn where_only_files_change_anything_no_command_does() {
+    beside_others(async {
+        let two = two().await;
+        let process = format!("{PROCESS}[generations]\nlocked = true\n");
+        let files = Files::new(&process, &two.pools, &format!("{}{}", all_to("incumbent", "fast"), canary(0.5)));
+        files.write("candidate.toml", &all_to("candidate", "fast"));
+        let gateway = Gateway::on(files).await;
+        let shadow = json!({"mode": "shadow", "text": ""});
+        for (path, body) in [("", &shadow), ("/stop", &json!({})), ("/promote", &json!({})), ("/resume", &json!({}))] {
+            assert_refused(&change(&gateway, path, body).await, 423, "locked");
+        }
+        assert_eq!(trial(&gateway).await["state"], "running", "and reading is free");
     });
 }

@@ -15,6 +15,7 @@ use super::trials::unix_s;
 use crate::gateway::Gateway;
 use crate::generations::entry::{Change, Origin};
 use crate::record::DecisionRecord;
+use crate::snapshot::Snapshot;
 
 /// Counts are saved this often; a process that is killed loses no more.
 const BETWEEN_SAVES: Duration = Duration::from_secs(5);
@@ -106,6 +107,25 @@ fn roll_back(gateway: &Gateway) {
     if let Err(error) = gateway.trials().save() {
         tracing::warn!("a restart will try the candidate again, because this cannot be remembered: {error}");
     }
+}
+
+/// Lets a candidate that was rolled back be tried again, in a generation that is the same but for that. `None` where none
+/// was rolled back.
+pub fn resume(gateway: &Gateway, change: &Change) -> Option<Arc<Snapshot>> {
+    let _one_at_a_time = gateway.reloading();
+    let snapshot = gateway.snapshot();
+    let candidate = snapshot.candidate.as_ref()?;
+    if !gateway.trials().resume(&candidate.hash) {
+        return None;
+    }
+    let next = gateway.swap(snapshot.set());
+    gateway.set_reload_status(gateway.reload_status().under(&next));
+    gateway.history().accepted_because(&next, change, format!("`{}` is tried again", candidate.policy.name));
+    tracing::info!(generation = next.generation, "the candidate `{}` is tried again", candidate.policy.name);
+    if let Err(error) = gateway.trials().save() {
+        tracing::warn!("a restart will keep the candidate away, because this cannot be remembered: {error}");
+    }
+    Some(next)
 }
 
 /// The class that the canary has failed by, with its figures: the one against which the odds are longest.
