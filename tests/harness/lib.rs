@@ -29,5 +29,7 @@ pub mod client;
 pub mod certificates;
 /// A receiver of traces.
 pub mod receiver;
+/// Decisions and logs of them in virtual time, without machines.
+pub mod virtual_time;
 /// Load, and the ledger that must close.
 pub mod load;

@@ -36,6 +36,8 @@ mod trial;
 mod generations;
 /// Who may ask the operators' listener.
 mod operators;
+/// Recording and replay.
+mod replay;
 /// Shutdown.
 mod shutdown;
 /// Traces.

@@ -15,11 +15,15 @@ mod figures;
 mod text;
 /// The result for tools.
 mod json;
+/// The result as a page.
+mod html;
+/// Its charts.
+mod chart;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use pointsman_backends::portfolio::{self, Secrets};
 use pointsman_policies::fleet::PoolFacts;
 use pointsman_policies::language::{Report, Source};
@@ -47,6 +51,9 @@ pub struct Arguments {
     /// Print the result as one JSON object.
     #[arg(long)]
     json: bool,
+    /// Also write the result as a page with charts, complete in itself.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// How many kinds of request, flows and differing decisions are listed.
     #[arg(long, default_value_t = 10, value_name = "NUMBER")]
     limit: usize,
@@ -79,6 +86,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
     };
     anstream::eprint!("{}", render(&outcome.warnings, true));
+    if let Some(file) = &arguments.html {
+        let page = html::page(&outcome, arguments);
+        std::fs::write(file, page).with_context(|| format!("cannot write `{}`", file.display()))?;
+    }
     let text = match arguments.json {
         true => format!("{}\n", json::json(&outcome, arguments)),
         false => text::text(&outcome, arguments),

@@ -128,13 +128,8 @@ pub struct Outcome {
     pub judged: u8,
     /// Of those, the ones that were kept.
     pub kept: u8,
-}
-
-impl Outcome {
-    /// Whether every part of the promise was kept; `None` where none was judged.
-    pub fn attained(&self) -> Option<bool> {
-        (self.judged != 0).then_some(self.judged == self.kept)
-    }
+    /// Whether the promise was kept as a whole; `None` where the client's own doing left nothing to judge.
+    pub attained: Option<bool>,
 }
 
 /// How a request ended.
@@ -247,6 +242,7 @@ impl Outcome {
             joules: record.joules.map(|joules| joules as f32),
             judged: bits(&mut results.iter()),
             kept: bits(&mut results.iter().filter(|(_, kept)| *kept)),
+            attained: record.attained(),
         }
     }
 }

@@ -45,6 +45,8 @@ pub struct Writer {
     files: LogFiles,
     file: File,
     file_bytes: u64,
+    /// Of those, the first line's, until something follows it.
+    untold_bytes: u64,
     /// Numbers of the sets that are in this file, by version and hash.
     sets: HashMap<(String, String), u32>,
     builder: Builder,
@@ -56,7 +58,9 @@ impl Writer {
         refuse_foreign(&files.file)?;
         rotate(&files)?;
         let file = create(&files.file)?;
-        Ok(Writer { files, file, file_bytes: OPENING_BYTES as u64, sets: HashMap::new(), builder: Builder::default() })
+        let opening = OPENING_BYTES as u64;
+        let (sets, builder) = (HashMap::new(), Builder::default());
+        Ok(Writer { files, file, file_bytes: opening, untold_bytes: opening, sets, builder })
     }
 
     /// Writes what was decided, in the order in which it was.
@@ -145,6 +149,7 @@ impl Writer {
         rotate(&self.files)?;
         self.file = create(&self.files.file)?;
         self.file_bytes = OPENING_BYTES as u64;
+        self.untold_bytes += OPENING_BYTES as u64;
         self.sets.clear();
         Ok(())
     }
@@ -158,7 +163,8 @@ impl Writer {
             return Err(error);
         }
         self.file_bytes += frame.len() as u64;
-        Ok(frame.len() as u64)
+        let untold = std::mem::take(&mut self.untold_bytes);
+        Ok(untold + frame.len() as u64)
     }
 }
 

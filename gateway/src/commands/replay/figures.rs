@@ -42,8 +42,10 @@ pub(super) fn dollars(usd: f64) -> String {
         0.0 => "$0".to_owned(),
         size if size >= 1000.0 => format!("${}", count(usd.round() as u64)),
         size if size >= 1.0 => format!("${usd:.2}"),
-        size if size >= 0.01 => format!("${usd:.3}"),
-        _ => format!("${usd:.2e}"),
+        size => {
+            let digits = (2.0 - size.log10().floor()).min(9.0) as usize; // three that count
+            format!("${usd:.digits$}")
+        }
     }
 }
 
@@ -147,7 +149,8 @@ mod tests {
         check(percent(0.0001), "<0.1 %");
         check(percent(0.9), "90.0 %");
         check(dollars(12.1), "$12.10");
-        check(dollars(0.0312), "$0.031");
+        check(dollars(0.0312), "$0.0312");
+        check(dollars(0.006), "$0.00600");
         check(dollars(45_678.9), "$45,679");
         check(joules(4.21e6), "4.21 MJ");
         check(joules(812.4), "812 J");

@@ -74,6 +74,31 @@ impl Ground {
     }
 }
 
+impl Ground {
+    /// Classes of the same name that the two sides promise different things, in words.
+    pub(super) fn promises(&self) -> Vec<String> {
+        let Some((against, candidate)) = &self.compared else { return Vec::new() };
+        let Some(incumbent) = against.as_ref().or(self.in_force.as_ref().ok()) else { return Vec::new() };
+        let both = incumbent.policy.classes.iter().filter_map(|class| {
+            let other = candidate.policy.classes.get(candidate.policy.class_by_name(&class.name)?.0)?;
+            Some((class, other))
+        });
+        both.filter_map(|(class, other)| {
+            let parts = [
+                ("ttft", class.slo.ttft_ms, other.slo.ttft_ms),
+                ("itl", class.slo.itl_ms, other.slo.itl_ms),
+                ("deadline", class.slo.deadline_ms, other.slo.deadline_ms),
+            ];
+            let bound = |ms: Option<f64>| ms.map_or("none".to_owned(), |ms| format!("{ms} ms"));
+            let changed = parts.into_iter().filter(|(_, before, after)| before != after);
+            let changed: Vec<String> =
+                changed.map(|(part, before, after)| format!("{part} {} → {}", bound(before), bound(after))).collect();
+            (!changed.is_empty()).then(|| format!("{} {}", class.name, changed.join(", ")))
+        })
+        .collect()
+    }
+}
+
 fn in_force(set: &Set) -> Result<Side, String> {
     let source = Source::new(format!("policy.toml of {}, as recorded", set.version), set.policy.as_str());
     let (policy, report) = compile(source, &set.pools);

@@ -53,6 +53,7 @@ pub(super) fn json(outcome: &Outcome, arguments: &Arguments) -> Value {
         "undecided": tally.undecided,
         "reproduction": { "same": tally.same, "differing": tally.differing, "examples": differing },
         "difference": compared.then(|| difference(&tally.difference, outcome, arguments)),
+        "promises_that_differ": outcome.promises,
         "open_loop": true,
         "seconds": outcome.took.as_secs_f64(),
         "threads": outcome.threads,

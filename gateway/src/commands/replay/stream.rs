@@ -2,7 +2,7 @@
 //! frames; counts are added in the order of the frames. So memory is bounded, every core is used, and the result is the
 //! same every time.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -33,6 +33,8 @@ pub(super) struct Outcome {
     pub(super) files: Vec<(PathBuf, u64)>,
     /// What could not be read.
     pub(super) damage: Vec<(PathBuf, Damage)>,
+    /// Classes that the two sides promise different things.
+    pub(super) promises: BTreeSet<String>,
     /// What is doubtful about the candidate and the incumbent.
     pub(super) warnings: Vec<Report>,
     /// How long it took.
@@ -49,6 +51,7 @@ pub(super) fn replay(files: &[PathBuf], question: &Question) -> anyhow::Result<R
         tally: Tally::default(),
         files: Vec::new(),
         damage: Vec::new(),
+        promises: BTreeSet::new(),
         warnings: Vec::new(),
         took: Duration::ZERO,
         threads,
@@ -111,6 +114,7 @@ impl Replay<'_> {
                     let (ground, reports) = Ground::new(*set, self.question);
                     let Some(ground) = ground else { return Ok(Some(reports)) };
                     self.warn(reports);
+                    self.outcome.promises.extend(ground.promises());
                     let mut more = (*grounds).clone();
                     more.insert(ground.set.number, Arc::new(ground));
                     grounds = Arc::new(more);

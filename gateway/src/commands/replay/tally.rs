@@ -268,8 +268,8 @@ impl Predicted {
 impl Observed {
     /// Counts one outcome.
     pub(super) fn count(&mut self, outcome: &Outcome) {
-        self.judged += u64::from(outcome.attained().is_some());
-        self.attained += u64::from(outcome.attained() == Some(true));
+        self.judged += u64::from(outcome.attained.is_some());
+        self.attained += u64::from(outcome.attained == Some(true));
         self.usd += f64::from(outcome.usd);
     }
 

@@ -13,8 +13,8 @@ use super::tally::{ClassDifference, Difference, Kind, Tally};
 /// A class that loses more than this of its attainment is named in the verdict, 0 to 1.
 const WORTH_NAMING: f64 = 0.005;
 /// What a comparison cannot know.
-pub(super) const OPEN_LOOP: &str = "Open loop: every decision sees the machines as they were recorded. Load that moves \
-neither slows down\nwhere it goes nor speeds up where it left, so the more moves, the less sure the figures.";
+pub(super) const OPEN_LOOP: &str = "Open loop: every decision sees the machines as they were recorded. Load that moves neither slows\n\
+where it goes nor relieves where it left: the more moves, the less sure the figures.";
 
 /// All of it.
 pub(super) fn text(outcome: &Outcome, arguments: &Arguments) -> String {
@@ -93,9 +93,12 @@ fn comparison(text: &mut String, outcome: &Outcome, arguments: &Arguments) {
     summary(text, &all, [&incumbent, &candidate]);
     text.push_str("\nBy class\n");
     classes(text, difference);
+    for promise in &outcome.promises {
+        let _ = writeln!(text, "  each side is held to its own promise: {promise}");
+    }
     reclassified(text, difference);
     if difference.places().len() > 1 {
-        let _ = writeln!(text, "\nWhere requests go: a row for each place by `{incumbent}`, a column by `{candidate}`");
+        let _ = writeln!(text, "\nWhere requests go (rows: {incumbent}, columns: {candidate})");
         flows(text, difference);
     }
     kinds(text, outcome, arguments);
@@ -121,17 +124,30 @@ fn verdict(text: &mut String, difference: &Difference, all: &ClassDifference, ca
     if all.moved_within > 0 {
         let _ = writeln!(text, "{} more change the endpoint within their pool.", count(all.moved_within));
     }
+    for warning in worse(difference) {
+        let _ = writeln!(text, "{warning}.");
+    }
+}
+
+/// What gets clearly worse, in words, the worst first.
+pub(super) fn worse(difference: &Difference) -> Vec<String> {
+    let mut worse: Vec<(f64, String)> = Vec::new();
     for (name, class) in &difference.classes {
         let (before, after) = (class.incumbent.attainment(), class.candidate.attainment());
+        if class.candidate.refused > class.incumbent.refused {
+            let (was, is) = (count(class.incumbent.refused), count(class.candidate.refused));
+            let of_all = of(class.requests, "request");
+            let loss = share(class.candidate.refused - class.incumbent.refused, class.requests);
+            worse.push((loss, format!("Worse for {name}: {is} of {of_all} refused instead of {was}")));
+        }
         if before - after > WORTH_NAMING {
-            let _ = writeln!(
-                text,
-                "Worse for {name}: its promise is likely kept for {} of requests instead of {}.",
-                percent(after),
-                percent(before)
-            );
+            let (was, is) = (percent(before), percent(after));
+            let words = format!("Worse for {name}: its promise is likely kept for {is} of requests instead of {was}");
+            worse.push((before - after, words));
         }
     }
+    worse.sort_by(|one, other| other.0.total_cmp(&one.0));
+    worse.into_iter().map(|(_, words)| words).collect()
 }
 
 fn summary(text: &mut String, all: &ClassDifference, [incumbent, candidate]: [&str; 2]) {
