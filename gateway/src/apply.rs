@@ -141,7 +141,7 @@ fn check(current: &Snapshot, text: &str) -> Loaded {
 
 fn refuse(gateway: &Gateway, current: &Snapshot, loaded: &Loaded, change: &Change) -> Problem {
     if let Some(texts) = &loaded.texts {
-        gateway.history().refused(current, &texts.policy.hash(), texts, &loaded.reports, change);
+        gateway.history().refused(current, &texts.hash(), texts, &loaded.reports, change);
     }
     refused(loaded.reports.iter().flat_map(Report::records).collect())
 }

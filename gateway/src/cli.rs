@@ -29,6 +29,8 @@ enum Command {
     Hardware,
     /// Decide recorded traffic again: exactly as it was, or under a candidate policy, with the difference.
     Replay(commands::replay::Arguments),
+    /// See, compare and change the policy of a running gateway.
+    Policy(commands::policy::Arguments),
     /// Run a simulated machine behind a real port.
     Simulate(commands::simulate::Arguments),
 }
@@ -68,6 +70,7 @@ pub fn run() -> ExitCode {
         Command::Schema(arguments) => commands::schema::run(&arguments),
         Command::Hardware => commands::hardware::run(),
         Command::Replay(arguments) => commands::replay::run(&arguments),
+        Command::Policy(arguments) => commands::policy::run(&arguments),
         Command::Simulate(arguments) => commands::simulate::run(&arguments),
     };
     done.unwrap_or_else(|error| {

@@ -12,6 +12,8 @@ pub mod schema;
 pub mod hardware;
 /// `pointsman simulate`
 pub mod simulate;
+/// `pointsman policy`
+pub mod policy;
 /// How commands ask a running gateway.
 pub mod admin_client;
 

@@ -156,6 +156,9 @@ fn a_refused_text_leaves_everything_as_it_is_and_is_kept() {
         let refused = ["r2 refused file -", "r1 refused api ada", "1 in-force start -"];
         assert_eq!(listed(&gateway).await, refused);
         let kept = gateway.admin("/api/v1/generations/r1").await.json();
+        let of =
+            async |id: &str| gateway.admin(&format!("/api/v1/generations/{id}")).await.json()["generation"].clone();
+        assert_eq!(of("r1").await["hash"], of("r2").await["hash"], "the same texts have the same hash");
         assert_eq!((&kept["generation"]["stayed"], &kept["files"]["policy"]["text"]), (&1.into(), &BROKEN.into()));
         let summary = kept["generation"]["summary"].as_str().unwrap();
         assert!(summary.starts_with("policy.toml:3: "), "{summary}");

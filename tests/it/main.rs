@@ -34,6 +34,8 @@ mod versions_under_load;
 mod trial;
 /// What was in force before, and changes by command.
 mod generations;
+/// The same from the command line.
+mod policy_command;
 /// Who may ask the operators' listener.
 mod operators;
 /// Recording and replay.

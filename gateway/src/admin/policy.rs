@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Extension, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
 use axum::{Json, Router};
@@ -20,6 +20,9 @@ use crate::gateway::Gateway;
 use crate::generations::comparison::FileComparison;
 use crate::generations::entry::{Change, Origin};
 use crate::snapshot::Snapshot;
+
+/// Names the file that a policy text stands in, as diagnostics do.
+pub const FILE_HEADER: &str = "x-pointsman-file";
 
 /// What changes nothing.
 pub fn reads() -> Router<Arc<Gateway>> {
@@ -112,9 +115,12 @@ impl ChangeView {
 
 async fn show(State(gateway): State<Arc<Gateway>>) -> Response {
     let text = gateway.snapshot().texts.policy.clone();
+    let file =
+        HeaderValue::try_from(text.path.display().to_string()).unwrap_or(HeaderValue::from_static("policy.toml"));
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("application/toml; charset=utf-8")),
         (header::ETAG, etag(&text.hash())),
+        (HeaderName::from_static(FILE_HEADER), file),
     ];
     (headers, text.text.to_string()).into_response()
 }

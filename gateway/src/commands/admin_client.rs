@@ -25,6 +25,13 @@ const ANSWER_TIME: Duration = Duration::from_secs(60);
 /// Largest answer that is read, bytes.
 const MOST_ANSWER_BYTES: usize = 256 << 20;
 
+/// What is wrong where something else than the admin API answers.
+const OTHER_LISTENER: &str =
+    "--admin wants the listener for operators (`admin_listen`, port 7071 by default), not the one for clients";
+
+/// What to do where somebody else was faster.
+const STALE: &str = "look at it with `pointsman policy show`, make the change to that text and apply it again";
+
 /// Which gateway a command asks.
 #[derive(Clone, Debug, clap::Args)]
 pub struct AdminArguments {
@@ -124,7 +131,7 @@ impl AdminClient {
             all.insert(name, HeaderValue::try_from(*value).with_context(|| format!("`{value}` cannot be a header"))?);
         }
         let outgoing = Outgoing { method, path, headers: all, body: Spliced::new([body, Bytes::new(), Bytes::new()]) };
-        let answer = self.runtime.block_on(tokio::time::timeout(ANSWER_TIME, self.answer(outgoing)));
+        let answer = self.runtime.block_on(async { tokio::time::timeout(ANSWER_TIME, self.answer(outgoing)).await });
         let reply = answer.map_err(|_| anyhow!("no answer from {} within {ANSWER_TIME:?}", self.url))??;
         if reply.status.is_client_error() || reply.status.is_server_error() {
             return Err(self.refused(&reply));
@@ -149,10 +156,7 @@ impl AdminClient {
                 "cannot reach a gateway at {url}: {error}\n  help: is one running there? start `pointsman demo` or \
                  `pointsman serve`; say where with --admin URL or POINTSMAN_ADMIN"
             ),
-            other => anyhow!(
-                "{url} does not answer as a gateway does: {other}\n  help: --admin wants the admin listener \
-                 (`admin_listen`, port 7071 by default), not the one for clients"
-            ),
+            other => anyhow!("{url} does not answer as a gateway does: {other}\n  help: {OTHER_LISTENER}"),
         }
     }
 
@@ -167,6 +171,8 @@ impl AdminClient {
         };
         let help = match reply.status {
             StatusCode::UNAUTHORIZED => Some(format!("put the gateway's admin token into {TOKEN_VARIABLE}")),
+            StatusCode::PRECONDITION_FAILED => Some(STALE.to_owned()),
+            StatusCode::NOT_FOUND if text("help").is_none() => Some(OTHER_LISTENER.to_owned()),
             _ => text("help"),
         };
         let code = text("code").unwrap_or_default();

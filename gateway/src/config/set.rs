@@ -44,6 +44,15 @@ pub struct Texts {
 }
 
 impl Texts {
+    /// Hash of all of them, the same as a set's that was read from them, 16 hexadecimal digits.
+    pub fn hash(&self) -> String {
+        let mut hasher = Xxh3Default::new();
+        for text in [&self.process, &self.portfolio, &self.policy].into_iter().chain(&self.candidate) {
+            hash_text(&mut hasher, text.text.as_bytes());
+        }
+        format!("{:016x}", hasher.digest())
+    }
+
     /// Without what may be a secret. Texts that were accepted hold references to secrets; others may hold one by mistake.
     pub fn masked(&self) -> Texts {
         let mask = |text: &Text| Text { path: text.path.clone(), text: without_secrets(&text.text).into() };

@@ -53,14 +53,14 @@ pub(super) struct Screen {
 }
 
 impl Screen {
-    pub(super) fn new(drawn: bool, greeting: String) -> Screen {
+    pub(super) fn new(drawn: bool, greeting: String, generation: u64) -> Screen {
         let greeting = if drawn {
             Some(greeting)
         } else {
             anstream::eprint!("{greeting}");
             None
         };
-        Screen { greeting, generation: 1, refused: None, news: String::new(), progress_due: PROGRESS }
+        Screen { greeting, generation, refused: None, news: String::new(), progress_due: PROGRESS }
     }
 
     /// Shows how things stand.
