@@ -14,3 +14,6 @@ mod dependencies;
 /// What goes where: the root, the pipeline, the table of telemetry names.
 #[path = "tidy/layout.rs"]
 mod layout;
+/// The table of what each code of a diagnostic stands for.
+#[path = "tidy/codes.rs"]
+mod codes;

@@ -52,6 +52,12 @@ pub struct CheckArguments {
     /// Process, portfolio and policy files, in any order; `pointsman.toml` where none is given.
     #[arg(value_name = "FILES")]
     pub files: Vec<PathBuf>,
+    /// How the problems are written; the exit status is the same in each.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub format: commands::check::Format,
+    /// What else makes the exit status 1.
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub deny: Option<commands::check::Deny>,
 }
 
 /// Arguments of `schema`.
@@ -66,7 +72,7 @@ pub fn run() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(arguments) => commands::serve::run(&arguments),
         Command::Demo(arguments) => commands::demo::run(&arguments),
-        Command::Check(arguments) => Ok(commands::check::run(&arguments)),
+        Command::Check(arguments) => commands::check::run(&arguments),
         Command::Schema(arguments) => commands::schema::run(&arguments),
         Command::Hardware => commands::hardware::run(),
         Command::Replay(arguments) => commands::replay::run(&arguments),

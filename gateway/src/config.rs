@@ -1,5 +1,7 @@
 //! The three files: found, read, checked together.
 
+/// One file as text.
+pub mod source;
 /// The process file, `pointsman.toml`.
 pub mod process;
 /// The policy on trial.

@@ -26,7 +26,7 @@ mod compile;
 mod diff;
 
 pub use compile::compile;
-pub use diagnostic::{Diagnostic, DiagnosticRecord, Place, PlaceRecord, Report, Severity, Source, nearest};
+pub use diagnostic::{CODES, Diagnostic, DiagnosticRecord, Place, PlaceRecord, Report, Severity, Source, nearest};
 pub use diff::{Change, Difference, Unreadable, differences, shown, summary};
 pub use document::{MAX_TEXT_BYTES, read, schema_text};
 pub use expression::{

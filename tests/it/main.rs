@@ -48,5 +48,7 @@ mod traces;
 mod metrics;
 /// Commands and shipped files.
 mod shipped;
+/// What `check` tells.
+mod checks;
 /// Secrets.
 mod secrets;

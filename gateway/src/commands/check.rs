@@ -1,8 +1,6 @@
 //! `pointsman check`: every problem of the files, with its place, before anything runs; and the scenarios beside policies.
 
-/// Scenarios beside a policy.
-mod scenarios;
-
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -12,27 +10,86 @@ use pointsman_policies::language::{Report, Severity, Source, read};
 use crate::cli::CheckArguments;
 use crate::config::candidate::Named;
 use crate::config::process::{Process, ProcessShape};
-use crate::config::set::{self, folder_of, read_source};
+use crate::config::set::{self, folder_of};
+use crate::config::source::read_source;
 
-/// Checks, prints the diagnostics on stderr; exit status 1 if there is an error.
-pub fn run(arguments: &CheckArguments) -> ExitCode {
+/// Scenarios beside a policy.
+mod scenarios;
+/// As one JSON object.
+mod json;
+/// As SARIF.
+mod sarif;
+
+/// How the diagnostics are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people, on stderr.
+    #[default]
+    Text,
+    /// One JSON object, on stdout.
+    Json,
+    /// SARIF 2.1.0, on stdout: for code hosts and editors.
+    Sarif,
+}
+
+/// What is as bad as an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Deny {
+    /// Warnings.
+    Warnings,
+}
+
+/// How many diagnostics there are of each severity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+struct Counts {
+    errors: usize,
+    warnings: usize,
+    notes: usize,
+}
+
+impl Counts {
+    fn of(reports: &[Report]) -> Counts {
+        let count = |severity| reports.iter().map(|report| report.count(severity)).sum();
+        Counts { errors: count(Severity::Error), warnings: count(Severity::Warning), notes: count(Severity::Note) }
+    }
+}
+
+/// Checks and prints the diagnostics; exit status 1 if there is an error.
+pub fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
     let given = &arguments.files;
-    let files = if given.is_empty() { vec![PathBuf::from("pointsman.toml")] } else { given.clone() };
+    let files = if given.is_empty() { vec![PathBuf::from("pointsman.toml")] } else { once_each(given) };
     let Checked { reports, notes } = check(&files);
-    anstream::eprint!("{}", set::render(&reports, true));
-    let count = |severity| reports.iter().map(|report| report.count(severity)).sum::<usize>();
-    let errors = count(Severity::Error);
+    let counts = Counts::of(&reports);
+    match arguments.format {
+        Format::Text => tell(&reports, &notes, counts),
+        Format::Json => super::print(&json::text(&reports)?)?,
+        Format::Sarif => super::print(&sarif::text(&reports, &std::env::current_dir()?)?)?,
+    }
+    let denied = arguments.deny == Some(Deny::Warnings) && counts.warnings > 0;
+    Ok(if counts.errors == 0 && !denied { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn tell(reports: &[Report], notes: &[String], counts: Counts) {
+    anstream::eprint!("{}", set::render(reports, true));
     let names: Vec<&str> = reports.iter().map(|report| report.source().name.as_str()).collect();
     let of = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
-    let mut counts = vec![of(errors, "error"), of(count(Severity::Warning), "warning")];
-    counts.extend(Some(count(Severity::Note)).filter(|notes| *notes > 0).map(|notes| of(notes, "note")));
+    let mut told = vec![of(counts.errors, "error"), of(counts.warnings, "warning")];
+    if counts.notes > 0 {
+        told.push(of(counts.notes, "note"));
+    }
     let gap = if reports.iter().all(Report::is_empty) { "" } else { "\n" };
     if !notes.is_empty() {
         anstream::eprintln!("{gap}{}", notes.join("\n"));
     }
     let gap = if notes.is_empty() { gap } else { "" };
-    anstream::eprintln!("{gap}checked {}: {}", names.join(", "), counts.join(", "));
-    if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    anstream::eprintln!("{gap}checked {}: {}", names.join(", "), told.join(", "));
+}
+
+/// The files, without those given before under another name.
+fn once_each(files: &[PathBuf]) -> Vec<PathBuf> {
+    let mut seen = BTreeSet::new();
+    let is_new = |file: &&PathBuf| seen.insert(file.canonicalize().unwrap_or_else(|_| file.to_path_buf()));
+    files.iter().filter(is_new).cloned().collect()
 }
 
 /// What a check found.

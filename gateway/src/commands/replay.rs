@@ -28,7 +28,8 @@ use pointsman_backends::portfolio::{self, Secrets};
 use pointsman_policies::fleet::PoolFacts;
 use pointsman_policies::language::{Report, Source};
 
-use crate::config::set::{folder_of, read_source, render};
+use crate::config::set::{folder_of, render};
+use crate::config::source::read_source;
 use stream::Outcome;
 
 /// Arguments of `replay`.

@@ -8,7 +8,8 @@ use pointsman_policies::language::{Diagnostic, Report, Source, compile};
 use pointsman_policies::policy::{Policy, Trial, TrialMode};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::set::{folder_of, read_source};
+use super::set::folder_of;
+use super::source::read_source;
 
 /// The tables that name a candidate.
 pub const TABLES: [&str; 2] = ["shadow", "canary"];

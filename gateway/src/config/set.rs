@@ -1,17 +1,20 @@
 //! The three files as one set: read, checked, hashed.
 
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pointsman_backends::portfolio::{self, Portfolio, Secrets};
 use pointsman_policies::fleet::PoolFacts;
-use pointsman_policies::language::{Diagnostic, MAX_TEXT_BYTES, Report, Source, compile, read, without_secrets};
+use pointsman_policies::language::{Diagnostic, Report, Source, compile, read, without_secrets};
 use pointsman_policies::policy::Policy;
+use toml::de::DeTable;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::candidate::{self, Candidate, Named};
 use super::process::{Process, ProcessShape};
+pub use super::source::read_source;
 
 /// A checked set.
 #[derive(Debug)]
@@ -124,9 +127,14 @@ pub fn load_with(process_file: &Path, secrets: Secrets, policy_text: Option<&str
     };
     let process_text = Text::of(process_file, Some(&source));
     let Some(process) = read_process(source, folder_of(process_file), secrets, &mut reports) else {
+        check_others(process_file, &process_text.text, secrets, &mut reports);
         return Loaded { set: None, reports, texts: None };
     };
-    let portfolio_source = self::source(&process.portfolio, &mut hasher, &mut reports);
+    let mut named = |path: &Path, key: &str, reports: &mut Vec<Report>| {
+        let place = named_at(&process_text.text, key).map(|(_, place)| place);
+        named_source(path, place, &mut hasher, reports)
+    };
+    let portfolio_source = named(&process.portfolio, "portfolio", &mut reports);
     let portfolio_text = Text::of(&process.portfolio, portfolio_source.as_ref());
     let portfolio = portfolio_source.and_then(|source| {
         let (portfolio, report) = portfolio::load(source, folder_of(&process.portfolio), secrets);
@@ -138,7 +146,7 @@ pub fn load_with(process_file: &Path, secrets: Secrets, policy_text: Option<&str
             hash_text(&mut hasher, text.as_bytes());
             Some(Source::new(process.policy.display().to_string(), text))
         }
-        None => self::source(&process.policy, &mut hasher, &mut reports),
+        None => named(&process.policy, "policy", &mut reports),
     };
     let policy_text = Text::of(&process.policy, policy_source.as_ref());
     let pools = portfolio.as_ref().map(|portfolio| portfolio.facts.as_slice()).unwrap_or_default();
@@ -213,41 +221,58 @@ pub fn folder_of(path: &Path) -> &Path {
     path.parent().unwrap_or_else(|| Path::new(""))
 }
 
-/// Reads one file as UTF-8 text of bounded size, or reports why not.
-pub fn read_source(path: &Path) -> Result<Source, Report> {
-    let name = path.display().to_string();
-    let failed = |message: String, help: &str| {
-        let mut report = Report::new(Source::new(name.clone(), ""));
-        report.push(Diagnostic::error("unreadable-file", message).help(help));
-        report
-    };
-    let too_large = |bytes: u64| {
-        let limit = format!("the limit is {MAX_TEXT_BYTES} bytes");
-        failed(format!("`{}` has {bytes} bytes", path.display()), &limit)
-    };
-    match std::fs::metadata(path) {
-        Ok(found) if found.len() > MAX_TEXT_BYTES as u64 => return Err(too_large(found.len())),
-        _ => {}
-    }
-    let bytes = std::fs::read(path).map_err(|error| {
-        failed(format!("cannot read `{}`: {error}", path.display()), "check the path and its permissions")
-    })?;
-    match String::from_utf8(bytes) {
-        Ok(text) => Ok(Source::new(name, text)),
-        Err(error) => {
-            let at = error.utf8_error().valid_up_to();
-            let message = format!("`{}` is not UTF-8: the byte at offset {at} is wrong", path.display());
-            Err(failed(message, "save the file with UTF-8 encoding"))
-        }
-    }
-}
-
 fn read_process(source: Source, folder: &Path, secrets: Secrets, reports: &mut Vec<Report>) -> Option<Process> {
     let mut report = Report::new(source);
     let shape: Option<ProcessShape> = read(&mut report);
     let process = shape.map(|shape| Process::new(&shape, folder, secrets, &mut report));
     reports.push(report);
     process
+}
+
+/// What a key of the process file names, and where; as far as its text can be understood.
+fn named_at(process_text: &str, key: &str) -> Option<(String, Range<usize>)> {
+    let table = DeTable::parse_recoverable(process_text).0.into_inner();
+    let value = table.get(key)?;
+    Some((value.get_ref().as_str()?.to_owned(), value.span()))
+}
+
+/// Reads a file that the process file names. One that cannot be opened is told where it is named.
+fn named_source(
+    path: &Path,
+    place: Option<Range<usize>>,
+    hasher: &mut Xxh3Default,
+    reports: &mut Vec<Report>,
+) -> Option<Source> {
+    let known = reports.len();
+    let found = source(path, hasher, reports);
+    let unopened = reports.get(known).filter(|unread| unread.source().text.is_empty());
+    if let Some((place, unopened)) = place.zip(unopened) {
+        let problems: Vec<Diagnostic> = unopened.iter().cloned().collect();
+        reports.truncate(known);
+        for problem in problems {
+            reports.first_mut()?.push(problem.at(place.clone()));
+        }
+    }
+    found
+}
+
+/// Checks the two other files of a process file that cannot be understood, so that all is told at once.
+fn check_others(process_file: &Path, process_text: &str, secrets: Secrets, reports: &mut Vec<Report>) {
+    let source = |key: &str, default: &str| {
+        let name = named_at(process_text, key).map_or_else(|| default.to_owned(), |(name, _)| name);
+        let path = folder_of(process_file).join(name);
+        Some((read_source(&path).ok()?, path))
+    };
+    let portfolio = source("portfolio", "portfolio.toml").and_then(|(source, path)| {
+        let (portfolio, report) = portfolio::load(source, folder_of(&path), secrets);
+        reports.push(report);
+        portfolio
+    });
+    let pools = portfolio.as_ref().map(|portfolio| portfolio.facts.as_slice()).unwrap_or_default();
+    if let Some((source, path)) = source("policy", "policy.toml") {
+        let named = Named::find(&path, &source.text);
+        check_policy(&path, source, named, pools, reports);
+    }
 }
 
 fn source(path: &Path, hasher: &mut Xxh3Default, reports: &mut Vec<Report>) -> Option<Source> {

@@ -4,7 +4,10 @@ use std::ops::Range;
 
 /// All there is to say about one file.
 mod report;
+/// What each code stands for.
+mod codes;
 
+pub use codes::CODES;
 pub use report::{DiagnosticRecord, Place, PlaceRecord, Report};
 
 /// Names shorter than this are too short to guess at by more than one letter.
@@ -23,14 +26,6 @@ impl Source {
     /// A text under a name.
     pub fn new(name: impl Into<String>, text: impl Into<String>) -> Source {
         Source { name: name.into(), text: text.into() }
-    }
-
-    /// Line and column of a byte offset, both from 1; the column counts characters.
-    pub fn line_column(&self, offset: usize) -> (usize, usize) {
-        let before = self.text.get(..floor_char(&self.text, offset)).unwrap_or_default();
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-        (line, column)
     }
 }
 
@@ -167,15 +162,5 @@ mod tests {
         check("colour", None);
         check("", None);
         check("x", None);
-    }
-
-    #[test]
-    fn columns_count_characters() {
-        let source = Source::new("a.toml", "é = 1\nnaïve = x\n");
-        let at = source.text.find('x').unwrap();
-        assert_eq!(source.line_column(0), (1, 1));
-        assert_eq!(source.line_column(at), (2, 9));
-        assert_eq!(source.line_column(1), (1, 1), "inside a character is its start");
-        assert_eq!(source.line_column(9999), (3, 1));
     }
 }

@@ -178,7 +178,7 @@ impl Report {
                 let excerpt = lines.around(spans);
                 let inside = |span: &Range<usize>| {
                     let span = first_line(shown, span);
-                    span.start - excerpt.start..span.end - excerpt.start
+                    span.start.saturating_sub(excerpt.start)..span.end.saturating_sub(excerpt.start)
                 };
                 let annotation = AnnotationKind::Primary.span(inside(span)).label(diagnostic.label.as_deref());
                 let also = diagnostic.also.iter();
@@ -220,13 +220,15 @@ struct Lines<'a> {
 
 impl<'a> Lines<'a> {
     fn of(text: &'a str) -> Lines<'a> {
+        // A byte order mark is no character of the first line.
+        let first = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
         let after = text.match_indices('\n').map(|(at, _)| at + 1);
-        Lines { text, starts: std::iter::once(0).chain(after).collect() }
+        Lines { text, starts: std::iter::once(first).chain(after).collect() }
     }
 
     /// The line of a byte, from 1.
     fn number(&self, offset: usize) -> usize {
-        self.starts.partition_point(|start| *start <= offset)
+        self.starts.partition_point(|start| *start <= offset).max(1)
     }
 
     fn start(&self, number: usize) -> usize {
@@ -267,6 +269,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn columns_count_characters() {
+        let text = "é = 1\nnaïve = x\n";
+        let lines = Lines::of(text);
+        assert_eq!(lines.position(0), (1, 1));
+        assert_eq!(lines.position(text.find('x').unwrap()), (2, 9));
+        assert_eq!(lines.position(1), (1, 1), "inside a character is its start");
+        assert_eq!(lines.position(9999), (3, 1));
+        assert_eq!(Lines::of("\u{feff}a").position(3), (1, 1), "a byte order mark is no character");
+    }
+
+    #[test]
     fn any_span_renders() {
         let text = "é = 1\r\n\r\nb = \"ü\"\n";
         for start in 0..text.len() + 3 {
@@ -276,6 +289,11 @@ mod tests {
                 assert!(report.render(false).contains("some-code"));
             }
         }
+        let mut marked = Report::new(Source::new("a.toml", "\u{feff}a = 1\n"));
+        marked.error("some-code", 3..4, "a message");
+        marked.error("some-code", 0..0, "a message");
+        assert_eq!(marked.render(false).matches(" --> a.toml:1:1\n").count(), 2, "{marked}");
+        assert!(marked.records().iter().all(|one| one.place.is_some_and(|place| place.column == 1)));
         let mut empty = Report::new(Source::new("a.toml", ""));
         empty.error("some-code", 0..0, "a message");
         assert!(empty.render(true).contains("some-code"));
