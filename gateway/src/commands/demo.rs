@@ -91,11 +91,8 @@ async fn demonstrate(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (tap, records) = mpsc::channel(WAITING_RECORDS);
     let running = start(&folder, tap, arguments.record.clone()).await?;
     let drawn = !arguments.json && std::io::stdout().is_terminal();
-    let screen = report::Screen::new(
-        drawn,
-        report::greeting(&running, &folder, &machines),
-        running.gateway.snapshot().generation,
-    );
+    let greeting = report::greeting(&running, &folder, &machines, arguments.record.as_deref());
+    let screen = report::Screen::new(drawn, greeting, running.gateway.snapshot().generation);
     let tally = Arc::new(Mutex::new(Tally::default()));
     let tasks = TaskTracker::new();
     let stop = CancellationToken::new();

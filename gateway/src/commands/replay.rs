@@ -7,6 +7,8 @@ mod ground;
 mod again;
 /// What is counted.
 mod tally;
+/// What predictions were worth.
+mod experience;
 /// Files in, counts out, on all cores and always the same.
 mod stream;
 /// Numbers for people.

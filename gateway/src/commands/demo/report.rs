@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
@@ -18,7 +19,7 @@ const PROGRESS: Duration = Duration::from_secs(5);
 const HOME_AND_CLEAR: &str = "\x1b[H\x1b[J";
 
 /// Where everything is.
-pub(super) fn greeting(running: &Running, folder: &Folder, machines: &Machines) -> String {
+pub(super) fn greeting(running: &Running, folder: &Folder, machines: &Machines, record: Option<&Path>) -> String {
     let mut text = format!(
         "Pointsman demo: simulated machines, real HTTP, traffic of the Azure 2023 traces.\n\n  \
          API      http://{}/v1\n  admin    http://{}   /metrics /readyz /api/v1/status\n  \
@@ -30,6 +31,10 @@ pub(super) fn greeting(running: &Running, folder: &Folder, machines: &Machines) 
     for (index, machine) in machines.iter().enumerate() {
         let indent = if index == 0 { "" } else { "          " };
         let _ = writeln!(text, "{indent} {:<6} {}  pid {}", machine.pool, machine.address, machine.pid);
+    }
+    if let Some(file) = record {
+        let file = file.display();
+        let _ = writeln!(text, "  record   {file}   (afterwards: pointsman replay --log {file})");
     }
     let _ = write!(
         text,

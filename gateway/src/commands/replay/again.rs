@@ -3,7 +3,8 @@
 use pointsman_policies::digest::digest;
 use pointsman_policies::fleet::EndpointState;
 
-use super::ground::{Ground, Grounds, Made, REFUSED, Side};
+use super::experience::{Alike, Experience};
+use super::ground::{Chosen, Ground, Grounds, Made, REFUSED, Side};
 use super::tally::{Difference, Differing, Kind, Moved, Tally};
 use crate::decision_log::entry::is_credential;
 use crate::decision_log::reader::Packed;
@@ -65,18 +66,16 @@ fn once_more(decision: &Decision, ground: &Ground, room: &mut Room, tally: &mut 
     }
     let Some((against, candidate)) = &ground.compared else { return };
     let made = candidate.decide(&facts, states, decision.draw, own);
-    match (against, &in_force) {
-        (Some(side), _) => {
-            let base = side.decide(&facts, states, decision.draw, own);
-            compare(decision, (side, &base), (candidate, &made), &mut tally.difference);
-        }
-        (None, Some((side, base))) => compare(decision, (side, base), (candidate, &made), &mut tally.difference),
-        (None, None) => {}
-    }
+    let own = against.as_ref().map(|side| (side, side.decide(&facts, states, decision.draw, own)));
+    let Some((side, base)) = own.as_ref().or(in_force.as_ref()) else { return };
+    let first = decision.decided.first.filter(|first| decision.outcome.answered == Some(*first));
+    let answered = first.and_then(|first| Some(in_force.as_ref()?.0.endpoint(first as usize)));
+    compare((decision, answered), (side, base), (candidate, &made), &mut tally.difference);
 }
 
+/// `answered` is the endpoint that answered, where it was the first choice.
 fn compare(
-    decision: &Decision,
+    (decision, answered): (&Decision, Option<&str>),
     (side, base): (&Side, &Made),
     (candidate, made): (&Side, &Made),
     difference: &mut Difference,
@@ -84,7 +83,7 @@ fn compare(
     difference.decisions += 1;
     let name = side.class(base).unwrap_or("no such class");
     let (from, to) = (side.chosen(base), candidate.chosen(made));
-    let place = |chosen: Option<(&'_ str, _, _)>| chosen.map_or(REFUSED, |(pool, ..)| pool).to_owned();
+    let place = |chosen: Option<Chosen<'_>>| chosen.map_or(REFUSED, |chosen| &chosen.pool.name).to_owned();
     let (from_place, to_place) = (place(from), place(to));
     let moved = from_place != to_place;
     let class = match difference.classes.get_mut(name) {
@@ -93,10 +92,11 @@ fn compare(
     };
     class.requests += 1;
     class.moved += u64::from(moved);
-    class.moved_within += u64::from(!moved && from.map(|from| from.1) != to.map(|to| to.1));
-    class.incumbent.count(from.map(|from| from.2));
-    class.candidate.count(to.map(|to| to.2));
+    class.moved_within += u64::from(!moved && from.map(|from| from.endpoint) != to.map(|to| to.endpoint));
+    class.incumbent.count(from.map(|from| from.scored));
+    class.candidate.count(to.map(|to| to.scored));
     class.observed.count(&decision.outcome);
+    experience((decision, answered), (from, to), &mut difference.experience);
     if candidate.class(made) != Some(name) {
         let to = candidate.class(made).map(str::to_owned);
         *difference.reclassified.entry((name.to_owned(), to)).or_default() += 1;
@@ -116,6 +116,26 @@ fn compare(
         difference.moved(kind, first, 1);
     }
     *difference.flows.entry((from_place, to_place)).or_default() += 1;
+}
+
+/// Notes what both choices look like, and what came of the incumbent's where the request went there.
+fn experience(
+    (decision, answered): (&Decision, Option<&str>),
+    (from, to): (Option<Chosen<'_>>, Option<Chosen<'_>>),
+    experience: &mut Experience,
+) {
+    let alike = |chosen: Chosen<'_>| Alike::of(chosen.pool.kind, decision.facts.stream, chosen.scored.strain);
+    if let Some(from) = from {
+        let outcomes = experience.at(alike(from));
+        outcomes.incumbent += 1;
+        if let Some(kept) = decision.outcome.attained.filter(|_| answered == Some(from.endpoint)) {
+            outcomes.judged += 1;
+            outcomes.kept += u64::from(kept);
+        }
+    }
+    if let Some(to) = to {
+        experience.at(alike(to)).candidate += 1;
+    }
 }
 
 fn differing(decision: &Decision, set: &Set, side: &Side, made: &Made) -> Differing {

@@ -35,10 +35,31 @@ pub(super) struct Ground {
 pub(super) struct Side {
     policy: Policy,
     pools: Vec<PoolFacts>,
-    /// Its endpoints in order: name, and index in the recorded view.
-    endpoints: Vec<(String, Option<usize>)>,
+    /// Its endpoints in order.
+    endpoints: Vec<Known>,
     /// Whether its endpoints are the recorded ones.
     as_recorded: bool,
+}
+
+/// An endpoint of a side.
+#[derive(Debug)]
+struct Known {
+    name: String,
+    /// Its pool, by its index.
+    pool: usize,
+    /// Its index in the recorded view; `None` where it was not there then.
+    recorded: Option<usize>,
+}
+
+/// A first choice.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chosen<'m> {
+    /// Its pool.
+    pub(super) pool: &'m PoolFacts,
+    /// Its name.
+    pub(super) endpoint: &'m str,
+    /// What was predicted.
+    pub(super) scored: &'m Scored,
 }
 
 /// A decision made again.
@@ -110,9 +131,14 @@ fn in_force(set: &Set) -> Result<Side, String> {
 impl Side {
     fn new(policy: Policy, pools: Vec<PoolFacts>, set: &Set) -> Side {
         let recorded: Vec<&String> = set.pools.iter().flat_map(|pool| &pool.endpoints).collect();
-        let names = pools.iter().flat_map(|pool| &pool.endpoints);
-        let endpoints: Vec<(String, Option<usize>)> =
-            names.map(|name| (name.clone(), recorded.iter().position(|other| *other == name))).collect();
+        let names =
+            pools.iter().enumerate().flat_map(|(pool, facts)| facts.endpoints.iter().map(move |name| (pool, name)));
+        let known = |(pool, name): (usize, &String)| Known {
+            name: name.clone(),
+            pool,
+            recorded: recorded.iter().position(|other| *other == name),
+        };
+        let endpoints = names.map(known).collect();
         let as_recorded = pools == set.pools;
         Side { policy, pools, endpoints, as_recorded }
     }
@@ -146,13 +172,10 @@ impl Side {
     /// Endpoints that were not there then are idle.
     fn in_own_order<'s>(&self, states: &[EndpointState], own: &'s mut Vec<EndpointState>) -> &'s [EndpointState] {
         own.clear();
-        let mut endpoints = self.endpoints.iter();
-        for (pool, facts) in self.pools.iter().enumerate() {
-            for (_, origin) in endpoints.by_ref().take(facts.endpoints.len()) {
-                let recorded = origin.and_then(|index| states.get(index));
-                own.push(recorded.map_or(EndpointState::idle(pool), |state| EndpointState { pool, ..*state }));
-            }
-        }
+        own.extend(self.endpoints.iter().map(|known| {
+            let recorded = known.recorded.and_then(|index| states.get(index));
+            recorded.map_or(EndpointState::idle(known.pool), |state| EndpointState { pool: known.pool, ..*state })
+        }));
         own
     }
 
@@ -161,17 +184,17 @@ impl Side {
         Some(self.policy.classes.get(made.class?.0)?.name.as_str())
     }
 
-    /// The first choice: pool, endpoint and what was predicted; `None` where the request is refused.
-    pub(super) fn chosen<'m>(&'m self, made: &'m Made) -> Option<(&'m str, &'m str, &'m Scored)> {
+    /// The first choice; `None` where the request is refused.
+    pub(super) fn chosen<'m>(&'m self, made: &'m Made) -> Option<Chosen<'m>> {
         let first = made.decision.plan.as_ref()?.attempts.first()?;
         let candidate = made.decision.candidates.get(first.endpoint)?;
-        let (name, _) = self.endpoints.get(first.endpoint)?;
-        let pool = name.split('/').next().unwrap_or_default();
-        Some((pool, name.as_str(), candidate.verdict.as_ref().ok()?))
+        let known = self.endpoints.get(first.endpoint)?;
+        let (pool, scored) = (self.pools.get(known.pool)?, candidate.verdict.as_ref().ok()?);
+        Some(Chosen { pool, endpoint: &known.name, scored })
     }
 
     /// The name of an endpoint by its index; empty where there is none.
     pub(super) fn endpoint(&self, index: usize) -> &str {
-        self.endpoints.get(index).map_or("", |(name, _)| name.as_str())
+        self.endpoints.get(index).map_or("", |known| known.name.as_str())
     }
 }

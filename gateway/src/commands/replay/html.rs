@@ -81,7 +81,7 @@ fn comparison(page: &mut String, outcome: &Outcome, arguments: &Arguments) {
         let within = count(all.moved_within);
         let _ = writeln!(page, "<p class=\"soft\">{within} more go to another endpoint of their pool.</p>");
     }
-    tiles(page, &all);
+    tiles(page, &all, difference.experience.expected(all.requests));
     let _ = writeln!(
         page,
         "<section class=\"card\"><h2>Where requests go</h2>\n<p class=\"legend\">\
@@ -94,7 +94,7 @@ fn comparison(page: &mut String, outcome: &Outcome, arguments: &Arguments) {
     kinds(page, outcome, arguments);
 }
 
-fn tiles(page: &mut String, all: &ClassDifference) {
+fn tiles(page: &mut String, all: &ClassDifference, expected: Option<(f64, f64)>) {
     let (before, after) = (&all.incumbent, &all.candidate);
     let kept = points(before.attainment(), after.attainment());
     let lost = after.attainment() < before.attainment();
@@ -107,6 +107,10 @@ fn tiles(page: &mut String, all: &ClassDifference) {
         (&kept, lost),
         &format!("{} before{observed}", percent(before.attainment())),
     );
+    if let Some((was, is)) = expected {
+        let note = format!("{} before · how often such predictions held here", percent(was));
+        tile(page, "Kept, by experience", &percent(is), (&points(was, is), is < was), &note);
+    }
     let was = format!("{} before", dollars(before.usd));
     tile(page, "Price", &dollars(after.usd), (&change(before.usd, after.usd), after.usd > before.usd), &was);
     let was = format!("{} before", joules(before.joules));

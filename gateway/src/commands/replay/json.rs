@@ -95,6 +95,9 @@ fn difference(difference: &Difference, outcome: &Outcome, arguments: &Arguments)
     json!({
         "decisions": difference.decisions,
         "all": class(&difference.all()),
+        "expected_attainment": difference.experience.expected(difference.decisions).map(|(incumbent, candidate)| {
+            json!({ "incumbent": incumbent, "candidate": candidate })
+        }),
         "classes": classes,
         "flows": flows,
         "reclassified": reclassified,

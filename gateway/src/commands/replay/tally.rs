@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use pointsman_policies::decide::Scored;
 
+use super::experience::Experience;
 use crate::decision_log::{Damage, Outcome};
 
 /// Kinds of request that are told apart; what is beyond them counts as moved and is listed nowhere.
@@ -58,6 +59,8 @@ pub(super) struct Difference {
     pub(super) flows: BTreeMap<(String, String), u64>,
     /// Requests that the candidate puts into another class, from and to; `None` where it knows no such class.
     pub(super) reclassified: BTreeMap<(String, Option<String>), u64>,
+    /// What came of predictions.
+    pub(super) experience: Experience,
     /// Kinds of request that moved.
     pub(super) kinds: BTreeMap<Kind, Moved>,
 }
@@ -166,6 +169,7 @@ impl Difference {
     fn add(&mut self, later: Difference, file: usize) {
         self.decisions += later.decisions;
         add_counts(&mut self.flows, later.flows);
+        self.experience.add(later.experience);
         add_counts(&mut self.reclassified, later.reclassified);
         for (name, class) in later.classes {
             self.classes.entry(name).or_default().add(&class);

@@ -16,6 +16,12 @@ const WORTH_NAMING: f64 = 0.005;
 pub(super) const OPEN_LOOP: &str = "Open loop: every decision sees the machines as they were recorded. Load that moves neither slows\n\
 where it goes nor relieves where it left: the more moves, the less sure the figures.";
 
+/// Pieces of damage that are listed.
+const MOST_DAMAGE: usize = 5;
+/// What the figures by experience are.
+const BY_EXPERIENCE: &str =
+    "(*) \"Likely\" is cautious: this is how often such predictions came true on these machines in this log.";
+
 /// All of it.
 pub(super) fn text(outcome: &Outcome, arguments: &Arguments) -> String {
     let tally = &outcome.tally;
@@ -60,7 +66,7 @@ fn undecided(text: &mut String, tally: &Tally) {
 fn unlisted(text: &mut String, all: u64, listed: usize) {
     let rest = all.saturating_sub(listed as u64);
     if rest > 0 {
-        let _ = writeln!(text, "  and {} more; --limit lists more of them", count(rest));
+        let _ = writeln!(text, "  and {} more", count(rest));
     }
 }
 
@@ -90,7 +96,8 @@ fn comparison(text: &mut String, outcome: &Outcome, arguments: &Arguments) {
     }
     verdict(text, difference, &all, &candidate);
     let _ = writeln!(text);
-    summary(text, &all, [&incumbent, &candidate]);
+    let expected = difference.experience.expected(all.requests);
+    summary(text, &all, expected, [&incumbent, &candidate]);
     text.push_str("\nBy class\n");
     classes(text, difference);
     for promise in &outcome.promises {
@@ -111,6 +118,9 @@ fn comparison(text: &mut String, outcome: &Outcome, arguments: &Arguments) {
     }
     undecided(text, tally);
     let _ = writeln!(text, "\n{OPEN_LOOP}");
+    if difference.experience.expected(1).is_some() {
+        let _ = writeln!(text, "{BY_EXPERIENCE}");
+    }
 }
 
 fn verdict(text: &mut String, difference: &Difference, all: &ClassDifference, candidate: &str) {
@@ -150,7 +160,7 @@ pub(super) fn worse(difference: &Difference) -> Vec<String> {
     worse.into_iter().map(|(_, words)| words).collect()
 }
 
-fn summary(text: &mut String, all: &ClassDifference, [incumbent, candidate]: [&str; 2]) {
+fn summary(text: &mut String, all: &ClassDifference, expected: Option<(f64, f64)>, [incumbent, candidate]: [&str; 2]) {
     let (before, after) = (&all.incumbent, &all.candidate);
     let observed = all.observed.attainment().map_or_else(String::new, |kept| format!("(observed: {})", percent(kept)));
     let energy_of = match before.joules_unknown + after.joules_unknown {
@@ -158,7 +168,7 @@ fn summary(text: &mut String, all: &ClassDifference, [incumbent, candidate]: [&s
         _ => "(where the hardware's is known)".to_owned(),
     };
     let row = |cells: [&str; 5]| cells.map(str::to_owned).to_vec();
-    let rows = vec![
+    let mut rows = vec![
         row(["predicted", incumbent, candidate, "", ""]),
         row([
             "promise likely kept",
@@ -183,6 +193,11 @@ fn summary(text: &mut String, all: &ClassDifference, [incumbent, candidate]: [&s
         ]),
         row(["refused", &count(before.refused), &count(after.refused), &more(before.refused, after.refused), ""]),
     ];
+    if let Some((before, after)) = expected {
+        let cells = [&percent(before), &percent(after), &points(before, after)];
+        let [before, after, change] = cells;
+        rows.insert(2, row(["  by experience (*)", before, after, change, ""]));
+    }
     columns(text, &rows, &[0, 4]);
 }
 
@@ -308,8 +323,12 @@ fn source(text: &mut String, outcome: &Outcome) {
     let each = tally.decisions as f64 / seconds.max(1e-9);
     let threads = of(outcome.threads as u64, "thread");
     let _ = writeln!(text, "decided again in {seconds:.2} s on {threads}, {} a second", count(each as u64));
-    for (file, damage) in &outcome.damage {
-        let _ = writeln!(text, "{}: {damage}; all whole frames around them were read", file.display());
+    for (file, damage) in outcome.damage.iter().take(MOST_DAMAGE) {
+        let _ = writeln!(text, "{}: {damage}", file.display());
+    }
+    unlisted(text, outcome.damage.len() as u64, MOST_DAMAGE.min(outcome.damage.len()));
+    if !outcome.damage.is_empty() {
+        text.push_str("everything around what is torn or damaged was read\n");
     }
 }
 
