@@ -30,10 +30,11 @@ pub(super) fn again(packed: &Packed, grounds: &Grounds, limit: usize) -> Tally {
             None => *tally.undecided.entry("their configuration set is in a damaged part".to_owned()).or_default() += 1,
         }
     });
-    if let Err(damage) = read {
-        tally.damage.push(damage);
+    match read {
+        Ok(()) => tally,
+        // What was understood of it before may be nonsense as well.
+        Err(damage) => Tally { damage: vec![damage], ..Tally::default() },
     }
-    tally
 }
 
 fn once_more(decision: &Decision, ground: &Ground, room: &mut Room, tally: &mut Tally, limit: usize) {
