@@ -13,6 +13,8 @@ mod experience;
 mod stream;
 /// Numbers for people.
 mod figures;
+/// Commands for people.
+mod command;
 /// The result for people.
 mod text;
 /// The result for tools.

@@ -4,10 +4,11 @@ use std::fmt::Write as _;
 
 use super::Arguments;
 use super::chart::{Bars, bars, escaped, flows};
+use super::command::explain;
 use super::figures::{bytes, change, count, dollars, joules, more, of, percent, points, share, time, tokens};
 use super::stream::Outcome;
 use super::tally::{ClassDifference, Difference, Predicted};
-use super::text::{OPEN_LOOP, candidate, explain, incumbent, worse};
+use super::text::{OPEN_LOOP, candidate, incumbent, worse};
 
 const STYLE: &str = include_str!("page.css");
 

@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 use super::Arguments;
+use super::command::explain;
 use super::figures::share;
 use super::stream::Outcome;
 use super::tally::{ClassDifference, Difference, Predicted};
-use super::text::explain;
 
 /// Version of the object.
 const FORMAT: u32 = 1;

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::Arguments;
+use super::command::explain;
 use super::figures::{
     bytes, change, count, dollars, joules, more, of, percent, points, share, time, time_of_day, tokens,
 };
@@ -281,26 +282,6 @@ pub(super) fn describe(kind: &Kind) -> String {
         kind.model,
         tokens(kind.input_log2)
     )
-}
-
-/// The command that explains one of them.
-pub(super) fn explain(log: &Path, id: &str, arguments: &Arguments) -> String {
-    let mut command = format!("pointsman explain --log {} --id {}", quoted(&log.to_string_lossy()), quoted(id));
-    let named = [("--policy", &arguments.policy), ("--portfolio", &arguments.portfolio)];
-    for (flag, path) in named.into_iter().filter_map(|(flag, path)| Some((flag, path.as_ref()?))) {
-        let _ = write!(command, " {flag} {}", quoted(&path.to_string_lossy()));
-    }
-    command
-}
-
-/// As a shell takes it for one word.
-fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | ':' | '@' | '=' | '+' | ',');
-    if !text.is_empty() && text.chars().all(plain) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
 }
 
 fn source(text: &mut String, outcome: &Outcome) {
