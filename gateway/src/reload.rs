@@ -124,9 +124,9 @@ pub(crate) fn read_again(gateway: &Gateway, process_file: &Path, change: &Change
             Reloaded::Swapped(snapshot)
         }
         None => {
-            gateway.set_reload_status(status(false, &current, &loaded));
             let texts = texts_of(&loaded, process_file, &current.texts);
             gateway.history().refused(&current, &seen, &texts, &loaded.reports, change);
+            gateway.set_reload_status(status(false, &current, &loaded));
             Reloaded::Refused(loaded.render(false))
         }
     }

@@ -42,6 +42,7 @@ type Differs = fn(char) -> bool;
 /// A gateway, and a terminal beside its policy file.
 struct Session {
     gateway: Gateway,
+    token: &'static str,
     seen: String,
 }
 
@@ -51,16 +52,18 @@ impl Session {
         let gateway = Gateway::start(&format!("{PROCESS}{process}"), &pools, POLICY).await;
         gateway.files.write("edited.toml", EDITED);
         gateway.files.write("broken.toml", &POLICY.replace("fastest", "fastets"));
-        Session { gateway, seen: String::new() }
+        Session { gateway, token: "", seen: String::new() }
     }
 
     /// Runs a command, and keeps what it prints without what differs from run to run.
     async fn types(&mut self, command: &str) -> (i32, String) {
         let admin = format!("http://{}", self.gateway.running.admin_address);
-        let (folder, arguments) = (self.gateway.files.folder().to_owned(), command.to_owned());
+        let (folder, arguments, token) = (self.gateway.files.folder().to_owned(), command.to_owned(), self.token);
         let run = tokio::task::spawn_blocking(move || {
-            let environment = [("POINTSMAN_ADMIN", admin.as_str()), ("POINTSMAN_WHO", "ada")];
-            let mut process = Process::start(&folder, &arguments.split(' ').collect::<Vec<_>>(), &environment);
+            let environment =
+                [("POINTSMAN_ADMIN", admin.as_str()), ("POINTSMAN_WHO", "ada"), ("POINTSMAN_ADMIN_TOKEN", token)];
+            let environment = if token.is_empty() { &environment[..2] } else { &environment[..] };
+            let mut process = Process::start(&folder, &arguments.split(' ').collect::<Vec<_>>(), environment);
             let code = process.until_exit(SOON).code().expect("a status");
             (code, process.stdout(), process.stderr())
         });
@@ -139,7 +142,9 @@ fn a_gateway_that_is_locked_or_wants_a_token_says_what_to_do() {
         let token = format!("[admin]\ntoken = {{ file = {:?} }}\n", files.path("token"));
         let mut closed = Session::start(&token).await;
         closed.types("policy list").await;
-        assert!(closed.seen.contains("POINTSMAN_ADMIN_TOKEN"), "{}", closed.seen);
+        assert!(closed.seen.contains("put the gateway's admin token into POINTSMAN_ADMIN_TOKEN"), "{}", closed.seen);
+        closed.token = "a-token-of-some-length";
+        assert_eq!(closed.types("policy apply edited.toml").await.0, 0, "{}", closed.seen);
 
         let nobody = "policy list --admin http://127.0.0.1:1";
         closed.types(nobody).await;

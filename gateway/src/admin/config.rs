@@ -113,6 +113,7 @@ async fn show(State(gateway): State<Arc<Gateway>>) -> Result<Json<Value>, Proble
 }
 
 fn effective(gateway: &Gateway) -> Effective {
+    let _settled = gateway.reloading(); // what is in force is remembered
     let snapshot = gateway.snapshot();
     let entry = gateway.history().entry(Id::Generation(snapshot.generation));
     let of = |field: fn(&Entry) -> String| entry.as_deref().map(field);

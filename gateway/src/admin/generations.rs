@@ -67,6 +67,7 @@ impl EntryView<'_> {
 async fn list(State(gateway): State<Arc<Gateway>>, uri: Uri) -> Result<Response, Problem> {
     let limit = Query::read(&uri, &["limit"])?.number("limit")?.unwrap_or(DEFAULT_LIMIT);
     off_thread(move || {
+        let _settled = gateway.reloading(); // what is in force is on the list
         let current = gateway.snapshot();
         let entries = gateway.history().entries(limit);
         let views: Vec<_> = entries.iter().map(|entry| EntryView::of(entry, &current)).collect();
@@ -78,6 +79,7 @@ async fn list(State(gateway): State<Arc<Gateway>>, uri: Uri) -> Result<Response,
 async fn show(State(gateway): State<Arc<Gateway>>, Path(id): Path<String>, uri: Uri) -> Result<Response, Problem> {
     Query::read(&uri, &[])?;
     off_thread(move || {
+        let _settled = gateway.reloading();
         let id = parse_id(&id)?;
         let entry = gateway.history().entry(id).ok_or_else(|| unknown(&gateway, &id.to_string()))?;
         let texts = texts(&gateway, &id.to_string())?;

@@ -191,6 +191,8 @@ pub async fn body(body: Body, most_bytes: usize) -> Result<Bytes, Problem> {
 
 #[cfg(test)]
 mod tests {
+    use pointsman_backends::portfolio::Secrets;
+
     use super::*;
 
     #[test]
@@ -206,6 +208,33 @@ mod tests {
         check("Gateway.Internal:7071", &hosts, true);
         for host in ["gateway.internal", "evil.example:7071", "127.0.0.1.evil.example", "localhost.evil.example", ""] {
             check(host, &[], false);
+        }
+    }
+
+    #[test]
+    fn without_a_token_changes_come_from_this_machine() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        write("pointsman.toml", "");
+        write("policy.toml", "");
+        write(
+            "portfolio.toml",
+            "[pool.a]\nhardware = \"h100\"\nendpoints = [\"http://127.0.0.1:1\"]\n[pool.a.model.m]\n",
+        );
+        let set = crate::config::set::load(&folder.path().join("pointsman.toml"), Secrets::Required).set.unwrap();
+        let gateway = Gateway::new(set, crate::telemetry::Telemetry::new().0);
+        #[track_caller]
+        fn asks(gateway: &Gateway, right: Right, from: &str, expected: Option<&str>) {
+            let from = (!from.is_empty()).then(|| SocketAddr::new(from.parse().unwrap(), 9));
+            let code = check(gateway, right, &HeaderMap::new(), from).err().map(|problem| problem.code);
+            assert_eq!(code, expected, "{right:?} from {from:?}");
+        }
+        for here in ["127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1"] {
+            asks(&gateway, Right::Change, here, None);
+        }
+        for elsewhere in ["10.0.0.1", "::ffff:10.0.0.1", "2001:db8::1", ""] {
+            asks(&gateway, Right::Change, elsewhere, Some("token-required"));
+            asks(&gateway, Right::Read, elsewhere, None);
         }
     }
 
