@@ -23,6 +23,8 @@ enum Command {
     Demo(commands::demo::Arguments),
     /// Check files and print every problem with its place; exits 1 if there is an error.
     Check(CheckArguments),
+    /// Format files: spaces, blank lines, quotes; comments, key order and meaning stay.
+    Fmt(commands::fmt::Arguments),
     /// Print the JSON Schemas of the files.
     Schema(SchemaArguments),
     /// Print the hardware catalog.
@@ -73,6 +75,7 @@ pub fn run() -> ExitCode {
         Command::Serve(arguments) => commands::serve::run(&arguments),
         Command::Demo(arguments) => commands::demo::run(&arguments),
         Command::Check(arguments) => commands::check::run(&arguments),
+        Command::Fmt(arguments) => commands::fmt::run(&arguments),
         Command::Schema(arguments) => commands::schema::run(&arguments),
         Command::Hardware => commands::hardware::run(),
         Command::Replay(arguments) => commands::replay::run(&arguments),

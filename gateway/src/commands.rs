@@ -6,6 +6,8 @@ pub mod serve;
 pub mod demo;
 /// `pointsman check`
 pub mod check;
+/// `pointsman fmt`
+pub mod fmt;
 /// `pointsman schema`
 pub mod schema;
 /// `pointsman hardware`

@@ -14,6 +14,8 @@ mod schema;
 /// CEL text → a checked condition.
 mod expression;
 
+/// A text in the form in which it reads best.
+mod format;
 /// Spans of time with units.
 mod quantity;
 /// The shape of `policy.toml`.
@@ -33,6 +35,7 @@ pub use expression::{
     FieldDoc, MAX_EXPRESSION_BYTES, MAX_EXPRESSION_DEPTH, MAX_EXPRESSION_NESTING, MAX_EXPRESSION_NODES, fields,
     is_secret, seen,
 };
+pub use format::format;
 pub use located::{LocalDate, Located};
 pub use masked::without_secrets;
 pub(crate) use quantity::{TimeSpan, milliseconds_of};

@@ -77,6 +77,12 @@ impl Process {
         self.child.id()
     }
 
+    /// Gives it a text on stdin, and its end.
+    pub fn feed(&mut self, text: &str) {
+        let mut stdin = self.child.stdin.take().expect("stdin has not been fed");
+        stdin.write_all(text.as_bytes()).expect("it reads");
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("it runs");

@@ -48,6 +48,8 @@ mod traces;
 mod metrics;
 /// Commands and shipped files.
 mod shipped;
+/// `fmt`.
+mod formats;
 /// What `check` tells.
 mod checks;
 /// Secrets.

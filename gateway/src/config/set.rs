@@ -229,6 +229,20 @@ fn read_process(source: Source, folder: &Path, secrets: Secrets, reports: &mut V
     process
 }
 
+/// A process file and the files it names, as far as its text can be understood; those that are not there are left out.
+pub fn named_files(process_file: &Path) -> Vec<PathBuf> {
+    let text = std::fs::read_to_string(process_file).unwrap_or_default();
+    let named = |key: &str, default: &str| {
+        let name = named_at(&text, key).map_or_else(|| default.to_owned(), |(name, _)| name);
+        Some(folder_of(process_file).join(name)).filter(|path| path.exists())
+    };
+    let policy = named("policy", "policy.toml");
+    let rules = policy.as_ref().map(|file| std::fs::read_to_string(file).unwrap_or_default());
+    let candidate = policy.as_ref().zip(rules).and_then(|(file, rules)| candidate::path(file, &rules));
+    let others = [named("portfolio", "portfolio.toml"), policy, candidate.filter(|path| path.exists())];
+    std::iter::once(process_file.to_owned()).chain(others.into_iter().flatten()).collect()
+}
+
 /// What a key of the process file names, and where; as far as its text can be understood.
 fn named_at(process_text: &str, key: &str) -> Option<(String, Range<usize>)> {
     let table = DeTable::parse_recoverable(process_text).0.into_inner();

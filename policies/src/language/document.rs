@@ -56,6 +56,14 @@ pub fn read<T: DeserializeOwned + JsonSchema>(report: &mut Report) -> Option<T> 
     }
 }
 
+/// Whether the text is TOML; every error of its syntax goes to the report.
+pub(super) fn is_toml(report: &mut Report) -> bool {
+    let source = Arc::clone(report.source());
+    let (_, errors) = DeTable::parse_recoverable(&source.text);
+    report_syntax(report, &source.text, &errors);
+    errors.is_empty()
+}
+
 /// The JSON Schema of a shape as pretty text, for editors; ends with a newline.
 pub fn schema_text<T: JsonSchema>(title: &str) -> String {
     let mut shape = schema_value::<T>();

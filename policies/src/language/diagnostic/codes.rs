@@ -25,6 +25,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("expression-unsupported", "A condition uses a part of CEL that is not available."),
     ("field-not-available", "A field is not known yet where it is read."),
     ("fixed-while-running", "A key cannot change while the gateway runs."),
+    ("format-changes-meaning", "Formatting a file would change what it says."),
     ("given-twice", "One thing is said in two ways."),
     ("impossible-slo", "No machine of the portfolio can keep the promise of a class."),
     ("invalid-value", "A value is not what its key takes."),
