@@ -44,6 +44,8 @@ pub struct Rehearsal {
     pub diagnostics: Vec<DiagnosticRecord>,
     /// What it changes in the policy.
     pub comparison: FileComparison,
+    /// Why a command could not put it in force, however good it is: the file is to be changed where it comes from.
+    pub hindrance: Option<Problem>,
 }
 
 /// Puts a text in force as the policy. Waits while files are being read; reads and writes files itself.
@@ -68,7 +70,18 @@ pub fn rehearse(gateway: &Gateway, text: &str) -> Rehearsal {
         good: loaded.set.is_some(),
         diagnostics: loaded.reports.iter().flat_map(Report::records).collect(),
         comparison: FileComparison::of(&current.texts.policy, &new),
+        hindrance: unlocked(&current).and_then(|()| writable(&current.texts.policy.path)).err(),
     }
+}
+
+/// Where only the files change anything, no command does.
+pub fn unlocked(current: &Snapshot) -> Result<(), Problem> {
+    if !current.process.generations.locked {
+        return Ok(());
+    }
+    let problem = Problem::new(StatusCode::LOCKED, "locked", "the gateway is locked: only its files change anything");
+    let policy = current.texts.policy.path.display();
+    Err(problem.help(format!("change `{policy}` where it is kept, or set `generations.locked = false`")))
 }
 
 /// Code of a change whose text is refused; the history keeps the attempt.

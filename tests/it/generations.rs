@@ -226,6 +226,10 @@ fn a_locked_gateway_follows_its_files_only() {
         let gateway = start("[generations]\nlocked = true\n").await;
         assert_refused(&replace(&gateway, &class(250)).await, 423, "locked");
         assert_refused(&rollback(&gateway, &json!({ "to": 1 })).await, 423, "locked");
+        let check = async |text: String| gateway.operate(Ask::raw("/api/v1/policy/check", text)).await.json();
+        let would = check(class(250)).await;
+        assert_eq!((&would["result"], &would["hindrance"]["code"]), (&"would-apply".into(), &"locked".into()));
+        assert_eq!(check(BROKEN.to_owned()).await["result"], "would-be-refused", "checking changes nothing");
         gateway.files.write("policy.toml", &class(250));
         until_generation(&gateway, 2).await;
         assert_eq!(config(&gateway).await["locked"], true);
@@ -243,6 +247,8 @@ fn a_mounted_config_map_is_not_written_through() {
         let gateway = Gateway::on(files).await;
         assert_refused(&replace(&gateway, &class(250)).await, 409, "file-is-a-link");
         assert_eq!((file(&gateway), listed(&gateway).await.len()), (class(300), 1));
+        let would = gateway.operate(Ask::raw("/api/v1/policy/check", class(250))).await.json();
+        assert_eq!((&would["result"], &would["hindrance"]["code"]), (&"would-apply".into(), &"file-is-a-link".into()));
         assert_eq!(replace(&gateway, &class(300)).await.status, 200, "what is so already is no change");
     });
 }

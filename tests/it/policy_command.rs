@@ -136,6 +136,8 @@ fn a_gateway_that_is_locked_or_wants_a_token_says_what_to_do() {
         let mut locked = Session::start("[generations]\nlocked = true\n").await;
         locked.types("policy apply edited.toml").await;
         assert!(locked.seen.contains("the gateway is locked") && locked.seen.contains("[1]"), "{}", locked.seen);
+        assert_eq!(locked.types("policy apply edited.toml --dry-run").await.0, 0, "{}", locked.seen);
+        assert!(locked.seen.contains("not by command, though: the gateway is locked"), "{}", locked.seen);
 
         let files = Files::none();
         files.write("token", "a-token-of-some-length");

@@ -13,6 +13,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 
 use super::problem::Problem;
+use crate::apply::unlocked;
 use crate::gateway::Gateway;
 
 /// Names who makes a change, for the record.
@@ -118,11 +119,8 @@ fn check(gateway: &Gateway, right: Right, headers: &HeaderMap, address: Option<S
         }
         None => {}
     }
-    if right == Right::Change && snapshot.process.generations.locked {
-        let problem =
-            Problem::new(StatusCode::LOCKED, "locked", "the gateway is locked: only its files change anything");
-        let policy = snapshot.texts.policy.path.display();
-        return Err(problem.help(format!("change `{policy}` where it is kept, or set `generations.locked = false`")));
+    if right == Right::Change {
+        unlocked(&snapshot)?;
     }
     Ok(Caller { who: who(headers, address), address })
 }

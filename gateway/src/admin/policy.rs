@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, put};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use pointsman_policies::language::{DiagnosticRecord, MAX_TEXT_BYTES, summary};
 use serde::Serialize;
@@ -26,7 +26,7 @@ pub const FILE_HEADER: &str = "x-pointsman-file";
 
 /// What changes nothing.
 pub fn reads() -> Router<Arc<Gateway>> {
-    Router::new().route("/api/v1/policy", get(show))
+    Router::new().route("/api/v1/policy", get(show)).route("/api/v1/policy/check", post(check))
 }
 
 /// What changes the policy.
@@ -53,6 +53,9 @@ pub(super) struct ChangeView {
     /// What is wrong or doubtful with the text.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     diagnostics: Vec<DiagnosticRecord>,
+    /// Why a command could not put it in force, however good it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hindrance: Option<Problem>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -86,7 +89,8 @@ impl ChangeView {
             true => ChangeResult::WouldApply,
             false => ChangeResult::WouldBeRefused,
         };
-        ChangeView::new(&current, result, rehearsal.comparison, rehearsal.diagnostics)
+        let view = ChangeView::new(&current, result, rehearsal.comparison, rehearsal.diagnostics);
+        ChangeView { hindrance: rehearsal.hindrance, ..view }
     }
 
     fn new(
@@ -109,6 +113,7 @@ impl ChangeView {
             summary: told,
             comparison,
             diagnostics,
+            hindrance: None,
         }
     }
 }
@@ -134,13 +139,7 @@ async fn change(
 ) -> Result<Response, Problem> {
     let dry_run = Query::read(&uri, &["dry_run"])?.flag("dry_run")?;
     let expected = expected(&headers)?;
-    let body = guard::body(body, MAX_TEXT_BYTES).await?;
-    let text = String::from_utf8(body.to_vec()).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        let message = format!("the text is not UTF-8: the byte at offset {at} is wrong");
-        Problem::new(StatusCode::BAD_REQUEST, "not-utf8", message)
-            .help("send the policy file as it is, with UTF-8 encoding")
-    })?;
+    let text = policy_text(body).await?;
     off_thread(move || {
         if dry_run {
             return Ok(answer(&ChangeView::rehearsed(&gateway, &text)));
@@ -157,6 +156,23 @@ async fn change(
         Ok(answer(&ChangeView::done(&gateway, &applied)))
     })
     .await
+}
+
+/// The same as a dry run, and open to those who may only read: also where the gateway is locked.
+async fn check(State(gateway): State<Arc<Gateway>>, uri: Uri, body: Body) -> Result<Response, Problem> {
+    Query::read(&uri, &[])?;
+    let text = policy_text(body).await?;
+    off_thread(move || Ok(answer(&ChangeView::rehearsed(&gateway, &text)))).await
+}
+
+async fn policy_text(body: Body) -> Result<String, Problem> {
+    let body = guard::body(body, MAX_TEXT_BYTES).await?;
+    String::from_utf8(body.to_vec()).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let message = format!("the text is not UTF-8: the byte at offset {at} is wrong");
+        let problem = Problem::new(StatusCode::BAD_REQUEST, "not-utf8", message);
+        problem.help("send the policy file as it is, with UTF-8 encoding")
+    })
 }
 
 /// A change that a caller of the API makes.

@@ -50,9 +50,12 @@ pub(super) fn apply(asked: &Asked, arguments: &ApplyArguments) -> anyhow::Result
     };
     let ours = arguments.file.display().to_string();
     let at_hand = AtHand { theirs: current.header(FILE_HEADER), ours: &ours, text: &policy };
-    let path = format!("/api/v1/policy{}", query(arguments.dry_run));
+    let (method, path) = match arguments.dry_run {
+        true => (Method::POST, "/api/v1/policy/check"),
+        false => (Method::PUT, "/api/v1/policy"),
+    };
     let headers = [(header::IF_MATCH, etag.as_str()), (header::CONTENT_TYPE, "application/toml")];
-    match asked.client.send(Method::PUT, &path, &headers, Bytes::from(policy.clone())) {
+    match asked.client.send(method, path, &headers, Bytes::from(policy.clone())) {
         Ok(reply) => tell(asked, &reply.json()?, "", Some(at_hand)),
         Err(error) => refuse(asked, error, at_hand),
     }
@@ -100,7 +103,11 @@ fn tell(asked: &Asked, answer: &Value, with: &str, at_hand: Option<AtHand<'_>>) 
         let records = answer.get("diagnostics").and_then(Value::as_array).cloned().unwrap_or_default();
         let told = diagnostics(&records, at_hand);
         let changes = if result == "unchanged" { String::new() } else { differences(&comparison, "  ") };
-        format!("{head}\n{changes}{told}")
+        let hindrance = answer.get("hindrance").map(|why| {
+            let why = format!("  not by command, though: {}\n  help: {}\n", text(why, "message"), text(why, "help"));
+            paint(Colour::Notice, &why)
+        });
+        format!("{head}\n{changes}{told}{}", hindrance.unwrap_or_default())
     })?;
     Ok(if result == "would-be-refused" { ExitCode::FAILURE } else { done })
 }
