@@ -26,7 +26,8 @@ fn every_metric_is_there_after_traffic() {
         let bad = machines::faulty("cs3", &["error500:1"]).await;
         let good = machines::start("h100").await;
         let pools = [PoolText::new("bad", [url(&bad)]).price(1), PoolText::new("good", [url(&good)]).price(2)];
-        let process = format!("{PROCESS}[telemetry]\notlp_endpoint = \"{}\"\n", receiver.url());
+        let record = "[record]\nfile = \"decisions.log\"\n";
+        let process = format!("{PROCESS}{record}[telemetry]\notlp_endpoint = \"{}\"\n", receiver.url());
         let policy = format!("{CHEAPEST}[canary]\npolicy = \"candidate.toml\"\n");
         let files = Files::new(&process, &portfolio(&pools), &policy);
         files.write("candidate.toml", CHEAPEST);
@@ -37,6 +38,7 @@ fn every_metric_is_there_after_traffic() {
         gateway.files.write("policy.toml", &CHEAPEST.replace("all", "any"));
         gateway.metric("pointsman_reloads_total").await;
         gateway.metric("pointsman_spans_total").await;
+        gateway.metric("pointsman_decisions_recorded_total").await;
         let reply = gateway.admin("/metrics").await;
         assert_eq!(reply.header("content-type"), "application/openmetrics-text; version=1.0.0; charset=utf-8");
         let text = reply.text();
