@@ -16,6 +16,9 @@ use super::candidate::{self, Candidate, Named};
 use super::process::{Process, ProcessShape};
 pub use super::source::read_source;
 
+/// Narrower terminals break lines; an excerpt cut to so few characters shows nothing.
+const MIN_COLUMNS: usize = 40;
+
 /// A checked set.
 #[derive(Debug)]
 pub struct ConfigSet {
@@ -109,8 +112,13 @@ impl Loaded {
 /// The diagnostics of several files as text, with a blank line between files.
 pub fn render(reports: &[Report], color: bool) -> String {
     let texts: Vec<String> =
-        reports.iter().map(|report| report.render(color)).filter(|text| !text.is_empty()).collect();
+        reports.iter().map(|report| rendered(report, color)).filter(|text| !text.is_empty()).collect();
     texts.join("\n")
+}
+
+fn rendered(report: &Report, color: bool) -> String {
+    let columns = rustix::termios::tcgetwinsize(std::io::stderr()).map_or(0, |size| usize::from(size.ws_col));
+    if color && columns >= MIN_COLUMNS { report.render_within(color, columns) } else { report.render(color) }
 }
 
 /// Reads and checks the process file, the two files it names, and the candidate that the policy names.

@@ -13,6 +13,9 @@ use toml::de::{DeTable, DeValue};
 use super::diagnostic::{Diagnostic, Report};
 use super::schema;
 
+/// Slips that are told better than the parser does.
+mod syntax;
+
 /// Files larger than this are refused unread, bytes. A thousand pools fit many times over.
 pub const MAX_TEXT_BYTES: usize = 1 << 20;
 
@@ -101,6 +104,10 @@ fn report_syntax(report: &mut Report, text: &str, errors: &[toml::de::Error]) ->
         let before = text.get(line_start..span.start).unwrap_or_default();
         if before.trim_end().ends_with('=') && (after.trim().is_empty() || after.trim_start().starts_with('#')) {
             report.push(Diagnostic::error("toml-syntax", "key with no value").at(span));
+            continue;
+        }
+        if let Some(problem) = syntax::told(text, &span, message) {
+            report.push(problem);
             continue;
         }
         let (fact, expected) = message.split_once(", expected ").unwrap_or((message, ""));

@@ -155,7 +155,7 @@ fn check_text(text: &str, scope: Scope<'_>, problems: &mut Vec<Diagnostic>) -> O
     let (tree, places) = match parser.parse_with_source_info(text) {
         Ok(parsed) => parsed,
         Err(errors) => {
-            problems.push(syntax::told(text, &tokens, &errors));
+            problems.extend(syntax::told(text, &tokens, &errors));
             return None;
         }
     };

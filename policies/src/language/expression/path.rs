@@ -107,7 +107,10 @@ impl Lowerer<'_> {
             None if rest.is_empty() => {
                 format!("a string is written `\"{name}\"`; fields start with `request.` or `pool.`")
             }
-            None => "fields start with `request.` or `pool.`".to_owned(),
+            None => match nearest(root, ["request", "pool"]) {
+                Some(guess) => format!("did you mean `{guess}.{rest}`?"),
+                None => "fields start with `request.` or `pool.`".to_owned(),
+            },
         };
         self.tell(Diagnostic::error("unknown-field", format!("unknown field `{name}`")).at(span).help(help))
     }

@@ -1,4 +1,5 @@
-//! What the parser says, in the operator's words. Only the first stumble is told: the rest are its echoes.
+//! What the parser says, in the operator's words. Only the first stumble is told: the rest are its echoes. Operators of
+//! other languages are no echoes, so each of them is told.
 
 use cel::ParseErrors;
 
@@ -10,8 +11,30 @@ use super::{MAX_EXPRESSION_DEPTH, too_deep};
 const FOREIGN: [(&str, &str); 8] =
     [("=", "=="), ("&", "&&"), ("|", "||"), ("and", "&&"), ("or", "||"), ("not", "!"), ("AND", "&&"), ("OR", "||")];
 
-/// The one diagnostic for a text that is not an expression.
-pub(super) fn told(text: &str, tokens: &[Token<'_>], errors: &ParseErrors) -> Diagnostic {
+/// Operators of other languages that are told of one expression.
+const MAX_FOREIGN: usize = 8;
+
+/// What is wrong with a text that is not an expression.
+pub(super) fn told(text: &str, tokens: &[Token<'_>], errors: &ParseErrors) -> Vec<Diagnostic> {
+    let first = first(text, tokens, errors);
+    let is_foreign = |token: &&Token<'_>| FOREIGN.iter().any(|(word, _)| *word == token.text);
+    let mut others: Vec<&Token<'_>> = tokens.iter().filter(is_foreign).take(MAX_FOREIGN).collect();
+    if !others.iter().any(|token| Some(token.span()) == first.span) {
+        return vec![first];
+    }
+    others.retain(|token| Some(token.span()) != first.span);
+    std::iter::once(first).chain(others.into_iter().map(unexpected)).collect()
+}
+
+fn unexpected(token: &Token<'_>) -> Diagnostic {
+    let foreign = FOREIGN.iter().find(|(word, _)| *word == token.text);
+    let help = foreign.map(|(_, ours)| format!("did you mean `{ours}`?"));
+    let problem = Diagnostic::error("expression-syntax", format!("unexpected `{}`", token.text));
+    problem.at(token.span()).maybe_help(help)
+}
+
+/// The first stumble.
+fn first(text: &str, tokens: &[Token<'_>], errors: &ParseErrors) -> Diagnostic {
     let placed = errors.errors.iter().filter(|error| error.pos.0 > 0).min_by_key(|error| error.pos);
     let Some(error) = placed else {
         // The parser gives no place for one thing only: it has gone too deep.
@@ -26,15 +49,15 @@ pub(super) fn told(text: &str, tokens: &[Token<'_>], errors: &ParseErrors) -> Di
     let Some(token) = at else {
         let end = tokens.last().map_or(0..0, Token::span);
         let problem = Diagnostic::error("expression-syntax", "the expression ends too early");
-        return problem.at(end).maybe_help(missing(&error.msg));
+        let after = tokens.last().map(|last| format!("something is missing after `{}`", last.text));
+        return problem.at(end).maybe_help(missing(&error.msg).or(after));
     };
-    let foreign = FOREIGN.iter().find(|(word, _)| *word == token.text);
-    let message = match error.msg.strip_prefix("Syntax error: ") {
-        Some(_) => format!("unexpected `{}`", token.text),
-        None => plain(&error.msg),
-    };
-    let help = foreign.map(|(_, ours)| format!("did you mean `{ours}`?")).or_else(|| missing(&error.msg));
-    Diagnostic::error("expression-syntax", message).at(token.span()).maybe_help(help)
+    let mut problem = unexpected(token);
+    if !error.msg.starts_with("Syntax error: ") {
+        problem.message = plain(&error.msg);
+    }
+    let help = problem.help.take().or_else(|| missing(&error.msg));
+    problem.maybe_help(help)
 }
 
 /// Byte offset of a line and column, both from 1; the column counts characters.

@@ -165,6 +165,21 @@ fn text_that_is_no_expression_is_told_once() {
 }
 
 #[test]
+fn operators_of_other_languages_are_told_all_at_once() {
+    let text = "request.stream and request.tenant = 'a and b' or not request.stream";
+    let (_, problems) = checked(text, ROUTE);
+    let found: Vec<_> = problems.iter().map(|one| (one.span.clone(), one.help.as_deref())).collect();
+    let said = |word: &str, ours| (text.find(word).map(|at| at..at + word.len()), Some(ours));
+    let expected = [
+        said("and", "did you mean `&&`?"),
+        said("=", "did you mean `==`?"),
+        said("or", "did you mean `||`?"),
+        said("not", "did you mean `!`?"),
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
 fn bounds_hold() {
     let refused = |text: &str| {
         let (checked, problems) = checked(text, ROUTE);
