@@ -92,3 +92,51 @@ const LINES: [&str; 26] = [
     "KEY = 0xff\n",
     "KEY = 1\r\n",
 ];
+
+const SLIPS: [&str; 22] = [
+    "",
+    " ",
+    "\t",
+    "\n",
+    "\r\n",
+    "\n\n\n",
+    "[",
+    "]",
+    "{ ",
+    "}",
+    "=",
+    ",",
+    "#",
+    "'",
+    "\"",
+    "'''",
+    "\"\"\"",
+    "\\",
+    ".",
+    "é",
+    "\na = [1,\n2]\n",
+    "\n[x]",
+];
+
+proptest::proptest! {
+    /// A shipped file with a few slips: refused only where it is no TOML.
+    #[test]
+    fn slips_do_no_harm(edits in proptest::collection::vec((0_usize..1700, 0_usize..4, 0_usize..SLIPS.len()), 1..6)) {
+        let mut text = include_str!("../../../library/balanced.toml").to_owned();
+        for (at, length, slip) in edits {
+            let floor = |at: usize| (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+            let span = floor(at)..floor(at + length);
+            text.replace_range(span, SLIPS[slip]);
+        }
+        match format(Source::new("a.toml", &*text)) {
+            Ok(once) => {
+                proptest::prop_assert_eq!(comments(&once), comments(&text));
+                proptest::prop_assert_eq!(formatted(&once), once);
+            }
+            Err(report) => {
+                let only_syntax = report.iter().all(|one| one.code == "toml-syntax");
+                proptest::prop_assert!(only_syntax, "{}\n{}", report, text);
+            }
+        }
+    }
+}
