@@ -208,7 +208,10 @@ impl Building<'_> {
         for (address, url) in addresses.into_iter().zip(&shape.endpoints) {
             let endpoint = endpoint(name, index, address, dialect);
             if self.portfolio.endpoints.iter().any(|known| known.id == endpoint.id) {
-                let twice = Diagnostic::error("repeated-endpoint", format!("`{}` is given twice", url.value));
+                let mut twice = Diagnostic::error("repeated-endpoint", format!("`{}` is given twice", url.value));
+                if let Some(first) = shape.endpoints.iter().find(|first| **first == *url) {
+                    twice = twice.also(first.span.clone(), "first given here");
+                }
                 self.report.push(twice.at(url.span.clone()).help("each address stands once in a pool"));
             }
             if let Some(facts) = self.portfolio.facts.last_mut() {

@@ -7,8 +7,14 @@ use crate::tree::{File, bites, files, is_shipped, keep};
 const TABLE: &str = "policies/src/language/diagnostic/codes.rs";
 
 /// What is followed by a code.
-const BEFORE: [&str; 5] =
-    ["Diagnostic::error(", "Diagnostic::warning(", "Diagnostic::note(", "report.error(", "report.warning("];
+const BEFORE: [&str; 6] = [
+    "Diagnostic::error(",
+    "Diagnostic::warning(",
+    "Diagnostic::note(",
+    "report.error(",
+    "report.warning(",
+    "self.unknown(",
+];
 
 /// The codes of a file, but for those of its tests.
 fn used(text: &str) -> BTreeSet<&str> {

@@ -16,31 +16,33 @@ impl Compiler<'_> {
     /// The routes in file order, up to the first that always applies; one that does is added where the file has none.
     pub(super) fn compile_routes(&mut self, tables: Vec<Located<RouteTable>>) -> Vec<Route> {
         let mut routes: Vec<Route> = Vec::new();
-        let mut names: Vec<String> = Vec::new();
+        let mut names: Vec<Located<String>> = Vec::new();
         let mut closed = false;
         for (index, table) in tables.into_iter().enumerate() {
             let dead = closed;
             closed |= table.when.is_none();
             let name = self.route_name(&table.value, index, &names);
-            names.push(name.clone());
+            let place = table.name.as_ref().map_or(&table.span, |name| &name.span);
+            names.push(Located { value: name.clone(), span: place.clone() });
             let Some((route, note)) = self.compile_route(table.value, table.span, name) else { continue };
             self.notes.routes.push(note);
             routes.extend((!dead).then_some(route));
         }
         if routes.last().is_none_or(|last| last.when.is_some()) {
-            let taken = names.iter().any(|name| name == "default");
+            let taken = names.iter().any(|name| name.value == "default");
             let name = if taken { "otherwise" } else { "default" }.to_owned();
             routes.push(Route::everything(name));
         }
         routes
     }
 
-    fn route_name(&mut self, table: &RouteTable, index: usize, names: &[String]) -> String {
+    fn route_name(&mut self, table: &RouteTable, index: usize, names: &[Located<String>]) -> String {
         let Some(name) = &table.name else { return format!("route-{}", index + 1) };
         self.check_name("route", name);
-        if names.contains(name) {
+        if let Some(first) = names.iter().find(|first| first.value == name.value) {
             let problem = Diagnostic::error("duplicate-name", format!("there is another route named `{}`", name.value));
-            self.report.push(problem.at(name.span.clone()).help("traces tell routes apart by name"));
+            let problem = problem.at(name.span.clone()).also(first.span.clone(), "this one");
+            self.report.push(problem.help("traces tell routes apart by name"));
         }
         name.value.clone()
     }
