@@ -16,7 +16,8 @@ mod changes;
 /// Arguments of `fmt`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// TOML files; `-` formats stdin to stdout. Where none is given, `pointsman.toml` and the files it names.
+    /// TOML files; `-` formats stdin to stdout. Where none is given, `pointsman.toml`, the files it
+    /// names, and the scenarios beside its policy.
     #[arg(value_name = "FILES")]
     pub files: Vec<PathBuf>,
     /// Write nothing; show what would change and exit 1 if anything would.

@@ -237,7 +237,7 @@ fn read_process(source: Source, folder: &Path, secrets: Secrets, reports: &mut V
     process
 }
 
-/// A process file and the files it names, as far as its text can be understood; those that are not there are left out.
+/// A process file, the files it names, the candidate and the scenarios of its policy, as far as its text can be understood; those that are not there are left out.
 pub fn named_files(process_file: &Path) -> Vec<PathBuf> {
     let text = std::fs::read_to_string(process_file).unwrap_or_default();
     let named = |key: &str, default: &str| {
@@ -247,8 +247,10 @@ pub fn named_files(process_file: &Path) -> Vec<PathBuf> {
     let policy = named("policy", "policy.toml");
     let rules = policy.as_ref().map(|file| std::fs::read_to_string(file).unwrap_or_default());
     let candidate = policy.as_ref().zip(rules).and_then(|(file, rules)| candidate::path(file, &rules));
-    let others = [named("portfolio", "portfolio.toml"), policy, candidate.filter(|path| path.exists())];
-    std::iter::once(process_file.to_owned()).chain(others.into_iter().flatten()).collect()
+    let scenarios = policy.as_ref().map(|file| file.with_extension("scenarios.toml"));
+    let beside = [scenarios, candidate].into_iter().flatten().filter(|path| path.exists());
+    let named = [named("portfolio", "portfolio.toml"), policy].into_iter().flatten();
+    std::iter::once(process_file.to_owned()).chain(named).chain(beside).collect()
 }
 
 /// What a key of the process file names, and where; as far as its text can be understood.

@@ -20,10 +20,10 @@ impl Compiler<'_> {
                 Some(Trial { policy: policy.value, span: policy.span, mode: TrialMode::Shadow { sample } })
             }
             (None, Some(canary)) => Some(compile_canary(canary.value)),
-            (Some(_), Some(canary)) => {
+            (Some(shadow), Some(canary)) => {
                 let problem = Diagnostic::error("two-trials", "`[shadow]` and `[canary]` are both given");
-                self.report
-                    .push(problem.at(canary.span).help("try one candidate at a time: first shadow, then canary"));
+                let problem = problem.at(canary.span).also(shadow.span, "the other");
+                self.report.push(problem.help("try one candidate at a time: first shadow, then canary"));
                 None
             }
         }
