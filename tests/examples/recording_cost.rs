@@ -17,7 +17,7 @@ use pointsman_policies::fleet::EndpointState;
 use pointsman_tests::files::{Files, MODEL, PROCESS};
 use pointsman_tests::virtual_time::{decided, demo_portfolio, snapshot};
 
-const BURST: u64 = 1_000;
+const BURST: u64 = 1_024; // whole batches, which are written at once
 const BURSTS: u32 = 200;
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]

@@ -139,6 +139,9 @@ fn recording_is_turned_on_and_off_while_it_serves_and_only_in_the_state_folder()
         let off = record(json!({ "on": false })).await.json();
         assert_eq!((&off["on"], &off["decisions"]), (&json!(false), &json!(1)), "{off}");
         assert_eq!(read(&gateway.files.path("state/mine.log")).1.len(), 1);
+        let audit = std::fs::read_to_string(gateway.files.path("state/audit.jsonl")).unwrap();
+        let told: Vec<&str> = audit.lines().filter(|line| line.contains("recording of decisions")).collect();
+        assert_eq!(told.len(), 2, "each change once, and nothing where nothing changed: {audit}");
         assert!(gateway.metric("pointsman_decisions_recorded_total{result=\"written\"}").await >= 1.0);
         gateway.running.drain().await;
     });

@@ -168,16 +168,17 @@ impl Writer {
     }
 }
 
-/// A candidate that decided stands in it as the policy.
+/// A candidate that decided stands in it as the policy. Of what only people read, secrets are masked.
 fn set_of(made: &DecisionRecord) -> Set {
     let (snapshot, deciding) = (&made.snapshot, made.deciding());
+    let texts = snapshot.texts.masked();
     Set {
         number: 0,
         generation: snapshot.generation,
         hash: snapshot.hash.clone(),
         version: deciding.version.to_string(),
-        process: snapshot.texts.process.text.to_string(),
-        portfolio: snapshot.texts.portfolio.text.to_string(),
+        process: texts.process.text.to_string(),
+        portfolio: texts.portfolio.text.to_string(),
         policy: deciding.text.to_string(),
         pools: snapshot.portfolio.facts.clone(),
     }

@@ -100,6 +100,7 @@ impl Ground {
     pub(super) fn promises(&self) -> Vec<String> {
         let Some((against, candidate)) = &self.compared else { return Vec::new() };
         let Some(incumbent) = against.as_ref().or(self.in_force.as_ref().ok()) else { return Vec::new() };
+        let since = if against.is_none() { format!(" (from {})", self.set.version) } else { String::new() };
         let both = incumbent.policy.classes.iter().filter_map(|class| {
             let other = candidate.policy.classes.get(candidate.policy.class_by_name(&class.name)?.0)?;
             Some((class, other))
@@ -114,7 +115,7 @@ impl Ground {
             let changed = parts.into_iter().filter(|(_, before, after)| before != after);
             let changed: Vec<String> =
                 changed.map(|(part, before, after)| format!("{part} {} → {}", bound(before), bound(after))).collect();
-            (!changed.is_empty()).then(|| format!("{} {}", class.name, changed.join(", ")))
+            (!changed.is_empty()).then(|| format!("{} {}{since}", class.name, changed.join(", ")))
         })
         .collect()
     }
