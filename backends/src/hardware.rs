@@ -271,46 +271,57 @@ pub struct ServiceOverrides {
     /// One decode step with an empty batch, milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 1e9))]
+    #[schemars(example = 5.5)]
     pub step_base_ms: Option<f64>,
     /// What each running sequence adds to a step, milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 1e9))]
+    #[schemars(example = 0.05)]
     pub step_per_sequence_ms: Option<f64>,
     /// What each token in KV memory adds to a step, nanoseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 1e9))]
+    #[schemars(example = 2)]
     pub step_per_kv_token_ns: Option<f64>,
     /// Prefill rate, tokens per second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.001, max = 1e9))]
+    #[schemars(example = 20_000)]
     pub prefill_tokens_per_s: Option<f64>,
     /// Time to first token of an empty prompt on an idle machine, milliseconds, without the network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 1e9))]
+    #[schemars(example = 30)]
     pub fixed_ttft_ms: Option<f64>,
     /// Sequences that run at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
+    #[schemars(example = 64)]
     pub slots: Option<u32>,
     /// KV memory, tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
+    #[schemars(example = 1_000_000)]
     pub kv_tokens: Option<u64>,
     /// Lognormal sigma of step times.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 1e9))]
+    #[schemars(example = 0.1)]
     pub jitter_sigma: Option<f64>,
     /// Tokens in one event of a stream, on average.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.001, max = 1e9))]
+    #[schemars(example = 1)]
     pub tokens_per_event: Option<f64>,
     /// Energy per output token, joules.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 1e9))]
+    #[schemars(example = 0.4)]
     pub joules_per_output_token: Option<f64>,
     /// All-in power of one unit, kilowatts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 1e9))]
+    #[schemars(example = 1.3)]
     pub power_kw: Option<f64>,
 }
 

@@ -14,32 +14,43 @@ use crate::secret::SecretRef;
 #[serde(deny_unknown_fields)]
 pub struct PoolShape {
     /// Name of a `[site.NAME]` of this file.
+    #[schemars(example = &"valley")]
     pub site: Option<Located<String>>,
     /// Who sells or owns the machines; the hardware's maker where not given.
+    #[schemars(example = &"cerebras")]
     pub vendor: Option<String>,
     /// Name of an entry of the hardware catalog (`pointsman hardware` lists them).
+    #[schemars(example = &"h100")]
     pub hardware: Located<String>,
     /// Wire format of the machines; `openai` where not given.
+    #[schemars(example = &"openai")]
     pub dialect: Option<Located<String>>,
     /// Base URLs, `http://HOST:PORT` or `https://...`, without `/v1`.
     #[schemars(length(min = 1))]
+    #[schemars(example = serde_json::json!(["http://10.0.0.7:8000"]))]
     pub endpoints: Vec<Located<String>>,
     /// Key sent as the dialect wants it, by reference: `{ env = "NAME" }` or `{ file = "PATH" }`.
+    #[schemars(example = serde_json::json!({ "env": "CEREBRAS_API_KEY" }))]
     pub api_key: Option<Located<SecretRef>>,
     /// Pass the caller's own `authorization` header on; `false` where not given.
     #[serde(default)]
+    #[schemars(example = true)]
     pub forward_authorization: bool,
     /// Takes no new work, while what runs finishes; `false` where not given.
     #[serde(default)]
+    #[schemars(example = true)]
     pub drain: bool,
     /// HTTP version; `auto` where not given: by ALPN over TLS, HTTP/1.1 without TLS.
+    #[schemars(example = &"h2")]
     pub http: Option<HttpVersion>,
     /// PEM file with the certificates to trust instead of the system's.
+    #[schemars(example = &"tls/ca.pem")]
     pub ca_file: Option<Located<String>>,
     /// What the provider allows.
     pub limits: Option<LimitsShape>,
     /// Free labels for `pool.labels["..."]` in policies.
     #[serde(default)]
+    #[schemars(example = serde_json::json!({ "tier": "owned" }))]
     pub labels: BTreeMap<String, String>,
     /// `[pool.NAME.model."MODEL"]`: what it serves, by the name clients use.
     #[serde(default)]
@@ -66,15 +77,19 @@ pub enum HttpVersion {
 pub struct LimitsShape {
     /// Requests per minute.
     #[schemars(range(min = 1))]
+    #[schemars(example = 1000)]
     pub requests_per_minute: Option<u64>,
     /// Tokens per minute.
     #[schemars(range(min = 1))]
+    #[schemars(example = 1_000_000)]
     pub tokens_per_minute: Option<u64>,
     /// Whether the provider takes the caller's `max_tokens` off the token limit when the request arrives.
     #[serde(default)]
+    #[schemars(example = true)]
     pub reserves_output: bool,
     /// Requests that one endpoint serves at once; the catalog's where not given.
     #[schemars(range(min = 1))]
+    #[schemars(example = 64)]
     pub slots: Option<u32>,
 }
 
@@ -83,9 +98,11 @@ pub struct LimitsShape {
 #[serde(deny_unknown_fields)]
 pub struct ModelShape {
     /// The name the machines know it by, where it differs.
+    #[schemars(example = &"openai/gpt-oss-120b")]
     pub upstream: Option<String>,
     /// Prompt and answer together may be this long, tokens.
     #[schemars(range(min = 1))]
+    #[schemars(example = 131_072)]
     pub context: Option<u64>,
     /// Price, US dollars per million tokens.
     pub usd_per_m: Option<PriceShape>,
@@ -97,9 +114,11 @@ pub struct ModelShape {
 pub struct PriceShape {
     /// Per million prompt tokens.
     #[schemars(range(min = 0.0))]
+    #[schemars(example = 0.35)]
     pub input: f64,
     /// Per million generated tokens.
     #[serde(default)]
     #[schemars(range(min = 0.0))]
+    #[schemars(example = 0.75)]
     pub output: f64,
 }

@@ -21,6 +21,7 @@ pub enum SecretRef {
 #[serde(deny_unknown_fields)]
 pub struct EnvRef {
     /// Name of the environment variable.
+    #[schemars(example = &"CEREBRAS_API_KEY")]
     pub env: String,
 }
 
@@ -29,6 +30,7 @@ pub struct EnvRef {
 #[serde(deny_unknown_fields)]
 pub struct FileRef {
     /// Path of the file.
+    #[schemars(example = &"secrets/cerebras.key")]
     pub file: String,
 }
 

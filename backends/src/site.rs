@@ -10,11 +10,14 @@ use serde::Deserialize;
 pub struct SiteShape {
     /// Power usage effectiveness: power drawn by the site over power drawn by the machines, at least 1.
     #[schemars(range(min = 1.0))]
+    #[schemars(example = 1.2)]
     pub pue: Option<f64>,
     /// Carbon intensity of its power, grams of CO2 per kilowatt-hour.
     #[schemars(range(min = 0.0))]
+    #[schemars(example = 210)]
     pub carbon_g_per_kwh: Option<f64>,
     /// Network round trip from the gateway, milliseconds.
     #[schemars(range(min = 0.0))]
+    #[schemars(example = 0.5)]
     pub round_trip_ms: Option<Located<f64>>,
 }

@@ -27,6 +27,10 @@ enum Command {
     Fmt(commands::fmt::Arguments),
     /// Print the JSON Schemas of the files.
     Schema(SchemaArguments),
+    /// Print what can be written in a file, as a page to read.
+    Reference(commands::reference::Arguments),
+    /// List the policies to start from, or print one.
+    Library(commands::library::Arguments),
     /// Print the hardware catalog.
     Hardware,
     /// Decide recorded traffic again: exactly as it was, or under a candidate policy, with the difference.
@@ -77,6 +81,8 @@ pub fn run() -> ExitCode {
         Command::Check(arguments) => commands::check::run(&arguments),
         Command::Fmt(arguments) => commands::fmt::run(&arguments),
         Command::Schema(arguments) => commands::schema::run(&arguments),
+        Command::Reference(arguments) => commands::reference::run(&arguments),
+        Command::Library(arguments) => commands::library::run(&arguments),
         Command::Hardware => commands::hardware::run(),
         Command::Replay(arguments) => commands::replay::run(&arguments),
         Command::Policy(arguments) => commands::policy::run(&arguments),

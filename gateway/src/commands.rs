@@ -10,6 +10,10 @@ pub mod check;
 pub mod fmt;
 /// `pointsman schema`
 pub mod schema;
+/// `pointsman reference`
+pub mod reference;
+/// `pointsman library`
+pub mod library;
 /// `pointsman hardware`
 pub mod hardware;
 /// `pointsman simulate`

@@ -27,17 +27,21 @@ mod compile;
 /// What a change of a file means.
 mod diff;
 
+/// Keys, fields and codes as a page.
+mod reference;
+
 pub use compile::compile;
 pub use diagnostic::{CODES, Diagnostic, DiagnosticRecord, Place, PlaceRecord, Report, Severity, Source, nearest};
 pub use diff::{Change, Difference, Unreadable, differences, shown, summary};
 pub use document::{MAX_TEXT_BYTES, read, schema_text};
 pub use expression::{
-    FieldDoc, MAX_EXPRESSION_BYTES, MAX_EXPRESSION_DEPTH, MAX_EXPRESSION_NESTING, MAX_EXPRESSION_NODES, fields,
-    is_secret, seen,
+    FieldDoc, FunctionDoc, MAX_EXPRESSION_BYTES, MAX_EXPRESSION_DEPTH, MAX_EXPRESSION_NESTING, MAX_EXPRESSION_NODES,
+    fields, functions, is_secret, seen,
 };
 pub use format::format;
 pub use located::{LocalDate, Located};
 pub use masked::without_secrets;
 pub(crate) use quantity::{TimeSpan, milliseconds_of};
+pub use reference::{keys, policy_reference};
 pub(crate) use schema::listed;
 pub use shape::PolicyFile;

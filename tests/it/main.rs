@@ -52,5 +52,7 @@ mod shipped;
 mod formats;
 /// What `check` tells.
 mod checks;
+/// Policies to start from, examples and reference of what can be written.
+mod library;
 /// Secrets.
 mod secrets;

@@ -25,15 +25,20 @@ pub use recording::{Record, RecordShape};
 #[serde(deny_unknown_fields)]
 pub struct ProcessShape {
     /// Where clients connect, `ADDRESS:PORT`; `127.0.0.1:7070` where not given.
+    #[schemars(example = &"0.0.0.0:7070")]
     pub listen: Option<Located<String>>,
     /// Where operators connect (metrics, health, status), `ADDRESS:PORT`; `127.0.0.1:7071` where not given.
+    #[schemars(example = &"127.0.0.1:7071")]
     pub admin_listen: Option<Located<String>>,
     /// The portfolio file, relative to this one; `portfolio.toml` where not given.
+    #[schemars(example = &"portfolio.toml")]
     pub portfolio: Option<String>,
     /// The policy file, relative to this one; `policy.toml` where not given.
+    #[schemars(example = &"policy.toml")]
     pub policy: Option<String>,
     /// The folder for what the gateway itself remembers (generations, audit log), relative to this file; `state` where
     /// not given. Where it cannot be written, the gateway serves all the same and remembers nothing past its end.
+    #[schemars(example = &"state")]
     pub state: Option<String>,
     /// Who may operate the gateway.
     #[serde(default)]
@@ -62,8 +67,10 @@ pub struct ProcessShape {
 #[serde(deny_unknown_fields)]
 pub struct TlsShape {
     /// PEM file with the certificate chain, relative to this file.
+    #[schemars(example = &"tls/cert.pem")]
     pub cert_file: String,
     /// PEM file with the private key, relative to this file.
+    #[schemars(example = &"tls/key.pem")]
     pub key_file: String,
 }
 
@@ -73,9 +80,11 @@ pub struct TlsShape {
 pub struct LimitsShape {
     /// Open client connections; 8192 where not given. More wait to be accepted.
     #[schemars(range(min = 1))]
+    #[schemars(example = 8192)]
     pub connections: Option<usize>,
     /// Size of a request body, bytes; 33554432 (32 MiB) where not given.
     #[schemars(range(min = 1024))]
+    #[schemars(example = 33_554_432)]
     pub body_bytes: Option<usize>,
 }
 
@@ -85,31 +94,40 @@ pub struct LimitsShape {
 pub struct TimeoutsShape {
     /// The head of a request, also how long an idle connection is kept, seconds; 10 where not given.
     #[schemars(range(min = 0.001, max = 86400))]
+    #[schemars(example = 10)]
     pub head_s: Option<f64>,
     /// Between two pieces of a request body, seconds; 30 where not given.
     #[schemars(range(min = 0.001, max = 86400))]
+    #[schemars(example = 30)]
     pub body_idle_s: Option<f64>,
     /// Connecting to a machine, TLS included, seconds; 2 where not given.
     #[schemars(range(min = 0.001, max = 86400))]
+    #[schemars(example = 2)]
     pub connect_s: Option<f64>,
     /// Cap on the wait for a machine's first byte, which otherwise follows the class's SLO, seconds; 600 where not
     /// given.
     #[schemars(range(min = 0.001, max = 86400))]
+    #[schemars(example = 600)]
     pub first_byte_s: Option<f64>,
     /// Between two events of a stream, seconds; 60 where not given.
     #[schemars(range(min = 0.001, max = 86400))]
+    #[schemars(example = 60)]
     pub event_idle_s: Option<f64>,
     /// A whole answer after its first byte, seconds; 3600 where not given.
     #[schemars(range(min = 0.001, max = 86400))]
+    #[schemars(example = 3600)]
     pub total_s: Option<f64>,
     /// A client that takes no byte of its answer for this long is cut, seconds; 30 where not given.
     #[schemars(range(min = 0.001, max = 86400))]
+    #[schemars(example = 30)]
     pub client_write_s: Option<f64>,
     /// On SIGTERM, how long to answer "not ready" while still accepting, seconds; 5 where not given. SIGINT skips it.
     #[schemars(range(min = 0.0, max = 86400))]
+    #[schemars(example = 5)]
     pub lame_duck_s: Option<f64>,
     /// How long running requests get to finish at shutdown, seconds; 120 where not given.
     #[schemars(range(min = 0.0, max = 86400))]
+    #[schemars(example = 120)]
     pub drain_s: Option<f64>,
 }
 
@@ -119,14 +137,18 @@ pub struct TimeoutsShape {
 pub struct TelemetryShape {
     /// OTLP over HTTP/protobuf, the base URL such as `http://127.0.0.1:4318`; no traces are sent where neither this
     /// nor `OTEL_EXPORTER_OTLP_ENDPOINT` is given.
+    #[schemars(example = &"http://127.0.0.1:4318")]
     pub otlp_endpoint: Option<Located<String>>,
     /// `service.name` of the traces; `pointsman` where not given.
+    #[schemars(example = &"pointsman")]
     pub service_name: Option<String>,
     /// Form of the logs on stderr; `text` where not given.
     #[serde(default)]
+    #[schemars(example = &"json")]
     pub log_format: LogFormat,
     /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or a filter as in `RUST_LOG`, which takes
     /// precedence; `info` where not given.
+    #[schemars(example = &"info,pointsman=debug")]
     pub log: Option<Located<String>>,
 }
 

@@ -77,7 +77,7 @@ pub fn schema_text<T: JsonSchema>(title: &str) -> String {
 }
 
 /// Draft 7, because that is what TOML editors understand.
-fn schema_value<T: JsonSchema>() -> Value {
+pub(super) fn schema_value<T: JsonSchema>() -> Value {
     let generator = SchemaSettings::draft07().for_deserialize().into_generator();
     let mut shape = generator.into_root_schema_for::<T>().to_value();
     schema::remove_null(&mut shape);

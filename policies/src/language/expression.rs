@@ -39,6 +39,7 @@ mod logic;
 /// What a condition saw of one request.
 mod seen;
 
+pub use call::{FunctionDoc, functions};
 pub use fields::{FieldDoc, fields};
 pub(super) use logic::{Case, Constraint, Logic};
 pub use seen::{is_secret, seen};

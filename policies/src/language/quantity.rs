@@ -12,7 +12,8 @@ use super::schema::listed;
 use super::shape::MAX_BOUND;
 
 /// Units of time with their milliseconds.
-const UNITS: [(&str, f64); 6] = [("us", 1e-3), ("ms", 1.0), ("s", 1e3), ("min", 60e3), ("h", 3_600e3), ("d", 86_400e3)];
+pub(super) const UNITS: [(&str, f64); 6] =
+    [("us", 1e-3), ("ms", 1.0), ("s", 1e3), ("min", 60e3), ("h", 3_600e3), ("d", 86_400e3)];
 
 /// Other spellings of them, to be guessed at and never taken.
 const MISSPELT: [(&str, &str); 10] = [

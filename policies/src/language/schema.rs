@@ -13,7 +13,7 @@ mod facets;
 /// Schema and values in words.
 mod words;
 
-use facets::Facets;
+pub(super) use facets::Facets;
 pub(crate) use words::listed;
 use words::{described, quoted_key};
 

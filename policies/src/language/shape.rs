@@ -32,12 +32,14 @@ pub(super) const MAX_BOUND: u64 = 1_000_000_000;
 pub struct PolicyFile {
     /// Name of the policy, as in the response header `x-pointsman-policy`.
     #[serde(default = "default_name")]
+    #[schemars(example = &"balanced")]
     pub name: Located<String>,
     /// Latency classes, the most urgent first. Without any, there are `realtime`, `interactive`, `standard` and `batch`.
     #[serde(default)]
     pub class: BTreeMap<Located<String>, ClassTable>,
     /// Class of the requests that no `[[classify]]` rule names, where the file has no class named `interactive` (for
     /// streams), `batch` (for flex and batch tiers, and embeddings) or `standard` (for the rest).
+    #[schemars(example = &"standard")]
     pub default_class: Option<Located<String>>,
     /// Rules that give a request its class; the first that applies decides.
     #[serde(default)]
@@ -73,13 +75,17 @@ pub struct ClassTable {
     /// Share of requests that shall meet the promise, between 0 and 1.
     #[serde(default = "default_target")]
     #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
+    #[schemars(example = 0.99)]
     pub target: f64,
     /// Higher is served first. Without it, a class is served before those below it in the file.
+    #[schemars(example = 10)]
     pub priority: Option<i32>,
     /// Whether requests of this class may be refused so that others keep their promise.
     #[serde(default)]
+    #[schemars(example = true)]
     pub sheddable: bool,
     /// Among sheddable classes, the one with the lowest number is refused first. Without it, those of lower priority are.
+    #[schemars(example = 1)]
     pub shed_order: Option<Located<i32>>,
     /// No endpoint is asked where one request of this class would cost more, US dollars.
     #[schemars(extend("exclusiveMinimum" = 0, "maximum" = MAX_BOUND), example = 0.02)]
@@ -91,10 +97,13 @@ pub struct ClassTable {
 #[serde(deny_unknown_fields)]
 pub struct ClassifyTable {
     /// Name of the rule, for its reader.
+    #[schemars(example = &"voice")]
     pub name: Option<Located<String>>,
     /// Expression on `request`; the rule always applies without it.
+    #[schemars(example = &"request.stream && request.headers[\"x-agent\"] == \"voice\"")]
     pub when: Option<Located<String>>,
     /// Name of the class.
+    #[schemars(example = &"realtime")]
     pub class: Located<String>,
 }
 

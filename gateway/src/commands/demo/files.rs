@@ -8,9 +8,10 @@ use anyhow::{Context, bail};
 use tempfile::TempDir;
 
 use super::machines::Machines;
+use crate::commands::{library, schema};
 
-/// The policy the demo runs: the library's.
-const POLICY: &str = include_str!("../../../../policies/library/balanced.toml");
+/// The policy of the library that the demo runs.
+const POLICY: &str = "balanced";
 /// The portfolio, with a mark for the addresses of each pool.
 const PORTFOLIO: &str = include_str!("../../../demo/portfolio.toml");
 
@@ -41,7 +42,8 @@ impl Folder {
         write(&process_file, &process)?;
         write(&path.join("portfolio.toml"), &portfolio(machines))?;
         if !policy_file.exists() {
-            write(&policy_file, POLICY)?;
+            write(&policy_file, &library::text(POLICY).with_context(|| format!("the library has no `{POLICY}`"))?)?;
+            write(&path.join("policy.schema.json"), &schema::text(schema::File::Policy))?;
         }
         Ok(Folder { process_file, policy_file, _temporary: temporary })
     }

@@ -18,10 +18,12 @@ use subtle::ConstantTimeEq;
 pub struct AdminShape {
     /// What operators send as `authorization: Bearer TOKEN`: `{ env = "NAME" }` or `{ file = "PATH" }`. With a token,
     /// everything but health and metrics asks for it; without one, changes are taken from this machine only.
+    #[schemars(example = serde_json::json!({ "env": "POINTSMAN_ADMIN_TOKEN" }))]
     pub token: Option<Located<SecretRef>>,
     /// Names under which the admin listener is asked, besides `localhost`, addresses and nothing else. Others are
     /// refused, so that no web page can reach it through a name of its own.
     #[serde(default)]
+    #[schemars(example = serde_json::json!(["gateway.internal"]))]
     pub hosts: Vec<Located<String>>,
 }
 
@@ -31,9 +33,11 @@ pub struct AdminShape {
 pub struct GenerationsShape {
     /// Generations kept on disk with their texts, and as many refused attempts; 50 where not given.
     #[schemars(range(min = 2, max = 1000))]
+    #[schemars(example = 50)]
     pub keep: Option<usize>,
     /// Whether only the files change anything: the admin API refuses every change. For GitOps.
     #[serde(default)]
+    #[schemars(example = true)]
     pub locked: bool,
 }
 

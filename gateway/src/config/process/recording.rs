@@ -15,16 +15,20 @@ use crate::decision_log::writer::LogFiles;
 pub struct RecordShape {
     /// Record every decision into this file, relative to this one, from the start on; `pointsman replay` reads it. Not
     /// recorded from the start where not given; `POST /api/v1/record` begins later.
+    #[schemars(example = &"state/decisions.log")]
     pub file: Option<String>,
     /// A file is moved aside (`FILE.1`, `FILE.2`, ...) before it is larger, bytes; 268435456 (256 MiB) where not given.
     #[schemars(range(min = 1_048_576))]
+    #[schemars(example = 268_435_456)]
     pub max_bytes: Option<u64>,
     /// Files kept, the one being written included; 4 where not given.
     #[schemars(range(min = 1, max = 1000))]
+    #[schemars(example = 3)]
     pub keep: Option<u32>,
     /// Headers that are recorded besides those that the policy reads, so that a candidate may read them. Values of
     /// headers that carry credentials, such as `authorization`, are never recorded.
     #[serde(default)]
+    #[schemars(example = serde_json::json!(["x-agent"]))]
     pub headers: Vec<Located<String>>,
 }
 

@@ -8,8 +8,42 @@ use super::lower::Lowerer;
 use super::value::{Int, Text, Value};
 use crate::policy::Env;
 
-/// Every function.
-const FUNCTIONS: [&str; 5] = ["startsWith", "endsWith", "contains", "size", "has"];
+/// A function or an operator as the reference shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FunctionDoc {
+    /// How it is written.
+    pub form: &'static str,
+    /// What it yields.
+    pub doc: &'static str,
+}
+
+/// Every function: its name, how it is written, what it yields.
+const FUNCTIONS: [(&str, &str, &str); 5] = [
+    ("startsWith", "text.startsWith(part)", "whether a string begins with another"),
+    ("endsWith", "text.endsWith(part)", "whether a string ends with another"),
+    ("contains", "text.contains(part)", "whether a string has another in it"),
+    ("size", "size(text)", "length of a string, characters"),
+    ("has", "has(request.headers[\"x\"])", "whether a header or a label is there, empty or not"),
+];
+
+/// Every operator.
+const OPERATORS: [(&str, &str); 8] = [
+    ("a && b", "both; the right side is read only where the left one is true"),
+    ("a \\|\\| b", "either; the right side is read only where the left one is false"),
+    ("!a", "the opposite"),
+    ("a ? b : c", "`b` where `a` is true, else `c`"),
+    ("==  !=  <  <=  >  >=", "comparison of two numbers or two strings; `==` and `!=` also of booleans"),
+    ("a in [b, c]", "whether a value is one of several"),
+    ("\"x\" in request.headers", "whether a header or a label is there"),
+    ("+  -  *  /  %", "numbers only; integers saturate, what is divided by zero is 0"),
+];
+
+/// Every function and operator of expressions.
+pub fn functions() -> impl Iterator<Item = FunctionDoc> {
+    let functions = FUNCTIONS.into_iter().map(|(_, form, doc)| (form, doc));
+    OPERATORS.into_iter().chain(functions).map(|(form, doc)| FunctionDoc { form, doc })
+}
+
 /// Functions of CEL that loop; without them every expression takes bounded time.
 const LOOPS: [&str; 6] = ["all", "exists", "exists_one", "existsOne", "map", "filter"];
 
@@ -70,7 +104,8 @@ fn refusal(name: &str, is_method: bool) -> Diagnostic {
         let problem = Diagnostic::error("expression-unsupported", format!("`{name}` is not available: it loops"));
         return problem.help("test for one of several values with `in`");
     }
-    if FUNCTIONS.contains(&name) {
+    let names = FUNCTIONS.map(|(name, ..)| name);
+    if names.contains(&name) {
         let form = match (name, is_method) {
             ("has", _) => "has(request.headers[\"name\"])".to_owned(),
             ("size", _) => "size(request.model)".to_owned(),
@@ -79,9 +114,9 @@ fn refusal(name: &str, is_method: bool) -> Diagnostic {
         return Diagnostic::error("expression-type", format!("wrong arguments of `{name}`"))
             .help(format!("write `{form}`"));
     }
-    let help = match nearest(name, FUNCTIONS) {
+    let help = match nearest(name, names) {
         Some(guess) => format!("did you mean `{guess}`?"),
-        None => format!("the functions are {}", listed(&FUNCTIONS, "and")),
+        None => format!("the functions are {}", listed(&names, "and")),
     };
     Diagnostic::error("unknown-function", format!("unknown function `{name}`")).help(help)
 }

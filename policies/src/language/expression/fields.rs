@@ -8,19 +8,29 @@ use super::super::Severity;
 use super::Scope;
 
 /// A field as the reference shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FieldDoc {
     /// The name as written in an expression.
     pub name: &'static str,
     /// `string`, `int`, `double`, `bool` or `map`.
     pub kind: &'static str,
+    /// Least and most, where they are known.
+    pub bounds: Option<(f64, f64)>,
+    /// Whether it changes while the pool works.
+    pub live: bool,
     /// What it is, with its unit.
     pub doc: &'static str,
 }
 
 /// Every field an expression may read.
 pub fn fields() -> impl Iterator<Item = FieldDoc> {
-    FIELDS.iter().map(|field| FieldDoc { name: field.name, kind: field.get.kind(), doc: field.doc })
+    FIELDS.iter().map(|field| FieldDoc {
+        name: field.name,
+        kind: field.get.kind(),
+        bounds: field.bounds,
+        live: LIVE.contains(&field.name),
+        doc: field.doc,
+    })
 }
 
 /// One row of the table.

@@ -11,14 +11,14 @@ use super::words::{self, number_of};
 const MAX_REFERENCES: usize = 16;
 
 /// The schemas that all apply to one value.
-pub(super) struct Facets<'a> {
+pub(in super::super) struct Facets<'a> {
     shape: &'a Value,
     parts: Vec<&'a Map<String, Value>>,
 }
 
 impl<'a> Facets<'a> {
     /// What a schema says once its references are followed; `shape` is the root that holds the definitions.
-    pub(super) fn new(shape: &'a Value, schema: &'a Value) -> Facets<'a> {
+    pub(in super::super) fn new(shape: &'a Value, schema: &'a Value) -> Facets<'a> {
         let mut parts = Vec::new();
         let mut open = vec![schema];
         while let Some(schema) = open.pop() {
@@ -35,40 +35,40 @@ impl<'a> Facets<'a> {
     }
 
     /// A keyword of the schema.
-    pub(super) fn get(&self, keyword: &str) -> Option<&'a Value> {
+    pub(in super::super) fn get(&self, keyword: &str) -> Option<&'a Value> {
         self.parts.iter().find_map(|part| part.get(keyword))
     }
 
     /// A numeric keyword.
-    pub(super) fn number(&self, keyword: &str) -> Option<f64> {
+    pub(in super::super) fn number(&self, keyword: &str) -> Option<f64> {
         self.get(keyword).and_then(Value::as_f64)
     }
 
     /// The alternatives of a union; empty where there is none.
-    pub(super) fn branches(&self) -> Vec<&'a Value> {
+    pub(in super::super) fn branches(&self) -> Vec<&'a Value> {
         let union = self.get("anyOf").or_else(|| self.get("oneOf")).and_then(Value::as_array);
         union.into_iter().flatten().collect()
     }
 
     /// The schema of a member, or `false` where there may be none by that name.
-    pub(super) fn member(&self, name: &str) -> Option<&'a Value> {
+    pub(in super::super) fn member(&self, name: &str) -> Option<&'a Value> {
         let named = self.get("properties").and_then(members).and_then(|properties| properties.get(name));
         named.or_else(|| self.get("additionalProperties"))
     }
 
     /// The names of all members.
-    pub(super) fn members(&self) -> Vec<&'a str> {
+    pub(in super::super) fn members(&self) -> Vec<&'a str> {
         let properties = self.get("properties").and_then(members);
         properties.into_iter().flat_map(Map::keys).map(String::as_str).collect()
     }
 
     /// The names of the members that must be there.
-    pub(super) fn required(&self) -> impl Iterator<Item = &'a str> {
+    pub(in super::super) fn required(&self) -> impl Iterator<Item = &'a str> {
         self.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
     }
 
     /// The names of all types that may stand here.
-    pub(super) fn types(&self) -> Vec<&'a str> {
+    pub(in super::super) fn types(&self) -> Vec<&'a str> {
         match self.get("type") {
             Some(Value::String(name)) => vec![name],
             Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect(),
@@ -77,12 +77,12 @@ impl<'a> Facets<'a> {
     }
 
     /// Whether a day is meant.
-    pub(super) fn is_date(&self) -> bool {
+    pub(in super::super) fn is_date(&self) -> bool {
         self.get("format").and_then(Value::as_str) == Some("date")
     }
 
     /// Whether a value has a type that may stand here.
-    pub(super) fn admits(&self, value: &DeValue<'_>) -> bool {
+    pub(in super::super) fn admits(&self, value: &DeValue<'_>) -> bool {
         let types = self.types();
         types.is_empty()
             || types.iter().any(|name| match value {
@@ -99,13 +99,13 @@ impl<'a> Facets<'a> {
     }
 
     /// Whether a quoted text would fit without its quotes.
-    pub(super) fn admits_unquoted(&self, text: &str) -> bool {
+    pub(in super::super) fn admits_unquoted(&self, text: &str) -> bool {
         let text = text.trim();
         DeValue::parse(text).is_ok_and(|value| !value.get_ref().is_str() && self.admits(value.get_ref()))
     }
 
     /// The texts that may stand here, where only some may.
-    pub(super) fn choices(&self) -> Option<Vec<&'a str>> {
+    pub(in super::super) fn choices(&self) -> Option<Vec<&'a str>> {
         if let Some(only) = self.get("const").and_then(Value::as_str) {
             return Some(vec![only]);
         }
@@ -119,7 +119,7 @@ impl<'a> Facets<'a> {
     }
 
     /// Which bound a value breaks, as the end of "`key` must …"; also numbers that are none.
-    pub(super) fn broken_bound(&self, value: &DeValue<'_>) -> Option<String> {
+    pub(in super::super) fn broken_bound(&self, value: &DeValue<'_>) -> Option<String> {
         match value {
             DeValue::Integer(_) | DeValue::Float(_) => self.broken_number(number_of(value)?),
             DeValue::String(text) => {
@@ -146,7 +146,7 @@ impl<'a> Facets<'a> {
 
     /// How much a value looks like this alternative. Of a table, keys that are shared or nearly so count, and a tag that
     /// agrees counts most. 0 where nothing speaks for it.
-    pub(super) fn likeness(&self, value: &DeValue<'_>) -> usize {
+    pub(in super::super) fn likeness(&self, value: &DeValue<'_>) -> usize {
         if !self.admits(value) {
             return 0;
         }
@@ -165,7 +165,7 @@ impl<'a> Facets<'a> {
     }
 
     /// What may stand here, in words.
-    pub(super) fn expected(&self) -> String {
+    pub(in super::super) fn expected(&self) -> String {
         let branches = self.branches();
         if branches.is_empty() || self.choices().is_some() {
             return words::expected(self);
@@ -175,12 +175,12 @@ impl<'a> Facets<'a> {
     }
 
     /// What the items of a list may be, in words.
-    pub(super) fn expected_items(&self) -> Option<String> {
+    pub(in super::super) fn expected_items(&self) -> Option<String> {
         self.get("items").map(|items| Facets::new(self.shape, items).expected())
     }
 
     /// The description of the key, as help: its first sentence, which ends with the unit.
-    pub(super) fn help(&self, name: &str) -> Option<String> {
+    pub(in super::super) fn help(&self, name: &str) -> Option<String> {
         let description = self.get("description").and_then(Value::as_str)?;
         Some(format!("{}: {}", words::in_backticks(name), words::first_sentence(description)))
     }
@@ -211,7 +211,7 @@ impl<'a> Facets<'a> {
 }
 
 /// Takes null out of one schema: out of its types and its choices, and a union of one is that one.
-pub(super) fn remove_null(schema: &mut Map<String, Value>) {
+pub(in super::super) fn remove_null(schema: &mut Map<String, Value>) {
     let is_null =
         |value: &Value| value.is_null() || value == "null" || value.get("type").is_some_and(|name| name == "null");
     for keyword in ["type", "enum", "anyOf", "oneOf"] {

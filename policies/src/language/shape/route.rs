@@ -13,8 +13,10 @@ use crate::policy;
 #[serde(deny_unknown_fields)]
 pub struct RouteTable {
     /// Name of the route, as in traces.
+    #[schemars(example = &"long-prompts-stay-off-the-wafer")]
     pub name: Option<Located<String>>,
     /// Expression on `request`; the route always applies without it.
+    #[schemars(example = &"request.input_tokens > 60000")]
     pub when: Option<Located<String>>,
     /// Expression on `pool` and `request` that is true of the pools allowed; without it all are.
     #[schemars(example = &"pool.hardware.kind == \"gpu\" && pool.busy < 0.9")]
@@ -24,13 +26,16 @@ pub struct RouteTable {
     pub exclude: Option<Located<String>>,
     /// The only endpoints that this route uses, by name: `POOL/HOST:PORT`, or `POOL` for all of a pool.
     #[schemars(length(min = 1))]
+    #[schemars(example = serde_json::json!(["gpu-a", "gpu-b/10.0.0.7:8000"]))]
     pub pin: Option<Vec<Located<String>>>,
     /// Pools to go on to, tier by tier; see `spill`.
     #[schemars(length(min = 1, max = 8))]
     pub fallback: Option<Vec<Located<FallbackTable>>>,
     /// When a request goes on to the next tier of `fallback`; `unavailable` where not given.
+    #[schemars(example = &"slo-at-risk")]
     pub spill: Option<Located<SpillName>>,
     /// What to look for among the endpoints allowed.
+    #[schemars(example = &"cheapest-that-meets-slo")]
     pub objective: Option<Located<ObjectiveName>>,
     /// What counts how much; exactly with the objective `weights`.
     pub weights: Option<Located<WeightsTable>>,
@@ -74,10 +79,12 @@ pub struct AffinityTable {
     /// Endpoints of one pool that are home to one session, tenant or value.
     #[serde(default = "default_homes")]
     #[schemars(extend("minimum" = 1, "maximum" = 64))]
+    #[schemars(example = 2)]
     pub homes: u32,
     /// How much better a home's score counts: with 0.2 it wins while it is at most a fifth worse.
     #[serde(default = "default_weight")]
     #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 1))]
+    #[schemars(example = 0.2)]
     pub weight: f64,
 }
 
@@ -89,10 +96,12 @@ pub struct HedgeTable {
     #[schemars(example = &"p95")]
     pub after: Located<String>,
     /// Only for requests of this class; for all of the route where not given.
+    #[schemars(example = &"realtime")]
     pub class: Option<Located<String>>,
     /// The most of the route's tokens that may be spent on second attempts, between 0 and 1.
     #[serde(default = "default_hedge_budget")]
     #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 1))]
+    #[schemars(example = 0.02)]
     pub budget: f64,
 }
 
@@ -102,9 +111,11 @@ pub struct HedgeTable {
 pub struct RetryTable {
     /// Attempts on one request, the first included; 3 where not given.
     #[schemars(extend("minimum" = 1, "maximum" = 8))]
+    #[schemars(example = 3)]
     pub attempts: Option<usize>,
     /// Further attempts as a share of the route's requests, between 0 and 1.
     #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 1))]
+    #[schemars(example = 0.1)]
     pub budget: Option<Located<f64>>,
 }
 
@@ -145,18 +156,22 @@ pub struct WeightsTable {
     /// Weight of the price, at least 0.
     #[serde(default)]
     #[schemars(extend("minimum" = 0, "maximum" = MAX_BOUND))]
+    #[schemars(example = 1)]
     pub cost: f64,
     /// Weight of the time to first token, at least 0.
     #[serde(default)]
     #[schemars(extend("minimum" = 0, "maximum" = MAX_BOUND))]
+    #[schemars(example = 2)]
     pub ttft: f64,
     /// Weight of the time per output token, at least 0.
     #[serde(default)]
     #[schemars(extend("minimum" = 0, "maximum" = MAX_BOUND))]
+    #[schemars(example = 1)]
     pub itl: f64,
     /// Weight of the energy, at least 0.
     #[serde(default)]
     #[schemars(extend("minimum" = 0, "maximum" = MAX_BOUND))]
+    #[schemars(example = 0.5)]
     pub energy: f64,
 }
 

@@ -16,6 +16,7 @@ pub struct ShadowTable {
     /// Share of requests that it decides, between 0 and 1; all where not given.
     #[serde(default = "default_sample")]
     #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 1))]
+    #[schemars(example = 0.25)]
     pub sample: f64,
 }
 
@@ -29,12 +30,15 @@ pub struct CanaryTable {
     /// Share of sessions, tenants or requests that it decides, between 0 and 1.
     #[serde(default = "default_share")]
     #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 1))]
+    #[schemars(example = 0.05)]
     pub share: f64,
     /// What stays together; `session` where not given.
     #[serde(default)]
+    #[schemars(example = &"session")]
     pub by: CanaryKeyName,
     /// Tenants that it decides for whole, besides the share.
     #[serde(default)]
+    #[schemars(example = serde_json::json!(["acme"]))]
     pub tenants: Vec<String>,
     /// When it is rolled back.
     #[serde(default)]
@@ -61,14 +65,17 @@ pub struct RollbackTable {
     /// By more than so many points of attainment, between 0 and 1.
     #[serde(default = "default_margin")]
     #[schemars(extend("minimum" = 0, "exclusiveMaximum" = 1))]
+    #[schemars(example = 0.02)]
     pub margin: f64,
     /// With this confidence, between 0.5 and 1.
     #[serde(default = "default_confidence")]
     #[schemars(extend("minimum" = 0.5, "exclusiveMaximum" = 1))]
+    #[schemars(example = 0.99)]
     pub confidence: f64,
     /// Not before each side has had so many requests of the class.
     #[serde(default = "default_min_requests")]
     #[schemars(extend("minimum" = 1, "maximum" = MAX_BOUND))]
+    #[schemars(example = 200)]
     pub min_requests: u64,
 }
 
