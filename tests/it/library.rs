@@ -10,6 +10,7 @@ use pointsman::commands::schema::{File, text};
 use pointsman_backends::portfolio::{self, PortfolioShape, Secrets};
 use pointsman_policies::fleet::PoolFacts;
 use pointsman_policies::language::{PolicyFile, Report, Source, compile, read};
+use pointsman_policies::scenario::ScenarioFile;
 use pointsman_tests::files::Files;
 use pointsman_tests::process;
 use pointsman_tests::run::beside_others;
@@ -48,10 +49,11 @@ fn each_policy_opens_with_three_lines_that_say_when_to_use_it() {
 fn no_portfolio_makes_them_doubtful() {
     let demo = pools("gateway/demo/portfolio.toml");
     let example = pools("deploy/config/portfolio.toml");
+    let library = pools("policies/library/portfolio.toml");
     let one = example.iter().filter(|pool| pool.name == "gpu").cloned().collect::<Vec<_>>();
-    assert_eq!((demo.len(), example.len(), one.len()), (4, 2, 1));
+    assert_eq!((demo.len(), example.len(), library.len(), one.len()), (4, 2, 5, 1));
     for (name, text) in LIBRARY {
-        for pools in [&demo, &example, &one, &Vec::new()] {
+        for pools in [&demo, &example, &one, &library, &Vec::new()] {
             let (policy, report) = compile(Source::new(name, text), pools);
             assert!(policy.is_some() && report.is_empty(), "{report}");
         }
@@ -59,6 +61,50 @@ fn no_portfolio_makes_them_doubtful() {
     let example_policy = std::fs::read_to_string(root().join("deploy/config/policy.toml")).expect("the example");
     let (_, report) = compile(Source::new("policy.toml", example_policy), &example);
     assert!(report.is_empty(), "{report}");
+}
+
+/// What a policy must not become: a change of its text that its scenarios have to see.
+const BROKEN: [(&str, &str, &str); 14] = [
+    ("balanced", "request.headers[\"x-agent\"] == \"voice\"", "request.headers[\"x-agent\"] == \"video\""),
+    ("balanced", "pools = 'pool.hardware.kind != \"wafer\"'", "pools = 'pool.ready > 0'"),
+    ("latency-first", "[\"wafer\", \"lpu\"] && pool.ready", "[\"gpu\", \"lpu\"] && pool.ready"),
+    ("latency-first", "max_usd = 0.02", "max_usd = 0.2"),
+    ("latency-first", "request.max_output_tokens <= 64", "request.max_output_tokens <= 65"),
+    ("latency-first", "name = \"default\"\nobjective = \"fastest\"", "name = \"default\"\nobjective = \"cheapest\""),
+    ("latency-first", "[\"wafer\", \"cloud\"]) && pool.busy < 0.5", "[\"wafer\"]) && pool.busy < 0.5"),
+    ("cost-first", "request.hour < 19", "request.hour < 20"),
+    ("cost-first", "request.weekday <= 5", "request.weekday <= 6"),
+    ("cost-first", "spill = \"slo-at-risk\"\n", ""),
+    ("cost-first", "max_usd = 0.10", "max_usd = 1.00"),
+    ("energy-capped", "request.hour < 21", "request.hour < 22"),
+    ("energy-capped", "pool.busy < 0.25", "pool.busy < 0.5"),
+    ("energy-capped", "objective = \"greenest\"\naffinity", "objective = \"fastest\"\naffinity"),
+];
+
+#[test]
+fn their_scenarios_see_what_breaks_them() {
+    beside_others(async {
+        let files = Files::none();
+        let shipped = |name: &str| std::fs::read_to_string(root().join("policies/library").join(name)).expect("a file");
+        files.write("portfolio.toml", &shipped("portfolio.toml"));
+        for (name, _) in LIBRARY {
+            let scenarios = shipped(&format!("{name}.scenarios.toml"));
+            assert!(scenarios.matches("[[scenario]]").count() >= 6, "{name} promises little");
+            files.write(&format!("{name}.scenarios.toml"), &scenarios);
+        }
+        for (name, from, to) in BROKEN {
+            let sound = shipped(&format!("{name}.toml"));
+            assert!(sound.contains(from), "{name}: {from}");
+            let file = format!("{name}.toml");
+            files.write(&file, &sound.replace(from, to));
+            let output = process::output(files.folder(), &["check", &file]);
+            let told = String::from_utf8_lossy(&output.stderr).into_owned();
+            let seen = !output.status.success() && told.contains("error[scenario-fails]");
+            assert!(seen, "{name}: nobody sees `{from}` become `{to}`: {told}");
+            files.write(&file, &sound);
+            assert!(process::output(files.folder(), &["check", &file]).status.success(), "{name} as shipped");
+        }
+    });
 }
 
 #[test]
@@ -174,14 +220,15 @@ fn report_of(file: File, text: &str) -> Report {
             return if report.has_errors() { report } else { compile(source, &[]).1 };
         }
         File::Portfolio => drop(read::<PortfolioShape>(&mut report)),
-        _ => drop(read::<pointsman::config::process::ProcessShape>(&mut report)),
+        File::Scenarios => drop(read::<ScenarioFile>(&mut report)),
+        File::Pointsman => drop(read::<pointsman::config::process::ProcessShape>(&mut report)),
     }
     report
 }
 
 #[test]
 fn every_key_has_a_description_and_an_example_that_is_right() {
-    for file in [File::Policy, File::Portfolio, File::Pointsman] {
+    for file in [File::Policy, File::Portfolio, File::Pointsman, File::Scenarios] {
         let shape: Value = serde_json::from_str(&text(file)).expect("a schema");
         let mut all = Vec::new();
         keys(&shape, &shape, &[], &[], &mut all);

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use pointsman_backends::portfolio::PortfolioShape;
 use pointsman_policies::language::{keys, policy_reference};
+use pointsman_policies::scenario::ScenarioFile;
 
 use super::schema::File;
 use crate::config::process::ProcessShape;
@@ -27,6 +28,7 @@ pub fn text(file: File) -> String {
     match file {
         File::Policy => policy_reference(),
         File::Portfolio => format!("# Portfolio reference\n\n{}", keys::<PortfolioShape>()),
+        File::Scenarios => format!("# Scenarios reference\n\n{}", keys::<ScenarioFile>()),
         File::Pointsman => format!("# Process reference\n\n{}", keys::<ProcessShape>()),
     }
 }
