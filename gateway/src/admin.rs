@@ -13,6 +13,8 @@ pub mod config;
 pub mod policy;
 /// What was in force before, and back to it.
 pub mod generations;
+/// Decisions made of late, and those that would be made.
+pub mod decisions;
 /// Recording of decisions.
 pub mod record;
 /// The candidate on trial.
@@ -44,6 +46,7 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .merge(config::reads())
         .merge(policy::reads())
         .merge(generations::reads())
+        .merge(decisions::reads())
         .merge(record::reads())
         .merge(trial::reads());
     let changes = Router::new()

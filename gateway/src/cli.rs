@@ -25,6 +25,8 @@ enum Command {
     Check(CheckArguments),
     /// Format files: spaces, blank lines, quotes; comments, key order and meaning stay.
     Fmt(commands::fmt::Arguments),
+    /// Explain one decision: class, route, every candidate with its figures, every rejection with its number, the plan.
+    Explain(Box<commands::explain::Arguments>),
     /// Print the JSON Schemas of the files.
     Schema(SchemaArguments),
     /// Print what can be written in a file, as a page to read.
@@ -80,6 +82,7 @@ pub fn run() -> ExitCode {
         Command::Demo(arguments) => commands::demo::run(&arguments),
         Command::Check(arguments) => commands::check::run(&arguments),
         Command::Fmt(arguments) => commands::fmt::run(&arguments),
+        Command::Explain(arguments) => commands::explain::run(&arguments),
         Command::Schema(arguments) => commands::schema::run(&arguments),
         Command::Reference(arguments) => commands::reference::run(&arguments),
         Command::Library(arguments) => commands::library::run(&arguments),

@@ -8,6 +8,8 @@ pub mod demo;
 pub mod check;
 /// `pointsman fmt`
 pub mod fmt;
+/// `pointsman explain`
+pub mod explain;
 /// `pointsman schema`
 pub mod schema;
 /// `pointsman reference`

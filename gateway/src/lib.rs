@@ -29,6 +29,8 @@ pub mod prompt;
 pub mod refusal;
 /// What is remembered of a request.
 pub mod record;
+/// Records as explanations.
+pub mod explained;
 /// Decisions in files, to be made again.
 pub mod decision_log;
 /// Metrics, traces, logs.

@@ -16,6 +16,8 @@ mod opening;
 mod relay;
 /// Books what it cost, once.
 mod settle;
+/// A request that is only supposed.
+mod suppose;
 
 /// What callers say of themselves and of their patience.
 mod wishes;
@@ -37,6 +39,7 @@ use crate::snapshot::{self, Snapshot};
 use settle::OpenRecord;
 
 pub use relay::Relay;
+pub use suppose::suppose;
 
 /// Body of an answer.
 #[derive(Debug)]

@@ -3,15 +3,12 @@
 use std::fmt;
 use std::ops::Range;
 
-use pointsman_policies::facts::Api;
+pub use pointsman_policies::facts::BYTES_PER_TOKEN;
+use pointsman_policies::facts::{Api, PRIOR_OUTPUT_TOKENS};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// Text bytes per token, as a prior for English prose and chat; learned ratios will replace it.
-pub const BYTES_PER_TOKEN: u64 = 4;
-/// Expected answer where nothing is known, tokens: about the mean of public chat traces.
-const PRIOR_OUTPUT_TOKENS: u64 = 200;
 /// Answers to one prompt (`n`) that are counted; machines refuse more than about this many, and what a caller writes
 /// must not outweigh everybody else's work in the load of an endpoint.
 const MAX_CHOICES: u64 = 128;

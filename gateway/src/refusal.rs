@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use pointsman_policies::refusal::Refusal as Unserved;
 use serde_json::json;
 
 /// Milliseconds variant of `retry-after` that the SDKs of this field honour.
@@ -42,41 +43,8 @@ pub enum Refusal {
         /// What is wrong with it.
         problem: String,
     },
-    /// No pool serves the model.
-    UnknownModel {
-        /// As the client named it.
-        model: String,
-        /// The nearest there is.
-        nearest: Option<String>,
-    },
-    /// The declared class is not in the policy.
-    UnknownClass {
-        /// As the client named it.
-        class: String,
-        /// The classes there are.
-        known: String,
-    },
-    /// The request fits no machine that serves the model.
-    ContextTooLong {
-        /// Tokens needed.
-        needed: u64,
-        /// The most that any pool takes.
-        allowed: u64,
-    },
-    /// The policy allows no pool that serves the model; carries the route's name.
-    NoPoolAllowed(String),
-    /// Every machine has too much to do.
-    Saturated {
-        /// When one will have room.
-        retry_after: Duration,
-    },
-    /// No machine can be reached.
-    Unavailable {
-        /// When to try again.
-        retry_after: Duration,
-        /// What was tried and how it failed.
-        tried: String,
-    },
+    /// It gets no machine: what the decision says.
+    Unserved(Unserved),
     /// No machine answered in time; carries what was tried.
     TimedOut(String),
     /// The machines refuse the gateway's own credentials or do not know the model; carries what was tried.
@@ -100,19 +68,14 @@ impl Refusal {
     /// HTTP status.
     pub fn status(&self) -> StatusCode {
         match self {
-            Refusal::UnknownPath(_) | Refusal::UnknownModel { .. } => StatusCode::NOT_FOUND,
+            Refusal::Unserved(unserved) => status(unserved),
+            Refusal::UnknownPath(_) => StatusCode::NOT_FOUND,
             Refusal::WrongMethod(_) => StatusCode::METHOD_NOT_ALLOWED,
-            Refusal::BadHeader { .. }
-            | Refusal::BodyIncomplete(_)
-            | Refusal::BadBody { .. }
-            | Refusal::UnknownClass { .. }
-            | Refusal::ContextTooLong { .. } => StatusCode::BAD_REQUEST,
+            Refusal::BadHeader { .. } | Refusal::BodyIncomplete(_) | Refusal::BadBody { .. } => StatusCode::BAD_REQUEST,
             Refusal::HeadTooLarge(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Refusal::UnsupportedBody(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Refusal::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::BodyTimeout(_) => StatusCode::REQUEST_TIMEOUT,
-            Refusal::Saturated { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Refusal::NoPoolAllowed(_) | Refusal::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::TimedOut(_) => StatusCode::GATEWAY_TIMEOUT,
             Refusal::Misconfigured(_) => StatusCode::BAD_GATEWAY,
             Refusal::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -131,12 +94,7 @@ impl Refusal {
             Refusal::BodyTimeout(_) => "body_timeout",
             Refusal::BodyIncomplete(_) => "body_incomplete",
             Refusal::BadBody { .. } => "bad_body",
-            Refusal::UnknownModel { .. } => "model_not_found",
-            Refusal::UnknownClass { .. } => "unknown_class",
-            Refusal::ContextTooLong { .. } => "context_length_exceeded",
-            Refusal::NoPoolAllowed(_) => "no_pool_allowed",
-            Refusal::Saturated { .. } => "saturated",
-            Refusal::Unavailable { .. } => "backends_unavailable",
+            Refusal::Unserved(unserved) => unserved.code(),
             Refusal::TimedOut(_) => "backends_timed_out",
             Refusal::Misconfigured(_) => "backends_refused_gateway",
             Refusal::Internal => "internal",
@@ -146,8 +104,12 @@ impl Refusal {
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         match self {
-            Refusal::Saturated { .. } | Refusal::Unavailable { .. } | Refusal::TimedOut(_) => Fault::Machines,
-            Refusal::NoPoolAllowed(_) | Refusal::Misconfigured(_) | Refusal::Internal => Fault::Gateway,
+            Refusal::Unserved(Unserved::Saturated { .. } | Unserved::Unavailable { .. }) | Refusal::TimedOut(_) => {
+                Fault::Machines
+            }
+            Refusal::Unserved(Unserved::NoPoolAllowed(_)) | Refusal::Misconfigured(_) | Refusal::Internal => {
+                Fault::Gateway
+            }
             _ => Fault::Caller,
         }
     }
@@ -170,23 +132,7 @@ impl Refusal {
             Refusal::BodyTimeout(limit) => format!("the body stopped coming for {limit:?}"),
             Refusal::BodyIncomplete(problem) => format!("the body ended early: {problem}"),
             Refusal::BadBody { problem, .. } => format!("the body cannot be used: {problem}"),
-            Refusal::UnknownModel { model, nearest: Some(nearest) } => {
-                format!("no pool serves the model `{model}`; did you mean `{nearest}`?")
-            }
-            Refusal::UnknownModel { model, nearest: None } => {
-                format!("no pool serves the model `{model}`; GET /v1/models lists those there are")
-            }
-            Refusal::UnknownClass { class, known } => {
-                format!("the policy has no class `{class}`; its classes are {known}")
-            }
-            Refusal::ContextTooLong { needed, allowed } => format!(
-                "the request needs about {needed} tokens of context, the largest machine for this model takes {allowed}"
-            ),
-            Refusal::NoPoolAllowed(route) => {
-                format!("the policy's route `{route}` allows no pool that serves this model")
-            }
-            Refusal::Saturated { .. } => "every machine that may serve this has as much as it can take".to_owned(),
-            Refusal::Unavailable { tried, .. } => format!("no machine could be reached: {tried}"),
+            Refusal::Unserved(unserved) => unserved.message(),
             Refusal::TimedOut(tried) => format!("no machine answered in time: {tried}"),
             Refusal::Misconfigured(tried) => format!("the machines refused the gateway, not you: {tried}"),
             Refusal::Internal => "the gateway failed on this request; the request id finds it in the logs".to_owned(),
@@ -196,7 +142,7 @@ impl Refusal {
     /// When to come back.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Refusal::Saturated { retry_after } | Refusal::Unavailable { retry_after, .. } => Some(*retry_after),
+            Refusal::Unserved(unserved) => unserved.retry_in_ms().map(|ms| Duration::from_millis(ms as u64)),
             Refusal::TimedOut(_) => Some(Duration::from_secs(1)),
             _ => None,
         }
@@ -211,9 +157,9 @@ impl Refusal {
         };
         let param = match self {
             Refusal::BadBody { field, .. } => *field,
-            Refusal::UnknownModel { .. } => Some("model"),
+            Refusal::Unserved(Unserved::UnknownModel { .. }) => Some("model"),
             Refusal::BadHeader { header, .. } => Some(*header),
-            Refusal::UnknownClass { .. } => Some("x-pointsman-class"),
+            Refusal::Unserved(Unserved::UnknownClass { .. }) => Some("x-pointsman-class"),
             _ => None,
         };
         json!({ "error": { "message": self.message(), "type": kind, "param": param, "code": self.code() } })
@@ -237,6 +183,21 @@ impl Refusal {
             headers.insert(RETRY_AFTER, HeaderValue::from(ms.div_ceil(1_000).max(1)));
             headers.insert(RETRY_AFTER_MS, HeaderValue::from(ms.max(1)));
         }
+    }
+}
+
+impl From<Unserved> for Refusal {
+    fn from(unserved: Unserved) -> Refusal {
+        Refusal::Unserved(unserved)
+    }
+}
+
+fn status(unserved: &Unserved) -> StatusCode {
+    match unserved {
+        Unserved::UnknownModel { .. } => StatusCode::NOT_FOUND,
+        Unserved::UnknownClass { .. } | Unserved::ContextTooLong { .. } => StatusCode::BAD_REQUEST,
+        Unserved::Saturated { .. } => StatusCode::TOO_MANY_REQUESTS,
+        Unserved::NoPoolAllowed(_) | Unserved::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 

@@ -10,6 +10,8 @@ pub mod spans;
 pub mod otlp;
 /// Logs on stderr.
 pub mod logs;
+/// The last requests, kept in memory.
+pub mod recent;
 
 use std::sync::Arc;
 
@@ -18,6 +20,7 @@ use tokio::sync::mpsc;
 use crate::decision_log::Recorder;
 use crate::record::Record;
 use metrics::Metrics;
+use recent::Recent;
 
 /// Records waiting to be turned into spans; more are dropped and counted, the data path never waits.
 const WAITING_RECORDS: usize = 8192;
@@ -27,6 +30,7 @@ const WAITING_RECORDS: usize = 8192;
 pub struct Telemetry {
     metrics: Arc<Metrics>,
     recorder: Recorder,
+    recent: Recent,
     records: mpsc::Sender<Arc<Record>>,
 }
 
@@ -36,7 +40,7 @@ impl Telemetry {
         let (records, receiver) = mpsc::channel(WAITING_RECORDS);
         let metrics = Arc::new(Metrics::default());
         let recorder = Recorder::new(Arc::clone(&metrics));
-        (Telemetry { metrics, recorder, records }, receiver)
+        (Telemetry { metrics, recorder, recent: Recent::default(), records }, receiver)
     }
 
     /// Counters and histograms.
@@ -49,11 +53,17 @@ impl Telemetry {
         &self.recorder
     }
 
+    /// The last requests.
+    pub fn recent(&self) -> &Recent {
+        &self.recent
+    }
+
     /// A request has ended: counts it, and passes it on for recording and tracing.
     pub fn request(&self, record: Record) {
         self.metrics.request(&record);
         let record = Arc::new(record);
         self.recorder.offer(&record);
+        self.recent.keep(&record);
         if self.records.try_send(record).is_err() {
             self.metrics.record_dropped();
         }

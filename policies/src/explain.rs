@@ -39,6 +39,9 @@ pub struct Explanation {
     pub policy: String,
     /// The outcome in one sentence.
     pub verdict: String,
+    /// Whose state of the machines it is: `live`, `as it was then`, or described.
+    #[serde(default)]
+    pub fleet: String,
     /// What was known of the request; headers are those the policy reads, without secrets.
     pub request: OwnedFacts,
     /// The random number, in decimal; as text, because it has 64 bits.
@@ -196,6 +199,7 @@ impl Explanation {
             version: VERSION,
             policy: given.policy.name.clone(),
             verdict: String::new(),
+            fleet: String::new(),
             request: request(given),
             draw: given.draw.to_string(),
             class: None,

@@ -141,6 +141,7 @@ impl<'a> Facts<'a> {
 /// [`Facts`] that own what they hold, for whoever decides later: explanations, recordings, scenarios. Headers are those
 /// that were kept, names in lower case.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct OwnedFacts {
     /// The client API.
     pub api: Api,

@@ -42,6 +42,8 @@ mod operators;
 mod replay;
 /// Shutdown.
 mod shutdown;
+/// Explanations.
+mod explain;
 /// Traces.
 mod traces;
 /// Metrics, health, logs.

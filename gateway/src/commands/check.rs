@@ -14,7 +14,7 @@ use crate::config::set::{self, folder_of};
 use crate::config::source::read_source;
 
 /// Scenarios beside a policy.
-mod scenarios;
+pub(super) mod scenarios;
 /// As one JSON object.
 mod json;
 /// As SARIF.

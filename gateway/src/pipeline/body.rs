@@ -1,13 +1,11 @@
 //! Reads the body under its own limits and parses it just far enough: no DOM, no tokenizer, the bytes kept as they came.
 
-use std::borrow::Cow;
-
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body_util::BodyExt;
 use pointsman_backends::connect::Spliced;
 use pointsman_policies::facts::Api;
-use pointsman_policies::language::nearest;
+use pointsman_policies::refusal::{Refusal as Unserved, shortened};
 use serde_json::error::Category;
 
 use super::accept::Call;
@@ -50,7 +48,7 @@ pub(super) async fn read(snapshot: &Snapshot, call: Call, record: &mut Record) -
     let body = collect(snapshot, &headers, body).await?;
     record.read_at = record.elapsed();
     let parsed = prompt::parse(api, &body).map_err(|error| refuse(&error))?;
-    record.model = shortened(&parsed.model).into_owned();
+    record.model = shortened(&parsed.model);
     record.stream = parsed.stream;
     record.input_tokens = parsed.input_tokens;
     if !snapshot.serves(&parsed.model) {
@@ -61,8 +59,7 @@ pub(super) async fn read(snapshot: &Snapshot, call: Call, record: &mut Record) -
 
 /// The refusal for a model that no pool serves.
 pub(super) fn unknown_model(snapshot: &Snapshot, model: &str) -> Refusal {
-    let nearest = nearest(model, snapshot.models.iter().map(String::as_str)).map(str::to_owned);
-    Refusal::UnknownModel { model: shortened(model).into_owned(), nearest }
+    Unserved::unknown_model(model, snapshot.models.iter().map(String::as_str)).into()
 }
 
 async fn collect(snapshot: &Snapshot, headers: &HeaderMap, mut body: hyper::body::Incoming) -> Result<Bytes, Refusal> {
@@ -93,7 +90,8 @@ async fn collect(snapshot: &Snapshot, headers: &HeaderMap, mut body: hyper::body
     Ok(if rest.is_empty() { first } else { rest.freeze() })
 }
 
-fn refuse(error: &prompt::ParseError) -> Refusal {
+/// The refusal for a body that cannot be used.
+pub(super) fn refuse(error: &prompt::ParseError) -> Refusal {
     match error {
         prompt::ParseError::Empty => bad(None, "it is empty".to_owned()),
         prompt::ParseError::NotUtf8(at) => bad(None, format!("byte {at} is not UTF-8")),
@@ -109,14 +107,4 @@ fn refuse(error: &prompt::ParseError) -> Refusal {
 
 fn bad(field: Option<&'static str>, problem: String) -> Refusal {
     Refusal::BadBody { field, problem }
-}
-
-/// Longest name repeated in an error, characters.
-const LONGEST_ECHO: usize = 100;
-
-fn shortened(text: &str) -> Cow<'_, str> {
-    match text.char_indices().nth(LONGEST_ECHO) {
-        Some((end, _)) => Cow::Owned(format!("{}…", text.get(..end).unwrap_or_default())),
-        None => Cow::Borrowed(text),
-    }
 }

@@ -7,6 +7,7 @@ use pointsman_policies::classify::{Classified, classify as name_class};
 use pointsman_policies::decide::slo;
 use pointsman_policies::facts::{Facts, Headers};
 use pointsman_policies::policy::ClassId;
+use pointsman_policies::refusal::Refusal as Unserved;
 use pointsman_policies::trial::Arm;
 
 use super::body::Prompt;
@@ -49,8 +50,8 @@ pub(super) fn classify<'p>(snapshot: &Snapshot, prompt: &'p Prompt, record: &mut
     let headers = HeaderView(&prompt.headers);
     let unix_s = record.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let facts = facts(prompt, &headers, unix_s);
-    let (arm, classified) =
-        arm_and_class(snapshot, &facts, &record.request_id).ok_or_else(|| unknown_class(snapshot, prompt))?;
+    let (arm, classified) = arm_and_class(snapshot, &facts, &record.request_id)
+        .ok_or_else(|| Unserved::unknown_class(&prompt.declared_class, &snapshot.policy))?;
     let class = snapshot.deciding(arm).policy.classes.get(classified.class.0);
     record.class = class.map(|class| class.name.as_str().into());
     record.because = classified.because.as_str();
@@ -89,9 +90,4 @@ fn facts<'p>(prompt: &'p Prompt, headers: &'p HeaderView<'p>, unix_s: u64) -> Fa
         session: &prompt.wishes.session,
         unix_s,
     }
-}
-
-fn unknown_class(snapshot: &Snapshot, prompt: &Prompt) -> Refusal {
-    let known: Vec<String> = snapshot.policy.classes.iter().map(|class| format!("`{}`", class.name)).collect();
-    Refusal::UnknownClass { class: prompt.declared_class.clone(), known: known.join(", ") }
 }

@@ -13,6 +13,7 @@ use pointsman_backends::call::{call, strip_headers};
 use pointsman_backends::connect::{ConnectError, Hold};
 use pointsman_backends::fleet::{Dispatched, Verdict, Work};
 use pointsman_policies::plan::{Attempt, Plan};
+use pointsman_policies::refusal::Refusal as Unserved;
 use pointsman_policies::units::Micros;
 
 use super::Answer;
@@ -281,15 +282,15 @@ fn refuse(failures: &[&Failure], tried: String) -> Refusal {
         Verdict::BackPressure(wait) => Some(Duration::from_micros(wait.0)),
         _ => None,
     });
-    let retry_after = waits.min().unwrap_or(RETRY_AFTER_FAILURE);
+    let retry_in_ms = waits.min().unwrap_or(RETRY_AFTER_FAILURE).as_secs_f64() * 1e3;
     if all(|failure| matches!(failure.verdict, Verdict::BackPressure(_))) {
-        Refusal::Saturated { retry_after }
+        Unserved::Saturated { retry_in_ms }.into()
     } else if all(|failure| failure.cause == "timeout") {
         Refusal::TimedOut(tried)
     } else if all(|failure| matches!(failure.cause, "unauthorized" | "not-found")) {
         Refusal::Misconfigured(tried)
     } else {
-        Refusal::Unavailable { retry_after, tried }
+        Unserved::Unavailable { retry_in_ms, tried }.into()
     }
 }
 

@@ -1,27 +1,16 @@
 //! What callers say of themselves and of their patience, in the headers that are in use for it.
 
 use http::HeaderMap;
+use pointsman_policies::wishes::{self, DEADLINE, ITL, LONGEST_MS, SESSION, TENANT, TTFT};
 
 use crate::refusal::Refusal;
 
-/// The whole answer is wanted within so many milliseconds.
-const DEADLINE: [&str; 1] = ["x-pointsman-deadline-ms"];
-/// The first token is wanted within so many milliseconds; ours, then those of other gateways.
-const TTFT: [&str; 3] = ["x-pointsman-ttft-ms", "x-llm-d-slo-ttft-ms", "x-slo-ttft-ms"];
-/// Each further token is wanted within so many milliseconds.
-const ITL: [&str; 3] = ["x-pointsman-itl-ms", "x-llm-d-slo-tpot-ms", "x-slo-tpot-ms"];
-/// Requests of one conversation.
-const SESSION: [&str; 2] = ["x-pointsman-session", "x-session-id"];
-/// Who asks. Whoever reaches the data port may write it, as it may write its class.
-const TENANT: [&str; 1] = ["x-pointsman-tenant"];
-/// A day; a longer wish is a mistake.
-const LONGEST_MS: f64 = 86_400_000.0;
 /// Longest name of a session or tenant that is read, bytes.
 const LONGEST_NAME: usize = 256;
 
 /// What a caller says of itself.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Wishes {
+pub(crate) struct Wishes {
     /// The whole answer within, milliseconds.
     pub(super) deadline_ms: Option<f64>,
     /// The first token within, milliseconds.
@@ -36,7 +25,7 @@ pub(super) struct Wishes {
 
 impl Wishes {
     /// Reads them; a header that cannot be understood is refused by its name.
-    pub(super) fn read(headers: &HeaderMap) -> Result<Wishes, Refusal> {
+    pub(crate) fn read(headers: &HeaderMap) -> Result<Wishes, Refusal> {
         Ok(Wishes {
             deadline_ms: milliseconds(headers, &DEADLINE)?,
             slo_ttft_ms: milliseconds(headers, &TTFT)?,
@@ -49,8 +38,7 @@ impl Wishes {
 
 fn milliseconds(headers: &HeaderMap, names: &[&'static str]) -> Result<Option<f64>, Refusal> {
     let Some((name, text)) = first(headers, names)? else { return Ok(None) };
-    let parsed: Option<f64> = text.parse().ok().filter(|ms| *ms > 0.0 && *ms <= LONGEST_MS);
-    parsed.map(Some).ok_or_else(|| Refusal::BadHeader {
+    wishes::milliseconds(text).map(Some).ok_or_else(|| Refusal::BadHeader {
         header: name,
         problem: format!("`{text}` is not a number of milliseconds between 0 and {LONGEST_MS}"),
     })

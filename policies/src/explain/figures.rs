@@ -38,6 +38,7 @@ pub(super) fn short(figure: f64) -> String {
         size if size >= 1e9 => format!("{figure:.3e}"),
         size if size >= 1_000.0 => format!("{figure:.0}"),
         size if size >= 1.0 => format!("{figure:.2}"),
+        size if size >= 1e-2 => format!("{figure:.3}"),
         size if size >= 1e-6 => format!("{figure:.6}"),
         _ => format!("{figure:.2e}"),
     }

@@ -69,7 +69,8 @@ impl Page {
     fn entry(&mut self, heading: &str, lines: &[String]) {
         let mut heading = heading;
         for line in lines {
-            for piece in wrapped(line, WIDTH - INDENT) {
+            let indent = 2 + line.len() - line.trim_start().len();
+            for piece in wrapped_under(line, WIDTH - INDENT, indent) {
                 let head = self.style.bold(&format!("{heading:<8}"));
                 self.text.push_str(format!("{head}  {piece}").trim_end());
                 self.text.push('\n');
@@ -122,13 +123,14 @@ impl Page {
             _ => class.rule.as_ref().map_or_else(String::new, |rule| format!("rule {}", condition(rule))),
         };
         let mut lines = vec![format!("{}, {by}", class.name)];
+        lines.extend(class.rule.as_ref().and_then(saw));
         let parts = [("ttft", class.slo.ttft_ms), ("itl", class.slo.itl_ms), ("deadline", class.slo.deadline_ms)];
         let parts: Vec<String> =
             parts.iter().filter_map(|(name, bound)| Some(format!("{name} {}", ms((*bound)?)))).collect();
         let promised = if parts.is_empty() { "promises nothing".to_owned() } else { parts.join(", ") };
         let ceiling = class.max_usd.map_or_else(String::new, |most| format!(", at most {} a request", usd(most)));
-        lines.push(format!("promise: {promised} for {} %{ceiling}", short(class.target * 100.0)));
-        lines.extend(class.passed_over.iter().map(not));
+        lines.push(format!("promise: {promised} for {} %{ceiling}", (class.target * 1e4).round() / 1e2));
+        lines.extend(class.passed_over.iter().flat_map(not));
         self.entry("class", &lines);
     }
 
@@ -136,8 +138,10 @@ impl Page {
         let spill =
             if route.tiers > 1 { format!(", {} tiers (spill {})", route.tiers, route.spill) } else { String::new() };
         let affinity = route.affinity.as_ref().map_or_else(String::new, |by| format!(", keeps one {by} together"));
-        let mut lines = vec![condition(&route.tested), format!("objective: {}{spill}{affinity}", route.objective)];
-        lines.extend(route.passed_over.iter().map(not));
+        let mut lines = vec![condition(&route.tested)];
+        lines.extend(saw(&route.tested));
+        lines.push(format!("objective: {}{spill}{affinity}", route.objective));
+        lines.extend(route.passed_over.iter().flat_map(not));
         self.entry("route", &lines);
     }
 
@@ -154,14 +158,20 @@ impl Page {
         });
         let names = explanation.candidates.iter().map(|candidate| candidate.endpoint.chars().count());
         let width = names.max().unwrap_or(0).clamp(8, 34);
+        let home_bonus = explanation.route.as_ref().and_then(|route| route.home_bonus).unwrap_or_default();
         self.text.push('\n');
         if !passed.is_empty() {
             self.header(width);
         }
         for candidate in passed.iter().take(MOST_ROWS) {
-            self.row(candidate, width);
+            self.row(candidate, width, home_bonus);
         }
         self.more(passed.len());
+        if passed.iter().any(|candidate| candidate.meets_slo == Some(false)) {
+            let legend = "  strain: predicted over the planned part of the promise; above 1 it is likely to be missed";
+            self.text.push_str(&self.style.dim(legend));
+            self.text.push('\n');
+        }
         let rejected: Vec<&CandidateReason> =
             explanation.candidates.iter().filter(|candidate| candidate.rejection.is_some()).collect();
         for candidate in rejected.iter().take(MOST_ROWS) {
@@ -184,20 +194,20 @@ impl Page {
     fn header(&mut self, width: usize) {
         let titles = format!(
             "  {:<width$} {:>8} {:>8} {:>8} {:>10} {:>7} {:>7}  {}",
-            "ENDPOINT", "TTFT", "ITL", "TOTAL", "PRICE", "ENERGY", "BUSY", "SLO"
+            "ENDPOINT", "TTFT", "ITL", "TOTAL", "PRICE", "ENERGY", "BUSY", "STRAIN"
         );
         self.text.push_str(&self.style.bold(&titles));
         self.text.push('\n');
     }
 
-    fn row(&mut self, candidate: &CandidateReason, width: usize) {
+    fn row(&mut self, candidate: &CandidateReason, width: usize, home_bonus: f64) {
         let estimate = candidate.estimate.unwrap_or_default();
         let place = candidate.attempt.map_or_else(|| " ".to_owned(), |place| place.to_string());
-        let energy = estimate.joules.map_or_else(|| "?".to_owned(), |joules| format!("{} J", whole(joules)));
-        let kept = if candidate.meets_slo == Some(true) { "kept" } else { "missed" };
+        let energy = estimate.joules.map_or_else(|| "?".to_owned(), |joules| energy(joules));
         let marks = format!(
-            "{kept} {:.2}{}{}",
+            "{:.2}{}{}{}",
             candidate.strain.unwrap_or_default(),
+            if candidate.meets_slo == Some(true) { "" } else { " missed" },
             if candidate.home { " home" } else { "" },
             if candidate.tier > 0 { format!(" tier {}", candidate.tier) } else { String::new() },
         );
@@ -217,7 +227,9 @@ impl Page {
             let terms = candidate.terms.iter().filter(|term| term.value != 0.0);
             let sum: Vec<String> = terms.map(|term| format!("{} {}", term.name, short(term.value))).collect();
             let score = short(candidate.score.unwrap_or_default());
-            self.text.push_str(&self.style.dim(&format!("    score {score} = {}", sum.join(" + "))));
+            let less = format!(", less {:.0} % as a home", home_bonus * 100.0);
+            let less = if candidate.home { less.as_str() } else { "" };
+            self.text.push_str(&self.style.dim(&format!("    score {score} = {}{less}", sum.join(" + "))));
             self.text.push('\n');
         }
     }
@@ -260,23 +272,27 @@ impl Page {
         }
         self.text.push('\n');
         self.entry("policy", &lines);
+        if !explanation.fleet.is_empty() {
+            self.entry("fleet", std::slice::from_ref(&explanation.fleet));
+        }
     }
 }
 
 fn condition(tested: &Tested) -> String {
     match &tested.when {
-        Some(when) => format!("`{}`: {}{}", tested.name, flat(when), reads(tested)),
+        Some(when) => format!("`{}`: {}", tested.name, flat(when)),
         None => format!("`{}`, which always applies", tested.name),
     }
 }
 
-fn not(tested: &Tested) -> String {
-    format!("not {}", condition(tested))
+/// A rule that did not apply, and what it saw.
+fn not(tested: &Tested) -> impl Iterator<Item = String> {
+    [Some(format!("not {}", condition(tested))), saw(tested)].into_iter().flatten()
 }
 
-fn reads(tested: &Tested) -> String {
+fn saw(tested: &Tested) -> Option<String> {
     let values: Vec<String> = tested.reads.iter().map(|read| format!("{} = {}", read.field, read.value)).collect();
-    if values.is_empty() { String::new() } else { format!("  [{}]", values.join(", ")) }
+    (!values.is_empty()).then(|| format!("    saw {}", values.join(", ")))
 }
 
 /// Conditions may stand on several lines.
@@ -284,8 +300,12 @@ fn flat(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-fn whole(figure: f64) -> String {
-    if figure < 10.0 { format!("{figure:.1}") } else { count(figure.round().max(0.0) as u64) }
+fn energy(joules: f64) -> String {
+    match joules {
+        joules if joules < 10.0 => format!("{joules:.1} J"),
+        joules if joules < 1e4 => format!("{joules:.0} J"),
+        joules => format!("{:.1} kJ", joules / 1e3),
+    }
 }
 
 /// The end of a name tells machines of one pool apart.

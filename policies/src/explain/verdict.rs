@@ -7,7 +7,12 @@ use crate::pick::NEAR_TIE;
 pub(super) fn verdict(explanation: &Explanation) -> String {
     if let Some(refusal) = &explanation.refusal {
         let wait = refusal.retry_in_ms.map_or_else(String::new, |wait| format!(", come back in {}", ms(wait)));
-        return format!("refused, `{}`{wait}: {}", refusal.code, refusal.message);
+        // Each machine with its reason follows below.
+        let message = match refusal.message.split_once(": ") {
+            Some((fact, _)) if !explanation.candidates.is_empty() => fact,
+            _ => &refusal.message,
+        };
+        return format!("refused, `{}`{wait}: {message}", refusal.code);
     }
     let chosen = explanation.first().and_then(|first| explanation.candidate(&first.endpoint));
     let Some((chosen, route)) = chosen.zip(explanation.route.as_ref()) else {
@@ -63,7 +68,7 @@ fn best_of(chosen: &CandidateReason, route: &RouteReason, peers: usize) -> Strin
             (_, Some(joules)) => format!("{}, {} J", of("greenest"), short(joules)),
             _ => of("greenest"),
         },
-        _ => format!("{}, score {}", of("lowest score"), short(chosen.score.unwrap_or_default())),
+        _ => format!("{}, {}", of("lowest weighted sum"), short(chosen.score.unwrap_or_default())),
     }
 }
 

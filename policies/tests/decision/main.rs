@@ -13,6 +13,8 @@ mod estimate;
 /// How well an endpoint serves the objective.
 /// Examples of what a policy is to do.
 mod scenario;
+/// Explanations.
+mod explain;
 mod score;
 /// The order of the candidates.
 mod pick;

@@ -26,7 +26,7 @@ pub(super) fn are(file: &Path) -> bool {
 }
 
 /// The policy that scenarios stand beside.
-pub(super) fn policy_of(scenarios: &Path) -> PathBuf {
+pub(in crate::commands) fn policy_of(scenarios: &Path) -> PathBuf {
     let name = scenarios.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     scenarios.with_file_name(format!("{}.toml", name.strip_suffix(ENDING).unwrap_or(&name)))
 }

@@ -1,0 +1,138 @@
+//! The last requests, kept in memory so that any of them can be explained: bounded in number, in bytes and in
+//! configurations, the oldest forgotten first.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use pointsman_policies::decide::Candidate;
+use pointsman_policies::fleet::EndpointState;
+
+use crate::record::{AttemptRecord, DecisionRecord, Record};
+
+/// Requests that are kept: some minutes of a quiet gateway, some seconds of a busy one.
+pub const MOST_RECORDS: usize = 4_096;
+/// Memory that they may take, bytes; a thousand endpoints make a decision of about a quarter of a megabyte.
+pub const MOST_BYTES: usize = 16 << 20;
+/// Generations whose decisions are kept: each holds a configuration set in memory.
+pub const MOST_GENERATIONS: u64 = 16;
+
+/// The last requests.
+#[derive(Debug, Default)]
+pub struct Recent(Mutex<Ring>);
+
+#[derive(Debug, Default)]
+struct Ring {
+    records: VecDeque<(Arc<Record>, usize)>,
+    bytes: usize,
+}
+
+impl Recent {
+    /// Keeps a request that asked for work, and forgets what there is no more room for.
+    pub fn keep(&self, record: &Arc<Record>) {
+        if record.api.is_none() {
+            return;
+        }
+        let bytes = bytes(record);
+        let generation = generation(record);
+        let mut forgotten = Vec::new(); // let go of outside the lock
+        let mut ring = self.0.lock();
+        while let Some((oldest, _)) = ring.records.front() {
+            let old =
+                generation.zip(self::generation(oldest)).is_some_and(|(now, then)| now >= then + MOST_GENERATIONS);
+            if !old && ring.records.len() < MOST_RECORDS && ring.bytes + bytes <= MOST_BYTES {
+                break;
+            }
+            forgotten.extend(ring.forget());
+        }
+        ring.bytes += bytes;
+        ring.records.push_back((Arc::clone(record), bytes));
+        drop(ring);
+    }
+
+    /// The requests, the newest first, as far as they are wanted.
+    pub fn newest(&self, most: usize, wanted: impl Fn(&Record) -> bool) -> Vec<Arc<Record>> {
+        let all: Vec<Arc<Record>> = self.0.lock().records.iter().rev().map(|(record, _)| Arc::clone(record)).collect();
+        all.into_iter().filter(|record| wanted(record)).take(most).collect()
+    }
+
+    /// The newest request with this id, or of this trace.
+    pub fn find(&self, id: &str) -> Option<Arc<Record>> {
+        let trace = u128::from_str_radix(id, 16).ok().filter(|_| id.len() == 32);
+        let wanted = |record: &Record| record.request_id == id || trace == Some(record.trace.trace_id);
+        self.newest(1, wanted).pop()
+    }
+}
+
+impl Ring {
+    fn forget(&mut self) -> Option<Arc<Record>> {
+        let (record, bytes) = self.records.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(bytes);
+        Some(record)
+    }
+}
+
+fn generation(record: &Record) -> Option<u64> {
+    record.decision.as_ref().map(|decision| decision.snapshot.generation)
+}
+
+/// About what a record takes, without the configuration that it shares with others.
+fn bytes(record: &Record) -> usize {
+    let attempts: usize = record
+        .attempts
+        .iter()
+        .map(|attempt| size_of::<AttemptRecord>() + attempt.failure.as_ref().map_or(0, String::len))
+        .sum();
+    let decision = record.decision.as_ref().map_or(0, |decision| {
+        let headers: usize = decision.facts.headers.iter().map(|(name, value)| 48 + name.len() + value.len()).sum();
+        size_of::<DecisionRecord>()
+            + decision.endpoints.len() * size_of::<EndpointState>()
+            + decision.candidates.len() * size_of::<Candidate>()
+            + headers
+            + decision.facts.model.len()
+    });
+    size_of::<Record>() + record.path.len() + record.model.len() + attempts + decision
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Instant, SystemTime};
+
+    use pointsman_policies::facts::Api;
+
+    use super::*;
+
+    fn record(id: usize, path_bytes: usize) -> Arc<Record> {
+        let blank = Record::blank(Instant::now(), SystemTime::UNIX_EPOCH);
+        let path = "x".repeat(path_bytes);
+        let (request_id, api) = (format!("r{id}"), Some(Api::ChatCompletions));
+        let mut record = Record { request_id, path, api, ..blank };
+        record.trace.trace_id = id as u128 + 1;
+        Arc::new(record)
+    }
+
+    #[test]
+    fn the_newest_are_kept_and_found_by_either_id() {
+        let recent = Recent::default();
+        for id in 0..MOST_RECORDS + 10 {
+            recent.keep(&record(id, 0));
+        }
+        let all = recent.newest(usize::MAX, |_| true);
+        assert_eq!((all.len(), all[0].request_id.as_str()), (MOST_RECORDS, format!("r{}", MOST_RECORDS + 9).as_str()));
+        assert!(recent.find("r9").is_none() && recent.find("r10").is_some());
+        assert_eq!(recent.find(&format!("{:032x}", 12)).unwrap().request_id, "r11");
+        assert!(recent.find(&format!("{:x}", 12)).is_none(), "a trace id has 32 digits");
+    }
+
+    #[test]
+    fn large_ones_push_out_more_and_lists_are_none() {
+        let recent = Recent::default();
+        for id in 0..100 {
+            recent.keep(&record(id, MOST_BYTES / 20));
+        }
+        assert_eq!(recent.newest(usize::MAX, |_| true).len(), 19);
+        let list = Record { api: None, ..Record::blank(Instant::now(), SystemTime::UNIX_EPOCH) };
+        recent.keep(&Arc::new(list));
+        assert_eq!(recent.newest(usize::MAX, |_| true).len(), 19);
+    }
+}
