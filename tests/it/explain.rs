@@ -13,13 +13,13 @@ const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const POLICY: &str = "name = \"mine\"\n[[classify]]\nname = \"voice\"\nwhen = 'request.headers[\"x-agent\"] == \"voice\"'\n\
                       class = \"realtime\"\n[[route]]\nname = \"all\"\nobjective = \"cheapest\"\n";
 
-async fn two_pools() -> Gateway {
+/// A gateway with a cheap pool of GPUs and a dear wafer, which live as long as what comes with it.
+async fn two_pools() -> (Gateway, impl Sized) {
     let (gpu, wafer) = (machines::start("h100").await, machines::start("cs3").await);
     let dear = PoolText::new("wafer", [url(&wafer)]).hardware("cs3").price(9);
     let gateway =
         Gateway::start(PROCESS, &portfolio(&[PoolText::new("gpu", [url(&gpu)]).price(1), dear]), POLICY).await;
-    std::mem::forget((gpu, wafer)); // as long as the test
-    gateway
+    (gateway, (gpu, wafer))
 }
 
 async fn explained(gateway: &Gateway, id: &str) -> Value {
@@ -51,7 +51,7 @@ fn assert_told(reply: &Reply, status: u16, code: &str) -> String {
 #[test]
 fn a_decision_is_explained_by_request_id_and_by_trace_id() {
     beside_others(async {
-        let gateway = two_pools().await;
+        let (gateway, _machines) = two_pools().await;
         let parent = format!("00-{TRACE}-b7ad6b7169203331-01");
         let ask = Ask::chat(&chat(8, true)).header("traceparent", &parent).header("x-agent", "voice");
         let reply = gateway.send(ask).await;
@@ -82,7 +82,7 @@ fn a_decision_is_explained_by_request_id_and_by_trace_id() {
 #[test]
 fn the_last_decisions_are_listed_and_filtered() {
     beside_others(async {
-        let gateway = two_pools().await;
+        let (gateway, _machines) = two_pools().await;
         let mut ids = Vec::new();
         for (class, model) in [("batch", MODEL), ("standard", MODEL), ("standard", "nobody's")] {
             let body = json!({ "model": model, "messages": [], "max_tokens": 3 });
@@ -132,7 +132,7 @@ fn a_decision_is_explained_by_the_policy_that_made_it_and_with_what_failed() {
 #[test]
 fn what_would_be_decided_is_explained_on_the_live_fleet() {
     beside_others(async {
-        let gateway = two_pools().await;
+        let (gateway, _machines) = two_pools().await;
         let explain = |question: Value| gateway.operate(Ask::post("/api/v1/explain", &question));
         let question = json!({ "headers": { "X-Agent": "voice" }, "body": chat(8, true), "draw": "7" });
         let one = explain(question.clone()).await.json();
