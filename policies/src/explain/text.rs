@@ -203,7 +203,7 @@ impl Page {
     fn row(&mut self, candidate: &CandidateReason, width: usize, home_bonus: f64) {
         let estimate = candidate.estimate.unwrap_or_default();
         let place = candidate.attempt.map_or_else(|| " ".to_owned(), |place| place.to_string());
-        let energy = estimate.joules.map_or_else(|| "?".to_owned(), |joules| energy(joules));
+        let energy = estimate.joules.map_or_else(|| "?".to_owned(), energy);
         let marks = format!(
             "{:.2}{}{}{}",
             candidate.strain.unwrap_or_default(),

@@ -76,7 +76,7 @@ fn outcome(found: &Found) -> Outcome {
         input_tokens: kept.tokens.map(|(input, _)| input),
         output_tokens: kept.tokens.map(|(_, output)| output),
         usd: f64::from(kept.usd),
-        slo_met: kept.attained(),
+        slo_met: kept.attained,
         slo_missed: missed.map(|(_, part)| (*part).to_owned()).collect(),
     }
 }
