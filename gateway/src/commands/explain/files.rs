@@ -13,7 +13,8 @@ use pointsman_policies::scenario::{self, ScenarioFile, Situation};
 
 use super::Arguments;
 use crate::commands::check::scenarios::policy_of;
-use crate::config::set::{self, folder_of, read_source};
+use crate::config::set::{self, folder_of};
+use crate::config::source::read_source;
 
 /// What is explained, and whose state of the machines it is.
 type Asked = (OwnedFacts, Vec<EndpointState>, String);
@@ -21,10 +22,10 @@ type Asked = (OwnedFacts, Vec<EndpointState>, String);
 /// Explains by files; `None` after telling what is wrong with them.
 pub(super) fn explain(arguments: &Arguments) -> anyhow::Result<Option<Explanation>> {
     let mut reports = Vec::new();
-    let scenarios = match &arguments.scenarios {
-        Some(file) => Some((file, read(file, &mut reports).and_then(|source| parse(source, &mut reports)))),
-        None => None,
-    };
+    let scenarios = arguments
+        .scenarios
+        .as_ref()
+        .map(|file| (file, read(file, &mut reports).and_then(|source| parse(source, &mut reports))));
     let ground = match &scenarios {
         Some((_, None)) => None,
         Some((file, Some(scenarios))) => ground(arguments, Some((file, scenarios)), &mut reports),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Arguments;
 use crate::commands::admin_client::{AdminClient, Refused, Reply};
-use crate::config::set::read_source;
+use crate::config::source::read_source;
 
 /// A decision that it remembers.
 pub(super) fn decided(arguments: &Arguments, id: &str) -> anyhow::Result<Explanation> {
