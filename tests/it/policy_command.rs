@@ -156,3 +156,24 @@ fn a_gateway_that_is_locked_or_wants_a_token_says_what_to_do() {
         assert!(closed.seen.contains("`admin_listen`"), "{}", closed.seen);
     });
 }
+
+#[test]
+fn a_candidate_is_tried_promoted_and_stopped_by_command() {
+    beside_others(async {
+        let mut session = Session::start("").await;
+        for command in [
+            "policy trial",
+            "policy stop",
+            "policy shadow broken.toml",
+            "policy shadow edited.toml",
+            "policy canary --share 5 --by session",
+            "policy canary --share 5% --by tenant --margin 1%",
+            "policy resume",
+            "policy promote",
+            "policy canary policy.toml",
+        ] {
+            session.types(command).await;
+        }
+        insta::assert_snapshot!("trial_session", session.seen);
+    });
+}

@@ -168,7 +168,7 @@ async fn promote(
         if let Some(stopped) = gateway.trials().stopped(&candidate.hash) {
             let message = format!("`{}` was rolled back by its guard: {stopped}", candidate.policy.name);
             let refused = Problem::new(StatusCode::CONFLICT, "rolled-back", message);
-            return Err(refused.help("change the candidate, or have it tried again first: POST /api/v1/trial/resume"));
+            return Err(refused.help("change the candidate; or let it be tried again first: `pointsman policy resume`"));
         }
         let text = edit(&current, |_| Ok(candidate.text.to_string()))?;
         let applied = change_policy(&gateway, &current, &text, expected, &change_of(&caller, Origin::Promote))?;
@@ -189,7 +189,7 @@ async fn try_again(
         candidate_of(&before)?;
         let after = resume(&gateway, &change_of(&caller, Origin::Api)).ok_or_else(|| {
             Problem::new(StatusCode::CONFLICT, "not-rolled-back", "the candidate was not rolled back")
-                .help("GET /api/v1/trial shows how it does")
+                .help("`pointsman policy trial` tells how it does")
         })?;
         Ok(answer(&gateway, &Applied { before, after }))
     })
@@ -204,7 +204,9 @@ fn answer(gateway: &Gateway, applied: &Applied) -> Response {
 fn candidate_of(current: &Snapshot) -> Result<&Candidate, Problem> {
     current.candidate.as_ref().ok_or_else(|| {
         let none = Problem::new(StatusCode::CONFLICT, "no-trial", "no candidate is on trial");
-        none.help("begin with POST /api/v1/trial, or `[shadow]` or `[canary]` in the policy file")
+        none.help(
+            "begin one with `pointsman policy shadow FILE`, or write `[shadow]` or `[canary]` into the policy file",
+        )
     })
 }
 

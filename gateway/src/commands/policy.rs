@@ -8,6 +8,10 @@ mod show;
 mod diff;
 /// `pointsman policy apply` and `rollback`
 mod change;
+/// `pointsman policy shadow`, `canary`, `trial`, `promote`, `stop` and `resume`
+mod trial;
+/// A trial in words.
+mod trial_words;
 /// Columns, times and colours.
 mod words;
 
@@ -41,6 +45,18 @@ enum Command {
     Apply(change::ApplyArguments),
     /// Put an earlier policy in force again.
     Rollback(change::RollbackArguments),
+    /// Let a candidate decide besides, without consequence, and compare.
+    Shadow(trial::ShadowArguments),
+    /// Let a candidate decide for a share; its guard takes it back where it does worse.
+    Canary(trial::CanaryArguments),
+    /// Tell how the candidate on trial does.
+    Trial(trial::StatusArguments),
+    /// Put the candidate on trial in the place of the policy.
+    Promote,
+    /// End the trial; the policy stays.
+    Stop,
+    /// Try a candidate again that was rolled back.
+    Resume,
 }
 
 /// Asks the gateway and tells what it says.
@@ -53,6 +69,12 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Diff(arguments) => diff::run(&asked, arguments),
         Command::Apply(arguments) => change::apply(&asked, arguments),
         Command::Rollback(arguments) => change::rollback(&asked, arguments),
+        Command::Shadow(arguments) => trial::shadow(&asked, arguments),
+        Command::Canary(arguments) => trial::canary(&asked, arguments),
+        Command::Trial(arguments) => trial::status(&asked, arguments),
+        Command::Promote => trial::promote(&asked),
+        Command::Stop => trial::stop(&asked),
+        Command::Resume => trial::resume(&asked),
     }
 }
 

@@ -88,7 +88,7 @@ fn query(dry_run: bool) -> &'static str {
 }
 
 /// What came of it, in words; a dry run that would be refused is a failure.
-fn tell(asked: &Asked, answer: &Value, with: &str, at_hand: Option<AtHand<'_>>) -> anyhow::Result<ExitCode> {
+pub(super) fn tell(asked: &Asked, answer: &Value, with: &str, at_hand: Option<AtHand<'_>>) -> anyhow::Result<ExitCode> {
     let comparison = answer.get("comparison").cloned().unwrap_or_default();
     let comparison: FileComparison = serde_json::from_value(comparison).context("the answer cannot be understood")?;
     let result = text(answer, "result");
@@ -113,7 +113,7 @@ fn tell(asked: &Asked, answer: &Value, with: &str, at_hand: Option<AtHand<'_>>) 
 }
 
 /// A refusal that has diagnostics shows them with the lines they are about.
-fn refuse(asked: &Asked, error: anyhow::Error, at_hand: AtHand<'_>) -> anyhow::Result<ExitCode> {
+pub(super) fn refuse(asked: &Asked, error: anyhow::Error, at_hand: AtHand<'_>) -> anyhow::Result<ExitCode> {
     let records = error
         .downcast_ref::<Refused>()
         .and_then(|refused| refused.error.get("diagnostics")?.as_array().cloned())
@@ -132,7 +132,7 @@ fn refuse(asked: &Asked, error: anyhow::Error, at_hand: AtHand<'_>) -> anyhow::R
     Ok(ExitCode::FAILURE)
 }
 
-fn read(file: &Path) -> anyhow::Result<String> {
+pub(super) fn read(file: &Path) -> anyhow::Result<String> {
     let mut bytes = Vec::new();
     let most = MAX_TEXT_BYTES as u64 + 1;
     let shown = file.display();

@@ -52,7 +52,8 @@ pub enum CanaryKeyName {
     /// The session, or the request itself where it names none.
     #[default]
     Session,
-    /// The tenant, or the request itself where it is unknown.
+    /// The tenant, or the request itself where it is unknown. Tenants differ: with few of them, the guard compares
+    /// tenants more than policies.
     Tenant,
     /// Each request for itself.
     Request,
