@@ -19,7 +19,7 @@ mod limits;
 mod trial;
 
 use super::diagnostic::{Diagnostic, nearest};
-use super::expression::{self, Key, Reads, Scope};
+use super::expression::{self, Key, Reads, Scope, Trees};
 use super::lint::{self, ConditionNote, Notes, RuleNote};
 use super::schema::listed;
 
@@ -43,6 +43,7 @@ pub fn compile(source: Source, pools: &[PoolFacts]) -> (Option<Policy>, Report) 
             pools,
             whole,
             classes: Vec::new(),
+            trees: Trees::default(),
             reads: Reads::default(),
             notes: Notes::default(),
         };
@@ -64,6 +65,8 @@ struct Compiler<'a> {
     whole: bool,
     /// Names of the classes.
     classes: Vec<String>,
+    /// Trees of the conditions.
+    trees: Trees,
     /// What the conditions read.
     reads: Reads,
     /// What is looked at once everything is compiled.
@@ -131,7 +134,8 @@ impl Compiler<'_> {
     }
 
     fn check(&mut self, text: &Located<String>, key: Key) -> Option<expression::Checked> {
-        let checked = expression::check(self.report, text, Scope { key, classes: &self.classes, pools: self.pools })?;
+        let scope = Scope { key, classes: &self.classes, pools: self.pools };
+        let checked = expression::check(self.report, text, scope, &mut self.trees)?;
         self.reads.request |= checked.reads.request;
         self.reads.load |= checked.reads.load;
         self.reads.headers.extend(checked.reads.headers.iter().cloned());

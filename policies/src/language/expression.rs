@@ -4,9 +4,6 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use cel::Env as CelEnv;
-use cel::common::ast::{Expr, IdedExpr, SourceInfo};
-
 use super::diagnostic::{Diagnostic, Report};
 use super::located::Located;
 use crate::fleet::PoolFacts;
@@ -22,6 +19,8 @@ mod extent;
 mod literal;
 /// Parser messages in the operator's words.
 mod syntax;
+/// Text → tree, each text once.
+mod trees;
 /// Types, and closures of each.
 mod value;
 /// The tree, checked and lowered.
@@ -43,6 +42,8 @@ pub use call::{FunctionDoc, functions};
 pub use fields::{FieldDoc, fields};
 pub(super) use logic::{Case, Constraint, Logic};
 pub use seen::{is_secret, seen};
+use trees::Tree;
+pub(super) use trees::Trees;
 
 /// Longest expression, bytes.
 pub const MAX_EXPRESSION_BYTES: usize = 4096;
@@ -115,9 +116,14 @@ pub(super) struct Reads {
 }
 
 /// Checks an expression; every problem goes to the report, at its place in the file.
-pub(super) fn check(report: &mut Report, text: &Located<String>, scope: Scope<'_>) -> Option<Checked> {
+pub(super) fn check(
+    report: &mut Report,
+    text: &Located<String>,
+    scope: Scope<'_>,
+    trees: &mut Trees,
+) -> Option<Checked> {
     let mut problems = Vec::new();
-    let mut checked = check_text(&text.value, scope, &mut problems);
+    let mut checked = check_text(&text.value, scope, trees, &mut problems);
     let source = report.source().clone();
     let raw = source.text.get(text.span.clone()).unwrap_or_default();
     let map = literal::map(raw, &text.value);
@@ -140,7 +146,7 @@ pub(super) fn check(report: &mut Report, text: &Located<String>, scope: Scope<'_
 }
 
 /// As [`check`], with spans in the text of the expression.
-fn check_text(text: &str, scope: Scope<'_>, problems: &mut Vec<Diagnostic>) -> Option<Checked> {
+fn check_text(text: &str, scope: Scope<'_>, trees: &mut Trees, problems: &mut Vec<Diagnostic>) -> Option<Checked> {
     if text.len() > MAX_EXPRESSION_BYTES {
         let message = format!("the expression has {} bytes, more than {MAX_EXPRESSION_BYTES}", text.len());
         problems.push(Diagnostic::error("expression-too-large", message));
@@ -151,33 +157,25 @@ fn check_text(text: &str, scope: Scope<'_>, problems: &mut Vec<Diagnostic>) -> O
         problems.push(problem);
         return None;
     }
-    // The environment has no macros: `has` and the comprehensions arrive as the plain calls they look like.
-    let parser = CelEnv::default().parser().max_recursion_depth(MAX_EXPRESSION_DEPTH as u16).error_recovery_limit(1);
-    let (tree, places) = match parser.parse_with_source_info(text) {
-        Ok(parsed) => parsed,
-        Err(errors) => {
-            problems.extend(syntax::told(text, &tokens, &errors));
-            return None;
+    match trees.tree(text, &tokens) {
+        Ok(tree) => lower(text, &tokens, &tree, scope, problems),
+        Err(told) => {
+            problems.extend(told);
+            None
         }
-    };
-    if count(&tree) > MAX_EXPRESSION_NODES {
-        let message = format!("the expression has more than {MAX_EXPRESSION_NODES} parts");
-        problems.push(Diagnostic::error("expression-too-large", message));
-        return None;
     }
-    lower(text, &tokens, &places, &tree, scope, problems)
 }
 
 fn lower(
     text: &str,
     tokens: &[tokens::Token<'_>],
-    places: &SourceInfo,
-    tree: &IdedExpr,
+    tree: &Tree,
     scope: Scope<'_>,
     problems: &mut Vec<Diagnostic>,
 ) -> Option<Checked> {
+    let Tree { root, places } = tree;
     let mut lowerer = lower::Lowerer::new(extent::Extents::new(text, tokens, places), scope);
-    let test = lowerer.condition(tree);
+    let test = lowerer.condition(root);
     let reads = std::mem::take(&mut lowerer.reads);
     let told = lowerer.into_problems();
     let refused = told.iter().any(|problem| problem.severity == super::Severity::Error);
@@ -185,7 +183,7 @@ fn lower(
     problems.extend(told);
     let test = test.filter(|_| !refused)?;
     let mut reader = logic::Reader { extents: extent::Extents::new(text, tokens, places), scope, doubts: Vec::new() };
-    let logic = reader.logic(tree);
+    let logic = reader.logic(root);
     let mut doubts = reader.doubts;
     // What has been told of a part need not be told again of the whole.
     let told = |span: &Range<usize>| warned.iter().any(|warned| span.start <= warned.start && warned.end <= span.end);
@@ -210,19 +208,6 @@ fn refuse_tokens(tokens: &[tokens::Token<'_>]) -> Option<Diagnostic> {
 fn too_deep(span: Range<usize>, limit: usize) -> Diagnostic {
     let message = format!("the expression is nested more than {limit} deep");
     Diagnostic::error("expression-too-large", message).at(span)
-}
-
-/// How many nodes a tree has. The parser has bounded its depth.
-fn count(tree: &IdedExpr) -> usize {
-    let below = match &tree.expr {
-        Expr::Call(call) => {
-            call.target.iter().map(|target| count(target)).sum::<usize>() + call.args.iter().map(count).sum::<usize>()
-        }
-        Expr::List(list) => list.elements.iter().map(count).sum(),
-        Expr::Select(select) => count(&select.operand),
-        _ => 0,
-    };
-    1 + below
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ const ROUTE: Key = Key::RouteWhen;
 fn checked(text: &str, key: Key) -> (Option<Checked>, Vec<Diagnostic>) {
     let classes = ["realtime".to_owned(), "batch".to_owned()];
     let mut problems = Vec::new();
-    let checked = check_text(text, Scope { key, classes: &classes, pools: &[] }, &mut problems);
+    let checked = check_text(text, Scope { key, classes: &classes, pools: &[] }, &mut Trees::default(), &mut problems);
     (checked, problems)
 }
 
@@ -251,7 +251,7 @@ fn places_point_through_toml_escapes() {
         }
         let mut report = Report::new(Source::new("p.toml", file));
         let parsed: File = toml::from_str(file).unwrap();
-        super::check(&mut report, &parsed.when, Scope { key: ROUTE, classes: &[], pools: &[] });
+        super::check(&mut report, &parsed.when, Scope { key: ROUTE, classes: &[], pools: &[] }, &mut Trees::default());
         let spans: Vec<_> = report.iter().map(|one| &file[one.span.clone().unwrap()]).collect();
         assert_eq!(spans, [at], "{file}");
     };

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::super::{Checked, Key, Scope, check_text};
+use super::super::{Checked, Key, Scope, Trees, check_text};
 use crate::facts::{Api, Facts, OwnedFacts};
 use crate::policy::Env;
 
@@ -11,7 +11,12 @@ const CLASSES: [&str; 3] = ["realtime", "standard", "batch"];
 fn checked(text: &str) -> Checked {
     let classes = CLASSES.map(str::to_owned);
     let mut problems = Vec::new();
-    let checked = check_text(text, Scope { key: Key::RouteWhen, classes: &classes, pools: &[] }, &mut problems);
+    let checked = check_text(
+        text,
+        Scope { key: Key::RouteWhen, classes: &classes, pools: &[] },
+        &mut Trees::default(),
+        &mut problems,
+    );
     checked.unwrap_or_else(|| panic!("{text}: {problems:?}"))
 }
 
