@@ -1,7 +1,7 @@
 //! What the fuzz targets have in common: what every report must be like, what every accepted policy must do, and
 //! mutations that know lines and words, so that inputs stay near what people write.
 
-/// What must hold of every report.
+/// What must hold of every report, and of every text that is formatted.
 pub mod told;
 /// Requests and fleets to decide with.
 pub mod world;

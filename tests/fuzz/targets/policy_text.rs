@@ -14,6 +14,9 @@ fuzz_mutator!(|data: &mut [u8], size: usize, most: usize, seed: u32| {
 fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let mut chance = Chance::of(data);
+    if chance.below(4) == 0 {
+        told::formats(text);
+    }
     // Some are read without a portfolio, as `check` does where that one is broken.
     let pools = if chance.below(8) == 0 { &[] } else { world::pools() };
     let (policy, report) = compile(Source::new("policy.toml", text), pools);

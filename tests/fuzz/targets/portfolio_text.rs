@@ -26,6 +26,9 @@ fuzz_target!(|data: &[u8]| {
     let (portfolio, report) = read();
     told::sound(&report);
     let mut chance = Chance::of(data);
+    if chance.below(4) == 0 {
+        told::formats(text);
+    }
     if chance.below(8) == 0 {
         told::same(&report, &read().1);
     }
