@@ -1,5 +1,5 @@
 //! The operators' listener, apart from data: health, metrics, status, changes. To add routes: a file in `admin/` with
-//! `reads()` or `changes()`, and a line in [`router`].
+//! `reads()` or `changes()`, and a line in `router`.
 
 /// Who may ask what.
 pub mod guard;

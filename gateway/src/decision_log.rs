@@ -2,7 +2,7 @@
 //! complete enough that every decision can be made again, to the last bit, by `pointsman replay`. Prompts, answers and
 //! credentials are never in it.
 //!
-//! A file is a line that names the format, then frames (see [`frame`]): a frame is either one configuration set or
+//! A file is a line that names the format, then frames (see `frame`): a frame is either one configuration set or
 //! decisions that were made under sets that stand before it in the same file. So every file can be read alone.
 
 /// What is written of a set and of a decision.

@@ -1,7 +1,7 @@
 //! What a policy is to do, told by examples beside it, and whether it does: `NAME.scenarios.toml` describes states of the
 //! fleet once, and requests with what is expected of each. Text and policy in, results out.
 //!
-//! A decision may draw lots among near-ties, so every expectation must hold for each of [`DRAWS`] fixed draws.
+//! A decision may draw lots among near-ties, so every expectation must hold for each of `DRAWS` fixed draws.
 
 use std::collections::BTreeSet;
 use std::ops::Range;

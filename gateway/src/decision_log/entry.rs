@@ -1,5 +1,5 @@
 //! What is written of a configuration set and of a decision. The order of the fields is the format: whoever changes it
-//! raises [`super::frame::VERSION`].
+//! raises `frame::VERSION`.
 
 use std::fmt;
 use std::time::SystemTime;
