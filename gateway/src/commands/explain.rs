@@ -48,11 +48,12 @@ pub struct Arguments {
     /// The scenario's name.
     #[arg(long, value_name = "NAME", requires = "scenarios")]
     name: Option<String>,
-    /// The policy; that of the process file, or the one beside the scenarios, where not given.
-    #[arg(long, value_name = "FILE", conflicts_with = "id")]
+    /// The policy; that of the process file, or the one beside the scenarios, where not given. With `--log`, a candidate
+    /// that decides the recorded request instead.
+    #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
     /// The portfolio; `portfolio.toml` beside the policy, else that of the process file, where not given.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["id", "live"])]
+    #[arg(long, value_name = "FILE", conflicts_with = "live")]
     portfolio: Option<PathBuf>,
     /// The process file, which names policy and portfolio.
     #[arg(long, default_value = "pointsman.toml", value_name = "FILE")]
@@ -76,8 +77,14 @@ pub struct Arguments {
 /// Explains; exit status 1 where the files have errors.
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let explanation = match &arguments.id {
+        Some(_) if arguments.log.is_empty() && (arguments.policy.is_some() || arguments.portfolio.is_some()) => {
+            bail!("`--id` with `--policy` or `--portfolio` wants a decision log\n  help: name it with `--log FILE`")
+        }
         Some(id) if arguments.log.is_empty() => live::decided(arguments, id)?,
-        Some(id) => recorded::decided(&arguments.log, id)?,
+        Some(id) => match recorded::decided(arguments, id)? {
+            Some(explanation) => explanation,
+            None => return Ok(ExitCode::FAILURE),
+        },
         None if arguments.scenarios.is_none() && !arguments.request.is_given() => bail!(EXAMPLES),
         None if arguments.live => live::supposed(arguments)?,
         None => match files::explain(arguments)? {

@@ -1,22 +1,31 @@
 //! A decision out of a log, made again from what was recorded.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use anyhow::{Context, bail};
+use pointsman_backends::portfolio::{self, Secrets};
 use pointsman_policies::digest::digest;
 use pointsman_policies::explain::{Considered, Explanation, Given, Origin, Outcome, consider};
-use pointsman_policies::fleet::Fleet;
-use pointsman_policies::language::{Source, compile};
+use pointsman_policies::fleet::{EndpointState, Fleet, PoolFacts};
+use pointsman_policies::language::{Report, Source, compile};
+use pointsman_policies::policy::Policy;
 
+use super::Arguments;
+use crate::config::set::{folder_of, read_source, render};
 use crate::decision_log::{self, Ended, Found};
 
 /// Finds a decision in logs and explains it.
-pub(super) fn decided(logs: &[PathBuf], id: &str) -> anyhow::Result<Explanation> {
+/// `None` after telling what is wrong with the candidate.
+pub(super) fn decided(arguments: &Arguments, id: &str) -> anyhow::Result<Option<Explanation>> {
+    let logs = &arguments.log;
     for log in logs {
         let found = decision_log::find(log, id.trim()).with_context(|| format!("cannot read `{}`", log.display()))?;
-        if let Some(found) = found {
-            return explained(&found, &log.display().to_string());
-        }
+        let Some(found) = found else { continue };
+        let log = log.display().to_string();
+        return match (&arguments.policy, &arguments.portfolio) {
+            (None, None) => explained(&found, &log).map(Some),
+            (policy, portfolio) => Ok(supposed(&found, &log, policy.as_deref(), portfolio.as_deref())),
+        };
     }
     let names: Vec<String> = logs.iter().map(|log| format!("`{}`", log.display())).collect();
     bail!("no decision `{id}` in {}\n  help: give its x-request-id or its trace id of 32 digits", names.join(", "))
@@ -52,6 +61,58 @@ fn explained(found: &Found, log: &str) -> anyhow::Result<Explanation> {
     });
     explanation.outcome = Some(outcome(found));
     Ok(explanation)
+}
+
+/// Lets a candidate decide it on the machines as they were; those that were not there are idle. `None` after telling
+/// what is wrong with the candidate.
+fn supposed(found: &Found, log: &str, policy: Option<&Path>, portfolio: Option<&Path>) -> Option<Explanation> {
+    let Found { decision, set } = found;
+    let mut reports = Vec::new();
+    let ground = ground(found, policy, portfolio, &mut reports);
+    let failed: Vec<Report> = reports.into_iter().filter(Report::has_errors).collect();
+    anstream::eprint!("{}", render(&failed, true));
+    let (policy, pools) = ground?;
+    let mut recorded = Vec::new();
+    decision.states(set, &mut recorded);
+    let names: Vec<&String> = set.pools.iter().flat_map(|pool| &pool.endpoints).collect();
+    let now = pools.iter().enumerate().flat_map(|(pool, facts)| facts.endpoints.iter().map(move |name| (pool, name)));
+    let endpoints: Vec<EndpointState> = now
+        .map(|(pool, name)| {
+            let state = names.iter().position(|other| *other == name).and_then(|index| recorded.get(index));
+            state.map_or(EndpointState::idle(pool), |state| EndpointState { pool, ..*state })
+        })
+        .collect();
+    let facts = decision.facts.facts();
+    let fleet = Fleet { pools: &pools, endpoints: &endpoints };
+    let explanation = Explanation::of(&Given { policy: &policy, facts: &facts, fleet, draw: decision.draw });
+    let whose = format!("as recorded in {log}; decided then by {}, here by a candidate", set.version);
+    Some(Explanation { fleet: whose, ..explanation })
+}
+
+/// What is not given is as it was recorded.
+fn ground(
+    found: &Found,
+    policy: Option<&Path>,
+    portfolio: Option<&Path>,
+    reports: &mut Vec<Report>,
+) -> Option<(Policy, Vec<PoolFacts>)> {
+    let mut read = |file: &Path| read_source(file).map_err(|report| reports.push(report)).ok();
+    let set = &found.set;
+    let policy = match policy {
+        Some(file) => read(file)?,
+        None => Source::new(&set.version, &set.policy),
+    };
+    let pools = match portfolio {
+        Some(file) => {
+            let (portfolio, report) = portfolio::load(read(file)?, folder_of(file), Secrets::Optional);
+            reports.push(report);
+            portfolio?.facts
+        }
+        None => set.pools.clone(),
+    };
+    let (policy, report) = compile(policy, &pools);
+    reports.push(report);
+    Some((policy?, pools))
 }
 
 /// What a log keeps of an outcome; attempts are only counted there.
