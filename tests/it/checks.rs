@@ -107,3 +107,17 @@ fn files_that_cannot_be_read_are_told_where_they_are_named() {
         insta::assert_snapshot!("files_that_cannot_be_read", told);
     });
 }
+
+#[test]
+fn a_candidate_that_is_not_there_is_told_where_it_is_named_whatever_else_is_wrong() {
+    beside_others(async {
+        let files = Files::none();
+        files.write(
+            "policy.toml",
+            "[canary]\npolicy = \"gone.toml\"\nshare = 0.1\n\n[class.realtime]\nttft_ms = true\n",
+        );
+        let told = check(&files, &["policy.toml"]).2;
+        assert!(told.contains("there is no file `gone.toml`\n --> policy.toml:2:10"), "{told}");
+        assert!(told.contains("policy.toml:6:11"), "{told}");
+    });
+}

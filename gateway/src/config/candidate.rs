@@ -1,11 +1,13 @@
 //! The policy on trial: a file that the policy file names in `[shadow]` or `[canary]`, read and checked with it.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pointsman_policies::fleet::PoolFacts;
 use pointsman_policies::language::{Diagnostic, Report, Source, compile};
 use pointsman_policies::policy::{Policy, Trial, TrialMode};
+use toml::de::DeTable;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::set::folder_of;
@@ -31,22 +33,28 @@ pub struct Candidate {
 pub struct Named {
     /// Its path.
     pub file: PathBuf,
+    /// Where the policy file names it, in bytes.
+    pub place: Range<usize>,
     /// Its text, or why there is none.
     pub read: Result<Source, Report>,
 }
 
 /// The candidate's path, by the text of a policy file, however wrong the rest of that text is.
 pub fn path(policy_file: &Path, text: &str) -> Option<PathBuf> {
-    let tables: toml::Table = text.parse().ok()?;
-    let name = TABLES.iter().find_map(|table| tables.get(*table)?.get("policy")?.as_str())?;
-    Some(folder_of(policy_file).join(name))
+    named(policy_file, text).map(|(path, _)| path)
+}
+
+fn named(policy_file: &Path, text: &str) -> Option<(PathBuf, Range<usize>)> {
+    let tables = DeTable::parse(text).ok()?.into_inner();
+    let value = TABLES.iter().find_map(|table| tables.get(*table)?.get_ref().get("policy"))?;
+    Some((folder_of(policy_file).join(value.get_ref().as_str()?), value.span()))
 }
 
 impl Named {
     /// Reads the candidate that the text of a policy file names.
     pub fn find(policy_file: &Path, text: &str) -> Option<Named> {
-        let file = path(policy_file, text)?;
-        Some(Named { read: read_source(&file), file })
+        let (file, place) = named(policy_file, text)?;
+        Some(Named { read: read_source(&file), file, place })
     }
 
     /// Checks it. Problems of the naming go into the policy's report, problems of the candidate into its own, which is
@@ -58,7 +66,7 @@ impl Named {
         pools: &[PoolFacts],
     ) -> (Option<Candidate>, Option<Report>) {
         let trial = policy.and_then(|policy| policy.trial.as_ref());
-        let place = trial.map_or(0..0, |trial| trial.span.clone());
+        let place = self.place;
         if is_same(policy_file, &self.file) {
             let itself = Diagnostic::error("candidate-is-itself", "a policy cannot be its own candidate");
             policy_report.push(itself.at(place).help("copy the file under another name and change the copy"));
