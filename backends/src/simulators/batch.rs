@@ -7,14 +7,14 @@ use super::engine::{Emission, Intake, slots};
 use super::sequence::Sequence;
 
 /// Running sequences in order of admission, and the step they share.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Batch {
     members: Vec<Member>,
     kv_tokens: u64,
     step_ends: Option<Micros>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Member {
     sequence: Sequence,
     /// Prompt tokens still to compute.

@@ -22,8 +22,8 @@ use crate::lease::{Limit, Limiter};
 /// How long a caller is told to stay away when the queue is full; assumed.
 const QUEUE_FULL_RETRY: Micros = Micros::from_secs(1);
 
-/// A machine.
-#[derive(Debug)]
+/// A machine. A clone goes on as the original would.
+#[derive(Clone, Debug)]
 pub struct Engine {
     intake: Intake,
     places: Places,
@@ -254,14 +254,14 @@ impl EnergyBasis {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Places {
     Batch(Batch),
     Flat(Flat),
 }
 
 /// What both ways to run read and write: the machine, its queue, its account, its chance.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Intake {
     pub(super) profile: Profile,
     pub(super) waiting: VecDeque<Sequence>,

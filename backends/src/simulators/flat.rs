@@ -10,7 +10,7 @@ use super::engine::{Emission, Intake, slots};
 use super::sequence::Sequence;
 
 /// Sequences in slots, and the next event of each.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Flat {
     slots: Vec<Option<Running>>,
     free: Vec<usize>,
@@ -20,7 +20,7 @@ pub(super) struct Flat {
     admitted: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Running {
     sequence: Sequence,
     /// KV memory set aside for all it may come to hold: nothing is preempted here.
