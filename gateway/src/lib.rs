@@ -37,3 +37,5 @@ pub mod decision_log;
 pub mod telemetry;
 /// The operators' listener.
 pub mod admin;
+/// The fleet in virtual time: routers against simulated machines.
+pub mod simulation;
