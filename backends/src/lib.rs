@@ -31,5 +31,7 @@ pub mod dialects;
 pub mod frames;
 /// Breakers.
 pub mod health;
+/// What is learned of machines and work.
+pub mod learn;
 /// Simulated machines, in virtual time and behind a real port.
 pub mod simulators;

@@ -1,0 +1,280 @@
+//! Learned models of the machines and of the work: pure state machines, the clock an argument, every event in constant
+//! time, everything bounded, saved and loaded.
+//!
+//! ```text
+//! usage   ──► bytes per token, output lengths ──► facts
+//! streams ──► service models, hidden load     ──► estimates
+//! promises kept and missed ──► margins        ──► what counts as feasible
+//! ```
+
+/// What one answered request tells.
+pub mod observation;
+/// What an endpoint carried between two moments.
+pub mod meter;
+/// Bytes of text to a token.
+pub mod bytes_per_token;
+/// How long an answer will be.
+pub mod output_length;
+/// Spreads of lengths.
+mod sketch;
+/// How the machines of a pool serve.
+pub mod service;
+/// Recursive least squares.
+mod regression;
+/// Slots of flat machines.
+mod knee;
+/// Load that nobody tells us of.
+mod hidden_load;
+/// How much of a bound may be planned with.
+pub mod margins;
+/// Whether machines have changed.
+pub mod drift;
+/// Maps that never grow past a bound.
+mod bounded;
+/// What outlives the process.
+pub mod saved;
+/// All of it together.
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+
+use pointsman_policies::fleet::{HardwareKind, PoolFacts, ServiceModel};
+use pointsman_policies::policy::Class;
+use pointsman_policies::units::Micros;
+
+use bytes_per_token::BytesPerToken;
+use drift::{Drift, DriftTest, Drifts, Time};
+use hidden_load::HiddenLoad;
+use margins::{Margin, Margins, Promise};
+use observation::{Factors, Observation};
+use output_length::OutputLengths;
+use service::{Confidence, Residual, Service};
+
+/// Pools and classes that are remembered though the portfolio does not have them now.
+const MOST_AWAY: usize = 1_024;
+
+/// Which mechanisms are on; tests switch them off one by one to see what each is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Switches {
+    /// Service models follow what is observed.
+    pub services: bool,
+    /// Factors for hidden load.
+    pub hidden_load: bool,
+    /// Margins are calibrated.
+    pub margins: bool,
+}
+
+impl Default for Switches {
+    fn default() -> Switches {
+        Switches { services: true, hidden_load: true, margins: true }
+    }
+}
+
+/// Everything learned. Pools, endpoints and classes are indices of what was last [adopted](Learner::adopt).
+#[derive(Clone, Debug, Default)]
+pub struct Learner {
+    switches: Switches,
+    /// How many bytes make a token.
+    pub bytes_per_token: BytesPerToken,
+    /// How long answers are.
+    pub output_lengths: OutputLengths,
+    pools: Vec<Pool>,
+    endpoints: Vec<Endpoint>,
+    by_name: HashMap<String, usize>,
+    services: Vec<ServiceModel>,
+    margins: Margins,
+    drifts: Drifts,
+    /// Pools that the portfolio has no more, or not yet.
+    away: BTreeMap<String, service::Saved>,
+}
+
+#[derive(Clone, Debug)]
+struct Pool {
+    name: String,
+    kind: HardwareKind,
+    service: Service,
+    ttft_drift: DriftTest,
+    itl_drift: DriftTest,
+}
+
+#[derive(Clone, Debug)]
+struct Endpoint {
+    name: String,
+    pool: usize,
+    ttft: HiddenLoad,
+    itl: HiddenLoad,
+}
+
+impl Learner {
+    /// Knows nothing yet.
+    pub fn new(switches: Switches) -> Learner {
+        Learner { switches, ..Learner::default() }
+    }
+
+    /// The pools of a portfolio and the classes of a policy, from now on; names that are known keep what was learned.
+    pub fn adopt(&mut self, pools: &[PoolFacts], classes: &[Class]) {
+        self.margins.adopt(classes.iter().map(|class| (class.name.as_str(), class.target)));
+        for pool in std::mem::take(&mut self.pools) {
+            self.away.insert(pool.name, pool.service.save());
+        }
+        let mut known: HashMap<String, Endpoint> =
+            std::mem::take(&mut self.endpoints).into_iter().map(|endpoint| (endpoint.name.clone(), endpoint)).collect();
+        for (at, facts) in pools.iter().enumerate() {
+            let mut service = Service::new(facts);
+            if let Some(saved) = self.away.remove(&facts.name) {
+                service.restore(&saved);
+            }
+            let (ttft_drift, itl_drift) = (DriftTest::default(), DriftTest::default());
+            self.pools.push(Pool { name: facts.name.clone(), kind: facts.kind, service, ttft_drift, itl_drift });
+            for name in &facts.endpoints {
+                let new = || {
+                    let (ttft, itl) = (HiddenLoad::new(facts.kind), HiddenLoad::new(facts.kind));
+                    Endpoint { name: name.clone(), pool: at, ttft, itl }
+                };
+                let endpoint = known.remove(name).unwrap_or_else(new);
+                self.endpoints.push(Endpoint { pool: at, ..endpoint });
+            }
+        }
+        while self.away.len() > MOST_AWAY {
+            self.away.pop_last();
+        }
+        self.by_name = self.endpoints.iter().enumerate().map(|(at, known)| (known.name.clone(), at)).collect();
+        self.services = self.pools.iter().map(|pool| pool.told(self.switches)).collect();
+    }
+
+    /// The index of an endpoint by its name.
+    pub fn endpoint(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
+    }
+
+    /// Takes in everything that an answered request tells.
+    pub fn observe(&mut self, seen: &Observation) {
+        self.observe_first_byte(seen);
+        self.observe_end(seen);
+    }
+
+    /// Takes in what the first byte tells; nothing that comes later is read. What is heard at once is worth more, so
+    /// this may be called long before [`observe_end`](Self::observe_end).
+    pub fn observe_first_byte(&mut self, seen: &Observation) {
+        let Some(endpoint) = self.endpoints.get_mut(seen.endpoint) else { return };
+        let Some(pool) = self.pools.get_mut(endpoint.pool) else { return };
+        if let Some(residual) = pool.service.learn_ttft(seen) {
+            endpoint.ttft.learn(seen.first_byte, residual.log, residual.weight);
+            if let Some(drift) = pool.drift(Time::Ttft, residual, seen.first_byte) {
+                self.drifts.add(drift);
+            }
+        }
+        self.calibrate_first_token(seen);
+        self.refresh(seen.endpoint);
+    }
+
+    /// Takes in what the end tells.
+    pub fn observe_end(&mut self, seen: &Observation) {
+        let Some(endpoint) = self.endpoints.get_mut(seen.endpoint) else { return };
+        let Some(pool) = self.pools.get_mut(endpoint.pool) else { return };
+        if let Some(residual) = pool.service.learn_itl(seen) {
+            endpoint.itl.learn(seen.last_byte, residual.log, residual.weight);
+            if let Some(drift) = pool.drift(Time::Itl, residual, seen.last_byte) {
+                self.drifts.add(drift);
+            }
+        }
+        self.calibrate_rest(seen);
+        self.refresh(seen.endpoint);
+    }
+
+    /// The service model of each pool as learned, in the portfolio's order.
+    pub fn services(&self) -> &[ServiceModel] {
+        &self.services
+    }
+
+    /// How sure a pool's model is.
+    pub fn confidence(&self, pool: usize) -> Option<Confidence> {
+        self.pools.get(pool).map(|pool| pool.service.confidence())
+    }
+
+    /// What others' prefill costs a stream beside it, in time of that prefill; see [`service`].
+    pub fn prefill_weight(&self, pool: usize) -> Option<f64> {
+        self.pools.get(pool).map(|pool| pool.service.prefill_weight())
+    }
+
+    /// The factors of an endpoint for load that nobody sees.
+    pub fn factors(&self, endpoint: usize, now: Micros) -> Factors {
+        match self.endpoints.get(endpoint) {
+            Some(endpoint) if self.switches.hidden_load => {
+                Factors { ttft: endpoint.ttft.factor(now), itl: endpoint.itl.factor(now) }
+            }
+            _ => Factors::NEUTRAL,
+        }
+    }
+
+    /// The part of its bounds that a class may plan with on a kind of machine.
+    pub fn margin(&self, class: usize, kind: HardwareKind) -> Margin {
+        self.margins.margin(class, kind)
+    }
+
+    /// The last changes of machines that were noticed, the oldest first.
+    pub fn drifts(&self) -> impl Iterator<Item = &Drift> {
+        self.drifts.kept()
+    }
+
+    /// How many changes were noticed since the start.
+    pub fn drifts_noticed(&self) -> u64 {
+        self.drifts.noticed()
+    }
+
+    fn refresh(&mut self, endpoint: usize) {
+        let Some(at) = self.endpoints.get(endpoint).map(|endpoint| endpoint.pool) else { return };
+        if let Some((service, pool)) = self.services.get_mut(at).zip(self.pools.get(at)) {
+            *service = pool.told(self.switches);
+        }
+    }
+
+    fn calibrate_first_token(&mut self, seen: &Observation) {
+        let (Some(observed_ms), Some(bound_ms)) = (seen.ttft_ms(), seen.slo.ttft_ms) else { return };
+        let promise = Promise { predicted_ms: seen.predicted.ttft_ms, observed_ms, bound_ms };
+        self.calibrate(seen, Time::Ttft, promise);
+    }
+
+    /// Pace, deadline, and whole answers, which are promised as [`pointsman_policies::attain::parts_kept`] says.
+    fn calibrate_rest(&mut self, seen: &Observation) {
+        if let (Some(observed_ms), Some(bound_ms)) = (seen.itl_ms(), seen.slo.itl_ms) {
+            self.calibrate(seen, Time::Itl, Promise { predicted_ms: seen.predicted.itl_ms, observed_ms, bound_ms });
+        }
+        let whole = Promise { predicted_ms: seen.predicted.total_ms, observed_ms: seen.total_ms(), bound_ms: 0.0 };
+        if let Some(ttft_ms) = seen.slo.ttft_ms.filter(|_| !seen.streamed) {
+            let bound_ms = ttft_ms + seen.slo.itl_ms.unwrap_or(0.0) * seen.later_tokens();
+            self.calibrate(seen, Time::Ttft, Promise { bound_ms, ..whole });
+        } else if let (None, Some(bound_ms)) = (seen.slo.ttft_ms, seen.slo.deadline_ms) {
+            self.calibrate(seen, Time::Ttft, Promise { bound_ms, ..whole });
+        }
+    }
+
+    fn calibrate(&mut self, seen: &Observation, time: Time, promise: Promise) {
+        let pool = self.endpoints.get(seen.endpoint).and_then(|endpoint| self.pools.get(endpoint.pool));
+        let Some(kind) = pool.map(|pool| pool.kind).filter(|_| self.switches.margins) else { return };
+        match time {
+            Time::Ttft => self.margins.learn_ttft(seen.class, kind, promise),
+            Time::Itl => self.margins.learn_itl(seen.class, kind, promise),
+        }
+    }
+}
+
+impl Pool {
+    fn told(&self, switches: Switches) -> ServiceModel {
+        if switches.services { self.service.model() } else { self.service.prior().clone() }
+    }
+
+    fn drift(&mut self, time: Time, residual: Residual, at: Micros) -> Option<Drift> {
+        let test = match time {
+            Time::Ttft => &mut self.ttft_drift,
+            Time::Itl => &mut self.itl_drift,
+        };
+        let factor = test.learn(residual.log * residual.weight)?;
+        match time {
+            Time::Ttft => self.service.doubt_ttft(),
+            Time::Itl => self.service.doubt_itl(),
+        }
+        Some(Drift { pool: self.name.clone(), time, factor, at })
+    }
+}

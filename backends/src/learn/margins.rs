@@ -1,0 +1,249 @@
+//! How much of a bound may be planned with, learned from promises kept and missed: adaptive conformal calibration.
+//!
+//! A request is taken for feasible if its prediction is at most `margin * bound`. For each such request
+//!
+//! ```text
+//! kept:    margin += eta * alpha * w            alpha = 1 - the class's target
+//! missed:  margin -= eta * (1 - alpha) * w      w = prediction / (margin * bound), at most 1
+//! ```
+//!
+//! so the margin rests where the weighted share of misses is `alpha`, whatever the predictions are worth. The weight
+//! lets those count that were close to the line, which is what the margin moves: a thousand easy ones do not talk it
+//! into risk. A request that was taken for infeasible and kept its bound nevertheless raises the margin in the same
+//! way; one that missed was foreseen and changes nothing.
+
+use std::collections::BTreeMap;
+
+use pointsman_policies::estimate::batches;
+use pointsman_policies::fleet::HardwareKind;
+use serde::{Deserialize, Serialize};
+
+/// How far one request moves a margin.
+const ETA: f64 = 0.03;
+/// Margins stay between these.
+const RANGE: (f64, f64) = (0.2, 1.2);
+/// A target of 1 cannot be calibrated for; this share of misses is always taken for allowed.
+const LEAST_ALPHA: f64 = 0.005;
+/// Nor is a class served that may miss most of its promises.
+const MOST_ALPHA: f64 = 0.5;
+/// Where machines that batch start: they get slower when others arrive while a request runs.
+const PRIOR_BATCHING: f64 = 0.5;
+/// Where flat machines start: what they may lose is jitter.
+const PRIOR_FLAT: f64 = 0.85;
+/// Classes that are remembered though no policy has them now.
+const MOST_CLASSES: usize = 256;
+/// How much an infeasible request that kept its bound may weigh.
+const MOST_WEIGHT: f64 = 2.0;
+
+/// The parts of its bounds that may be planned with, by class and kind of machine.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Margin {
+    /// Of the bound on the time to first token, and of a deadline.
+    pub ttft: f64,
+    /// Of the bound on the time per output token.
+    pub itl: f64,
+}
+
+impl Margin {
+    /// Where nothing has been learned.
+    pub fn prior(kind: HardwareKind) -> Margin {
+        let prior = if batches(kind) { PRIOR_BATCHING } else { PRIOR_FLAT };
+        Margin { ttft: prior, itl: prior }
+    }
+
+    fn sound(self, kind: HardwareKind) -> Margin {
+        let prior = Margin::prior(kind);
+        let part = |own: f64, prior| if own.is_finite() { own.clamp(RANGE.0, RANGE.1) } else { prior };
+        Margin { ttft: part(self.ttft, prior.ttft), itl: part(self.itl, prior.itl) }
+    }
+}
+
+/// One kind after the other, in the order of [`HardwareKind::ALL`].
+type ByKind = [Margin; HardwareKind::ALL.len()];
+
+/// The margins of all classes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Margins {
+    classes: Vec<Class>,
+    away: BTreeMap<String, ByKind>,
+}
+
+#[derive(Clone, Debug)]
+struct Class {
+    name: String,
+    alpha: f64,
+    margins: ByKind,
+}
+
+/// One promise, as it was predicted and as it came.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Promise {
+    /// What was predicted, milliseconds.
+    pub(super) predicted_ms: f64,
+    /// What was observed, milliseconds.
+    pub(super) observed_ms: f64,
+    /// What was promised, milliseconds.
+    pub(super) bound_ms: f64,
+}
+
+impl Margins {
+    /// The classes of a policy, by name and target, in its order. Known ones keep their margins.
+    pub(super) fn adopt<'c>(&mut self, classes: impl Iterator<Item = (&'c str, f64)>) {
+        for class in std::mem::take(&mut self.classes) {
+            self.away.insert(class.name, class.margins);
+        }
+        for (name, target) in classes {
+            let margins = self.away.remove(name).unwrap_or_else(|| HardwareKind::ALL.map(Margin::prior));
+            let alpha = (1.0 - target).clamp(LEAST_ALPHA, MOST_ALPHA);
+            self.classes.push(Class { name: name.to_owned(), alpha, margins });
+        }
+        while self.away.len() > MOST_CLASSES {
+            self.away.pop_last();
+        }
+    }
+
+    pub(super) fn margin(&self, class: usize, kind: HardwareKind) -> Margin {
+        let margins = self.classes.get(class).map(|class| &class.margins);
+        margins.and_then(|margins| margins.get(kind as usize)).copied().unwrap_or(Margin::prior(kind))
+    }
+
+    /// How a promise about the first token, or about a whole answer, came out.
+    pub(super) fn learn_ttft(&mut self, class: usize, kind: HardwareKind, promise: Promise) {
+        self.learn(class, kind, promise, |margin| &mut margin.ttft);
+    }
+
+    /// How a promise about the time per token came out.
+    pub(super) fn learn_itl(&mut self, class: usize, kind: HardwareKind, promise: Promise) {
+        self.learn(class, kind, promise, |margin| &mut margin.itl);
+    }
+
+    fn learn(&mut self, class: usize, kind: HardwareKind, promise: Promise, part: fn(&mut Margin) -> &mut f64) {
+        let Some(class) = self.classes.get_mut(class) else { return };
+        let Some(margin) = class.margins.get_mut(kind as usize) else { return };
+        let margin = part(margin);
+        let strain = promise.predicted_ms / (*margin * promise.bound_ms);
+        if !strain.is_finite() || strain < 0.0 || !promise.observed_ms.is_finite() {
+            return;
+        }
+        let kept = promise.observed_ms <= promise.bound_ms;
+        let step = match (kept, strain <= 1.0) {
+            (true, _) => class.alpha * strain.min(MOST_WEIGHT),
+            (false, true) => -(1.0 - class.alpha) * strain,
+            (false, false) => 0.0,
+        };
+        *margin = (*margin + ETA * step).clamp(RANGE.0, RANGE.1);
+    }
+
+    pub(super) fn save(&self) -> Saved {
+        let mut all = self.away.clone();
+        all.extend(self.classes.iter().map(|class| (class.name.clone(), class.margins)));
+        Saved(all)
+    }
+
+    pub(super) fn restore(&mut self, saved: Saved) {
+        let kinds = HardwareKind::ALL;
+        for (name, margins) in saved.0 {
+            let mut sound = kinds.map(Margin::prior);
+            for ((to, from), kind) in sound.iter_mut().zip(margins).zip(kinds) {
+                *to = from.sound(kind);
+            }
+            match self.classes.iter_mut().find(|class| class.name == name) {
+                Some(class) => class.margins = sound,
+                None if self.away.len() < MOST_CLASSES => drop(self.away.insert(name, sound)),
+                None => {}
+            }
+        }
+    }
+}
+
+/// The margins as saved, by class.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Saved(BTreeMap<String, ByKind>);
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_pcg::Pcg64Mcg;
+
+    use super::*;
+
+    const GPU: HardwareKind = HardwareKind::Gpu;
+
+    fn margins(target: f64) -> Margins {
+        let mut margins = Margins::default();
+        margins.adopt([("interactive", target)].into_iter());
+        margins
+    }
+
+    /// Takes requests whose truth is `slower` times the prediction, give or take a half, as they come, and sends those
+    /// that seem feasible. The share of promises missed in the second half.
+    fn missed(target: f64, slower: f64) -> f64 {
+        let mut random = Pcg64Mcg::seed_from_u64(7);
+        let mut margins = margins(target);
+        let (mut sent, mut missed) = (0.0, 0.0);
+        for round in 0..200_000 {
+            let predicted_ms = random.random_range(50.0..1_500.0);
+            let observed_ms = predicted_ms * slower * random.random_range(0.5..1.5);
+            if predicted_ms > margins.margin(0, GPU).ttft * 1_000.0 {
+                continue;
+            }
+            if round > 100_000 {
+                sent += 1.0;
+                missed += f64::from(u8::from(observed_ms > 1_000.0));
+            }
+            margins.learn_ttft(0, GPU, Promise { predicted_ms, observed_ms, bound_ms: 1_000.0 });
+        }
+        missed / sent
+    }
+
+    #[test]
+    fn the_share_of_misses_comes_to_the_target_whatever_predictions_are_worth() {
+        for (target, slower) in [(0.95, 1.0), (0.95, 2.0), (0.9, 1.5), (0.99, 1.5)] {
+            let (missed, alpha) = (missed(target, slower), 1.0 - target);
+            assert!(missed <= alpha * 1.1 && missed >= alpha * 0.3, "{missed} at {target}, {slower}");
+        }
+    }
+
+    #[test]
+    fn misses_that_were_foreseen_change_nothing_and_pessimism_is_unlearned() {
+        let mut margins = margins(0.95);
+        let before = margins.margin(0, GPU);
+        let foreseen = Promise { predicted_ms: 900.0, observed_ms: 2_000.0, bound_ms: 1_000.0 };
+        margins.learn_itl(0, GPU, foreseen);
+        assert_eq!(margins.margin(0, GPU), before);
+        (0..1_000).for_each(|_| margins.learn_itl(0, GPU, Promise { observed_ms: 800.0, ..foreseen }));
+        assert!(margins.margin(0, GPU).itl > 0.9, "{:?}", margins.margin(0, GPU));
+        assert_eq!(margins.margin(0, GPU).ttft, before.ttft);
+    }
+
+    #[test]
+    fn nothing_hostile_leads_out_of_the_range() {
+        let mut random = Pcg64Mcg::seed_from_u64(3);
+        let mut margins = margins(1.0);
+        let odd = [f64::NAN, f64::INFINITY, -1.0, 0.0, 1e300, 500.0];
+        let mut pick = || odd[random.random_range(0..odd.len())];
+        for _ in 0..20_000 {
+            margins.learn_ttft(0, GPU, Promise { predicted_ms: pick(), observed_ms: pick(), bound_ms: pick() });
+            let margin = margins.margin(0, GPU).ttft;
+            assert!((RANGE.0..=RANGE.1).contains(&margin), "{margin}");
+        }
+    }
+
+    #[test]
+    fn a_policy_that_drops_a_class_and_takes_it_back_finds_its_margin() {
+        let mut margins = margins(0.95);
+        let miss = Promise { predicted_ms: 400.0, observed_ms: 2_000.0, bound_ms: 1_000.0 };
+        margins.learn_ttft(0, GPU, miss);
+        let learned = margins.margin(0, GPU);
+        assert!(learned.ttft < Margin::prior(GPU).ttft);
+        margins.adopt([("batch", 0.5)].into_iter());
+        assert_eq!(margins.margin(0, GPU), Margin::prior(GPU));
+        margins.adopt([("batch", 0.5), ("interactive", 0.95)].into_iter());
+        assert_eq!(margins.margin(1, GPU), learned);
+        let mut again = Margins::default();
+        again.restore(serde_json::from_str(&serde_json::to_string(&margins.save()).unwrap()).unwrap());
+        again.adopt([("interactive", 0.95)].into_iter());
+        assert_eq!(again.margin(0, GPU), learned);
+        assert_eq!(again.margin(9, HardwareKind::Wafer), Margin::prior(HardwareKind::Wafer));
+    }
+}
