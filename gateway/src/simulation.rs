@@ -10,3 +10,13 @@
 pub mod router;
 /// What is asked, when, by whom.
 pub mod workload;
+/// What happens to the fleet meanwhile.
+pub mod conditions;
+/// The events.
+pub mod world;
+/// Attempts under way.
+mod attempts;
+/// One simulated endpoint.
+mod machine;
+/// What a run came to.
+pub mod report;

@@ -1,0 +1,135 @@
+//! A simulated endpoint in the fleet: an engine, its prefix cache, and when it is looked at next.
+
+use std::collections::{HashMap, VecDeque};
+
+use pointsman_backends::hardware;
+use pointsman_backends::simulators::engine::Engine;
+use pointsman_backends::simulators::profile::Profile;
+use pointsman_policies::fleet::PoolFacts;
+use pointsman_policies::units::Micros;
+
+use super::conditions::Neighbour;
+use super::router::{BLOCK_TOKENS, Reported};
+
+/// The part of KV memory that holds prompts of the past; assumed.
+const CACHE_SHARE: f64 = 0.5;
+
+/// What a pool's machines are, without their provider's limits: those are the pool's together.
+pub(super) fn profile(pool: &PoolFacts) -> Profile {
+    let catalog = hardware::find(&pool.hardware);
+    let base = catalog.map_or_else(|| Profile::new(pool.kind, pool.service.clone()), Profile::of);
+    let context_tokens = pool.models.iter().filter_map(|model| model.context).max();
+    Profile { service: pool.service.clone(), limits: Default::default(), context_tokens, ..base }
+}
+
+/// One endpoint.
+#[derive(Debug)]
+pub(super) struct Machine {
+    pub(super) engine: Engine,
+    pub(super) pool: usize,
+    pub(super) up: bool,
+    /// When the heap of events has it next.
+    pub(super) due: Micros,
+    pub(super) neighbour: Option<Neighbour>,
+    pub(super) cache: PrefixCache,
+    /// Energy of the engines that were here before the last failure, joules.
+    pub(super) past_joules: f64,
+}
+
+impl Machine {
+    pub(super) fn new(profile: &Profile, pool: usize, seed: u64) -> Machine {
+        let kv_tokens = profile.service.kv_tokens.unwrap_or(0);
+        Machine {
+            engine: Engine::new(profile.clone(), seed),
+            pool,
+            up: true,
+            due: Micros::NEVER,
+            neighbour: None,
+            cache: PrefixCache::new((kv_tokens as f64 * CACHE_SHARE) as u64 / BLOCK_TOKENS),
+            past_joules: 0.0,
+        }
+    }
+
+    /// It fails and comes back empty.
+    pub(super) fn restart(&mut self, now: Micros, seed: u64) {
+        self.past_joules = self.joules(now);
+        let profile = self.engine.profile().clone();
+        let past_joules = self.past_joules;
+        *self =
+            Machine { past_joules, up: self.up, neighbour: self.neighbour, ..Machine::new(&profile, self.pool, seed) };
+    }
+
+    pub(super) fn joules(&self, now: Micros) -> f64 {
+        self.past_joules + self.engine.energy(now).joules
+    }
+
+    pub(super) fn reported(&self, now: Micros) -> Reported {
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Reported {
+            at: now,
+            running: count(self.engine.running()),
+            waiting: count(self.engine.waiting()),
+            kv_tokens: self.engine.kv_tokens(),
+        }
+    }
+}
+
+/// Blocks of past prompts, the least recently used leave first.
+#[derive(Debug, Default)]
+pub(super) struct PrefixCache {
+    most_blocks: u64,
+    used: HashMap<u64, u64>,
+    /// Uses in order; those that are not a block's last are skipped.
+    order: VecDeque<(u64, u64)>,
+    clock: u64,
+}
+
+impl PrefixCache {
+    fn new(most_blocks: u64) -> PrefixCache {
+        PrefixCache { most_blocks, ..PrefixCache::default() }
+    }
+
+    /// Tokens of a prompt that are there already; after this all of it is.
+    pub(super) fn take(&mut self, prefix: &[u64], input_tokens: u64) -> u64 {
+        if self.most_blocks == 0 || prefix.is_empty() {
+            return 0;
+        }
+        let known = prefix.iter().take_while(|block| self.used.contains_key(block)).count() as u64;
+        for block in prefix {
+            self.clock += 1;
+            self.used.insert(*block, self.clock);
+            self.order.push_back((*block, self.clock));
+        }
+        while self.used.len() as u64 > self.most_blocks || self.order.len() as u64 > 8 * self.most_blocks {
+            let Some((block, at)) = self.order.pop_front() else { break };
+            if self.used.get(&block) == Some(&at) {
+                self.used.remove(&block);
+            }
+        }
+        // The last token is always computed: it makes the first of the answer.
+        (known * BLOCK_TOKENS).min(input_tokens.saturating_sub(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prompt_is_cached_up_to_the_first_block_that_differs() {
+        let mut cache = PrefixCache::new(100);
+        assert_eq!(cache.take(&[1, 2, 3], 1500), 0);
+        assert_eq!(cache.take(&[1, 2, 9], 1500), 1024);
+        assert_eq!(cache.take(&[1, 2, 3], 1500), 1499, "but for the last token");
+        assert_eq!(cache.take(&[4, 2, 3], 1500), 0, "a block counts only after those before it");
+        assert_eq!(cache.take(&[], 1500), 0);
+    }
+
+    #[test]
+    fn the_least_recently_used_block_leaves_first() {
+        let mut cache = PrefixCache::new(2);
+        cache.take(&[1, 2], 1024);
+        cache.take(&[1, 3], 1024);
+        assert_eq!(cache.take(&[1, 2], 2000), 512);
+    }
+}
