@@ -8,16 +8,18 @@ use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use parking_lot::Mutex;
-use pointsman_policies::fleet::{Availability, EndpointState, LeaseState};
+use pointsman_policies::fleet::{Availability, EndpointState, LeaseState, Window};
 use pointsman_policies::units::Micros;
 use tokio_util::task::TaskTracker;
 
 use crate::connect::Connections;
 use crate::endpoint::EndpointId;
 use crate::health::breaker::{Breaker, Position};
+pub use crate::inflight::Work;
 use crate::inflight::{InFlight, Load};
 use crate::lease::{Limiter, RateLimits, Reservation, Shortage};
 use crate::portfolio::{Endpoint, Portfolio};
+use crate::window::{self, Congestion};
 
 /// The longest a machine may ask us to stay away.
 const LONGEST_BACK_PRESSURE: Micros = Micros::from_secs(60);
@@ -48,6 +50,7 @@ pub struct Live {
     origin: Instant,
     draining: bool,
     lease: Option<Arc<Lease>>,
+    window: Option<Window>,
     shared: Arc<State>,
 }
 
@@ -57,6 +60,7 @@ struct State {
     load: Arc<Load>,
     breaker: Mutex<Breaker>,
     back_pressure_until: AtomicU64,
+    congestion: Congestion,
 }
 
 /// How an attempt ended, for the endpoint's health.
@@ -137,8 +141,11 @@ impl Fleet {
             (None, None) => true,
             _ => false,
         };
+        let window = portfolio.facts.get(endpoint.pool).map(window::of);
         let reusable = known.as_ref().filter(|live| live.connections.serves(&endpoint.address, tls, version));
-        if let Some(live) = reusable.filter(|live| same_lease(live) && live.draining == draining) {
+        if let Some(live) =
+            reusable.filter(|live| same_lease(live) && live.draining == draining && live.window == window)
+        {
             return Arc::clone(live);
         }
         let connections = reusable.map_or_else(
@@ -147,7 +154,7 @@ impl Fleet {
         );
         let shared = known.map_or_else(Arc::default, |known| Arc::clone(&known.shared));
         let id = endpoint.id.clone();
-        let live = Arc::new(Live { id, connections, origin: self.origin, draining, lease, shared });
+        let live = Arc::new(Live { id, connections, origin: self.origin, draining, lease, window, shared });
         self.live.insert(endpoint.id.clone(), Arc::clone(&live));
         live
     }
@@ -165,7 +172,16 @@ impl Live {
             context_tokens: load.context_tokens(),
             output_tokens_ahead: load.output_tokens(),
             lease: self.lease(now),
+            prefilling: load.prefilling(),
+            strictest_itl_ms: load.strictest_itl_ms(),
+            window: self.window(),
+            ..EndpointState::idle(pool)
         }
+    }
+
+    /// What it is sent at once.
+    pub fn window(&self) -> Option<Window> {
+        self.window.map(|window| Window { requests: self.shared.congestion.limit(window), ..window })
     }
 
     /// Whether it may be asked.
@@ -191,7 +207,7 @@ impl Live {
             None => None,
         };
         self.shared.breaker.lock().on_attempt(now);
-        let in_flight = InFlight::begin(&self.shared.load, work.input_tokens, work.output_tokens);
+        let in_flight = InFlight::begin(&self.shared.load, work);
         let (input_tokens, origin) = (work.input_tokens, self.origin);
         Ok(Dispatched { live: Arc::clone(self), reservation, in_flight, input_tokens, origin, settled: false })
     }
@@ -201,11 +217,17 @@ impl Live {
         let mut breaker = self.shared.breaker.lock();
         match verdict {
             Verdict::Began => breaker.on_first_byte(),
-            Verdict::Worked => breaker.on_success(),
+            Verdict::Worked => {
+                breaker.on_success();
+                if let Some(window) = self.window {
+                    self.shared.congestion.answered(window);
+                }
+            }
             Verdict::Neutral => breaker.on_neutral(),
             Verdict::Failed => breaker.on_failure(now),
             Verdict::BackPressure(wait) => {
                 breaker.on_neutral();
+                self.shared.congestion.too_much(now, self.shared.load.requests());
                 let until = now + wait.min(LONGEST_BACK_PRESSURE);
                 self.shared.back_pressure_until.fetch_max(until.0, Ordering::Relaxed);
             }
@@ -216,17 +238,6 @@ impl Live {
     pub fn lease(&self, now: Micros) -> Option<LeaseState> {
         self.lease.as_ref().and_then(|lease| lease.limiter.lock().state(now))
     }
-}
-
-/// The size of a request as it is known when it is sent, tokens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Work {
-    /// Of the prompt.
-    pub input_tokens: u64,
-    /// Expected of the answer.
-    pub output_tokens: u64,
-    /// The most the answer may have, as a provider that reserves sees it.
-    pub max_output_tokens: u64,
 }
 
 /// A request on its way: holds its place in the endpoint's load until dropped.

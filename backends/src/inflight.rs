@@ -3,13 +3,32 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use parking_lot::Mutex;
+
+/// The size of a request as it is known when it is sent, and what it was promised.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Work {
+    /// Tokens of the prompt.
+    pub input_tokens: u64,
+    /// Of those, tokens that the endpoint is believed to have in its prefix cache.
+    pub cached_tokens: u64,
+    /// Tokens expected of the answer.
+    pub output_tokens: u64,
+    /// The most tokens the answer may have, as a provider that reserves sees it.
+    pub max_output_tokens: u64,
+    /// Time per output token that was promised, milliseconds.
+    pub itl_ms: Option<f64>,
+}
+
 /// Everything dispatched to one endpoint and not yet finished.
 #[derive(Debug, Default)]
 pub struct Load {
     requests: AtomicU32,
+    prefilling: AtomicU32,
     prefill_tokens: AtomicU64,
     context_tokens: AtomicU64,
     output_tokens: AtomicU64,
+    promises: Promises,
 }
 
 impl Load {
@@ -18,7 +37,12 @@ impl Load {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Prompt tokens of requests whose first token has not been seen.
+    /// Requests whose first token has not been seen.
+    pub fn prefilling(&self) -> u32 {
+        self.prefilling.load(Ordering::Relaxed)
+    }
+
+    /// Their prompt tokens, but for those that are cached.
     pub fn prefill_tokens(&self) -> u64 {
         self.prefill_tokens.load(Ordering::Relaxed)
     }
@@ -32,32 +56,72 @@ impl Load {
     pub fn output_tokens(&self) -> u64 {
         self.output_tokens.load(Ordering::Relaxed)
     }
+
+    /// The least time per output token promised to any request, milliseconds.
+    pub fn strictest_itl_ms(&self) -> Option<f64> {
+        let strictest_ms = f64::from_bits(self.promises.strictest.load(Ordering::Relaxed));
+        (strictest_ms > 0.0).then_some(strictest_ms)
+    }
+}
+
+/// Times per output token that are promised to requests in flight, and how many have each: as many as there are classes.
+#[derive(Debug, Default)]
+struct Promises {
+    counts: Mutex<Vec<(f64, u32)>>,
+    /// Bits of the least; 0 where there is none.
+    strictest: AtomicU64,
+}
+
+impl Promises {
+    fn change(&self, itl_ms: f64, by: i32) {
+        let mut counts = self.counts.lock();
+        match counts.iter_mut().find(|(known, _)| known.to_bits() == itl_ms.to_bits()) {
+            Some((_, count)) => *count = count.saturating_add_signed(by),
+            None => counts.push((itl_ms, 1)),
+        }
+        counts.retain(|(_, count)| *count > 0);
+        let least = counts.iter().map(|(itl_ms, _)| *itl_ms).min_by(f64::total_cmp);
+        self.strictest.store(least.unwrap_or_default().to_bits(), Ordering::Relaxed);
+    }
 }
 
 /// The guard of one request; it lives as long as the body.
 #[derive(Debug)]
 pub struct InFlight {
     load: Arc<Load>,
-    input_tokens: u64,
-    output_tokens: u64,
+    work: Work,
     prefilling: bool,
 }
 
 impl InFlight {
     /// Adds a request to the load.
-    pub fn begin(load: &Arc<Load>, input_tokens: u64, output_tokens: u64) -> InFlight {
+    pub fn begin(load: &Arc<Load>, work: Work) -> InFlight {
+        let in_flight = InFlight { load: Arc::clone(load), work, prefilling: true };
         load.requests.fetch_add(1, Ordering::Relaxed);
-        load.prefill_tokens.fetch_add(input_tokens, Ordering::Relaxed);
-        load.context_tokens.fetch_add(input_tokens + output_tokens, Ordering::Relaxed);
-        load.output_tokens.fetch_add(output_tokens, Ordering::Relaxed);
-        InFlight { load: Arc::clone(load), input_tokens, output_tokens, prefilling: true }
+        load.prefilling.fetch_add(1, Ordering::Relaxed);
+        load.prefill_tokens.fetch_add(in_flight.uncached_tokens(), Ordering::Relaxed);
+        load.context_tokens.fetch_add(in_flight.context_tokens(), Ordering::Relaxed);
+        load.output_tokens.fetch_add(work.output_tokens, Ordering::Relaxed);
+        if let Some(itl_ms) = work.itl_ms.filter(|itl_ms| *itl_ms > 0.0) {
+            load.promises.change(itl_ms, 1);
+        }
+        in_flight
     }
 
     /// The first token has come: the prompt is read.
     pub fn first_token(&mut self) {
         if std::mem::take(&mut self.prefilling) {
-            self.load.prefill_tokens.fetch_sub(self.input_tokens, Ordering::Relaxed);
+            self.load.prefilling.fetch_sub(1, Ordering::Relaxed);
+            self.load.prefill_tokens.fetch_sub(self.uncached_tokens(), Ordering::Relaxed);
         }
+    }
+
+    fn uncached_tokens(&self) -> u64 {
+        self.work.input_tokens.saturating_sub(self.work.cached_tokens)
+    }
+
+    fn context_tokens(&self) -> u64 {
+        self.work.input_tokens.saturating_add(self.work.output_tokens)
     }
 }
 
@@ -65,8 +129,11 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.first_token();
         self.load.requests.fetch_sub(1, Ordering::Relaxed);
-        self.load.context_tokens.fetch_sub(self.input_tokens + self.output_tokens, Ordering::Relaxed);
-        self.load.output_tokens.fetch_sub(self.output_tokens, Ordering::Relaxed);
+        self.load.context_tokens.fetch_sub(self.context_tokens(), Ordering::Relaxed);
+        self.load.output_tokens.fetch_sub(self.work.output_tokens, Ordering::Relaxed);
+        if let Some(itl_ms) = self.work.itl_ms.filter(|itl_ms| *itl_ms > 0.0) {
+            self.load.promises.change(itl_ms, -1);
+        }
     }
 }
 
@@ -79,14 +146,18 @@ mod tests {
         let load = Arc::new(Load::default());
         let figures =
             |load: &Load| (load.requests(), load.prefill_tokens(), load.context_tokens(), load.output_tokens());
-        let mut one = InFlight::begin(&load, 100, 20);
-        let other = InFlight::begin(&load, 10, 2);
-        assert_eq!(figures(&load), (2, 110, 132, 22));
+        let sized = |input_tokens, output_tokens| Work { input_tokens, output_tokens, ..Work::default() };
+        let mut one = InFlight::begin(&load, Work { itl_ms: Some(50.0), ..sized(100, 20) });
+        let other = InFlight::begin(&load, Work { itl_ms: Some(10.0), cached_tokens: 4, ..sized(10, 2) });
+        assert_eq!(figures(&load), (2, 106, 132, 22));
+        assert_eq!((load.prefilling(), load.strictest_itl_ms()), (2, Some(10.0)));
         one.first_token();
         one.first_token();
-        assert_eq!(figures(&load), (2, 10, 132, 22));
-        drop(one);
+        assert_eq!(figures(&load), (2, 6, 132, 22));
         drop(other);
+        assert_eq!((load.prefilling(), load.strictest_itl_ms()), (0, Some(50.0)));
+        drop(one);
         assert_eq!(figures(&load), (0, 0, 0, 0));
+        assert_eq!(load.strictest_itl_ms(), None);
     }
 }

@@ -150,6 +150,7 @@ impl Limiter {
             requests: self.requests.map_or(f64::INFINITY, |bucket| bucket.available(now)),
             tokens: self.tokens.map_or(f64::INFINITY, |bucket| bucket.available(now)),
             tokens_capacity: self.tokens.map_or(f64::INFINITY, |bucket| bucket.capacity),
+            requests_per_s: self.requests.map_or(f64::INFINITY, |bucket| bucket.per_second()),
             tokens_per_s: self.tokens.map_or(f64::INFINITY, |bucket| bucket.per_second()),
             reserves_output: self.reserves_output,
         })

@@ -25,6 +25,8 @@ pub mod connect;
 pub mod tls;
 /// The guard held to the last byte.
 pub mod inflight;
+/// How much a machine is sent at once.
+pub mod window;
 /// Wire formats.
 pub mod dialects;
 /// Framing of streams.

@@ -106,7 +106,7 @@ async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
 /// What is in force, what is wrong with the files on disk, how the endpoints are.
 async fn status(State(gateway): State<Arc<Gateway>>) -> Json<serde_json::Value> {
     let snapshot = gateway.snapshot();
-    let states = snapshot.endpoint_states(gateway.fleet());
+    let states = snapshot.endpoint_states(gateway.fleet().now());
     let endpoints: Vec<_> = snapshot
         .targets()
         .zip(states)

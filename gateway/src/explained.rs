@@ -5,7 +5,6 @@ use std::time::SystemTime;
 use pointsman_policies::classify::{Because, Classified, classify};
 use pointsman_policies::decide::Decision;
 use pointsman_policies::explain::{AttemptOutcome, Explanation, Given, Origin, Outcome};
-use pointsman_policies::fleet::Fleet;
 
 use crate::record::{DecisionRecord, Record};
 
@@ -15,8 +14,7 @@ pub fn explained(record: &Record) -> Option<Explanation> {
     let made = record.decision.as_ref()?;
     let facts = made.facts.facts();
     let deciding = made.deciding();
-    let fleet = Fleet { pools: &made.snapshot.portfolio.facts, endpoints: &made.endpoints };
-    let given = Given { policy: deciding.policy, facts: &facts, fleet, draw: made.draw };
+    let given = Given { policy: deciding.policy, facts: &facts, fleet: made.fleet(), draw: made.draw };
     let mut explanation = Explanation::decided(&given, classified(&given, made), &decision(made));
     explanation.policy = deciding.version.to_string();
     explanation.fleet = "as it was then".to_owned();

@@ -9,6 +9,7 @@ use pointsman_backends::fleet::Fleet;
 
 use crate::config::set::ConfigSet;
 use crate::generations::History;
+use crate::queue::Queue;
 use crate::reload::ReloadStatus;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
@@ -19,6 +20,7 @@ use crate::trial::trials::Trials;
 pub struct Gateway {
     snapshot: ArcSwap<Snapshot>,
     fleet: Fleet,
+    queue: Queue,
     telemetry: Telemetry,
     trials: Trials,
     history: History,
@@ -42,6 +44,7 @@ impl Gateway {
         Arc::new(Gateway {
             snapshot: ArcSwap::from_pointee(snapshot),
             fleet,
+            queue: Queue::default(),
             telemetry,
             trials,
             history,
@@ -59,6 +62,16 @@ impl Gateway {
     /// The live state of the machines.
     pub fn fleet(&self) -> &Fleet {
         &self.fleet
+    }
+
+    /// Requests that wait for room.
+    pub fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    /// Room may have been made on a machine.
+    pub fn room_made(&self) {
+        self.queue.room_made(self.fleet.now());
     }
 
     /// Metrics and traces.

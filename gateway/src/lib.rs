@@ -21,6 +21,10 @@ pub mod trial;
 pub mod serve;
 /// What lives as long as the process.
 pub mod gateway;
+/// What stands between a decision and the machines.
+pub mod flow;
+/// Requests that wait for room.
+pub mod queue;
 /// The life of a request.
 pub mod pipeline;
 /// What is read of a request's body.

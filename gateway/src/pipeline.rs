@@ -74,8 +74,8 @@ async fn answer(
     };
     let prompt = body::read(snapshot, call, record).await?; // parsed just far enough
     let work = classify::classify(snapshot, &prompt, record)?; // what kind of work
-    let plan = decide::decide(gateway, snapshot, &work, record)?; // pure
-    forward::forward(gateway, snapshot, &prompt, &plan, record).await // attempts, first byte wins
+    let decided = decide::decide(gateway, snapshot, &work, record).await?; // pure; held where there is no room
+    forward::forward(gateway, snapshot, &prompt, decided, record).await // attempts, first byte wins
 } // relay streams the body and carries the record; settle accounts once, also on drop
 
 fn list_models(gateway: &Gateway, snapshot: &Snapshot, json: Bytes, mut record: Record) -> Response<Answer> {

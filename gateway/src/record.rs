@@ -6,10 +6,12 @@ use std::time::{Duration, Instant, SystemTime};
 use http::HeaderMap;
 use pointsman_backends::dialects::Usage;
 use pointsman_backends::endpoint::EndpointId;
+use pointsman_backends::inflight::Work;
 use pointsman_policies::attain::{Observed, Part, parts_kept, parts_missed};
 use pointsman_policies::decide::Candidate;
 use pointsman_policies::facts::{Api, OwnedFacts};
-use pointsman_policies::fleet::{EndpointState, HardwareKind};
+use pointsman_policies::fleet::{EndpointState, Fleet, HardwareKind, Waiting};
+use pointsman_policies::learned::Learned;
 use pointsman_policies::plan::Plan;
 use pointsman_policies::policy::{ClassId, Slo};
 use pointsman_policies::trial::Arm;
@@ -118,6 +120,10 @@ pub struct DecisionRecord {
     pub class: ClassId,
     /// What was known of the endpoints, in the order of the snapshot's.
     pub endpoints: Vec<EndpointState>,
+    /// What had been learned of the machines.
+    pub learned: Arc<Learned>,
+    /// What the gateway held.
+    pub waiting: Vec<Waiting>,
     /// The random number that the decision was given.
     pub draw: u64,
     /// The route that matched.
@@ -132,6 +138,25 @@ impl DecisionRecord {
     /// The policy that decided.
     pub fn deciding(&self) -> Deciding<'_> {
         self.snapshot.deciding(self.arm)
+    }
+
+    /// The size of the request as one endpoint will see it.
+    pub fn work(&self, endpoint: usize) -> Work {
+        let facts = &self.facts;
+        let class = self.deciding().policy.classes.get(self.class.0);
+        Work {
+            input_tokens: facts.input_tokens,
+            cached_tokens: self.endpoints.get(endpoint).map_or(0, |state| state.cached_tokens),
+            output_tokens: facts.output_tokens,
+            max_output_tokens: facts.max_output_tokens.unwrap_or(facts.output_tokens),
+            itl_ms: class.and_then(|class| class.slo.itl_ms),
+        }
+    }
+
+    /// The machines as the decision saw them.
+    pub fn fleet(&self) -> Fleet<'_> {
+        let pools = &self.snapshot.portfolio.facts;
+        Fleet { pools, endpoints: &self.endpoints, learned: &self.learned, waiting: &self.waiting }
     }
 }
 
@@ -170,6 +195,8 @@ pub struct Record {
     pub classified_at: Duration,
     /// When the plan was made.
     pub decided_at: Duration,
+    /// When it was let go, where it was held.
+    pub released_at: Option<Duration>,
     /// The decision, once made.
     pub decision: Option<Arc<DecisionRecord>>,
     /// Every attempt, in order.
@@ -236,6 +263,7 @@ impl Record {
             read_at: Duration::ZERO,
             classified_at: Duration::ZERO,
             decided_at: Duration::ZERO,
+            released_at: None,
             decision: None,
             attempts: Vec::new(),
             hardware: None,

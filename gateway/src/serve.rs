@@ -19,6 +19,7 @@ use crate::config::set::ConfigSet;
 use crate::decision_log::writer::LogFiles;
 use crate::gateway::Gateway;
 use crate::generations::entry::Change;
+use crate::queue::Queue;
 use crate::record::Record;
 use crate::reload;
 use crate::telemetry::{Telemetry, otlp};
@@ -82,7 +83,11 @@ pub async fn start(set: ConfigSet, options: Options) -> io::Result<Running> {
             tracing::error!("the admin listener failed: {error}");
         }
     });
-    let mut background = vec![tokio::spawn(sweep(Arc::clone(&gateway))), tokio::spawn(tend(Arc::clone(&gateway)))];
+    let mut background = vec![
+        tokio::spawn(sweep(Arc::clone(&gateway))),
+        tokio::spawn(tend(Arc::clone(&gateway))),
+        tokio::spawn(Queue::tend(Arc::clone(&gateway))),
+    ];
     if let Some(process_file) = watched {
         background.push(tokio::spawn(reload::watch(Arc::clone(&gateway), process_file)));
     }

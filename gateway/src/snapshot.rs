@@ -3,14 +3,17 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use pointsman_backends::fleet::{Fleet, Live};
 use pointsman_backends::portfolio::{Endpoint, Pool, Portfolio};
 use pointsman_policies::facts::Facts;
 use pointsman_policies::fleet::{EndpointState, PoolFacts};
+use pointsman_policies::learned::Learned;
 use pointsman_policies::policy::Policy;
 use pointsman_policies::trial::Arm;
+use pointsman_policies::units::Micros;
 use serde_json::json;
 
 use crate::config::candidate::Candidate;
@@ -59,6 +62,7 @@ pub struct Snapshot {
     /// The answer to `GET /v1/models`.
     pub model_list: Bytes,
     live: Vec<Arc<Live>>,
+    learned: ArcSwap<Learned>,
 }
 
 /// A policy, under the name by which it decides.
@@ -113,6 +117,7 @@ impl Snapshot {
             models,
             model_list,
             live,
+            learned: ArcSwap::from_pointee(Learned::default()),
         }
     }
 
@@ -165,9 +170,18 @@ impl Snapshot {
         (0..self.live.len()).filter_map(|index| self.target(index))
     }
 
+    /// What has been learned of the machines.
+    pub fn learned(&self) -> Arc<Learned> {
+        self.learned.load_full()
+    }
+
+    /// Puts in place what has been learned, in the order of this generation's pools and classes.
+    pub fn learn(&self, learned: Learned) {
+        self.learned.store(Arc::new(learned));
+    }
+
     /// The state of every endpoint now, in order.
-    pub fn endpoint_states(&self, fleet: &Fleet) -> Vec<EndpointState> {
-        let now = fleet.now();
+    pub fn endpoint_states(&self, now: Micros) -> Vec<EndpointState> {
         let endpoints = self.live.iter().zip(&self.portfolio.endpoints);
         endpoints.map(|(live, endpoint)| live.state(endpoint.pool, now)).collect()
     }

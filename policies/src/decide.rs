@@ -1,14 +1,15 @@
 //! The decision: one request, one view of the fleet, one draw → a plan, with a reason for every candidate.
 
-use crate::estimate::{Estimate, estimate};
+use crate::estimate::{Estimate, Line, Place, estimate, uncached_tokens};
 use crate::facts::Facts;
 use crate::filter::{Rejection, filter};
-use crate::fleet::{EndpointState, Fleet, ModelFacts, PoolFacts, PoolLoad};
+use crate::fleet::{Availability, EndpointState, Fleet, ModelFacts, PoolFacts, PoolLoad, ServiceModel};
 use crate::home::homes;
 use crate::pick::rank;
-use crate::plan::{Plan, plan};
+use crate::plan::{Plan, hold, plan};
 use crate::policy::{Class, ClassId, Env, Policy, Route, Slo};
-use crate::score::{Best, score, strain};
+use crate::price::PoolPrice;
+use crate::score::{Best, Promise, score, strain};
 
 /// A classified request and the policy it is decided under.
 #[derive(Clone, Copy)]
@@ -50,8 +51,12 @@ pub struct Candidate {
 pub struct Scored {
     /// The prediction.
     pub estimate: Estimate,
-    /// Prediction over plan, worst part; at most 1 where the SLO is likely to be kept.
+    /// Prediction over plan, worst part; at most 1 where the SLO is likely to be kept, its own and that of others.
     pub strain: f64,
+    /// What it costs with everything that makes work there cheaper or dearer than its price, US dollars.
+    pub effective_usd: f64,
+    /// Whether it would be sent at once; else the gateway holds it until the endpoint has room.
+    pub room: bool,
     /// Lower is better; the unit is the objective's.
     pub score: f64,
     /// Whether the route's affinity makes it a home of the request, which has lowered its score.
@@ -87,11 +92,13 @@ pub fn decide(request: &Request<'_>, fleet: Fleet<'_>, draw: u64) -> Decision {
     let passed = candidates.iter().filter_map(|candidate| candidate.verdict.as_ref().ok());
     let best = Best::of(passed.map(|scored| &scored.estimate));
     for scored in candidates.iter_mut().filter_map(|candidate| candidate.verdict.as_mut().ok()) {
-        scored.score = score(route.objective, &scored.estimate, scored.strain, &best);
+        scored.score = score(route.objective, scored, &best);
     }
     homes(route, request.facts, fleet, &mut candidates);
     let ranking = rank(&candidates, route, draw);
-    let plan = plan(&candidates, &ranking, &slo, request.facts, &route.budgets);
+    let first = ranking.first().and_then(|index| candidates.get(*index));
+    let hold = first.and_then(|first| hold(first, &slo, request.facts, fleet));
+    let plan = plan(&candidates, &ranking, &slo, request.facts, &route.budgets).map(|plan| Plan { hold, ..plan });
     Decision { route: index, candidates, plan }
 }
 
@@ -114,8 +121,23 @@ pub fn first_match(routes: &[Route], env: &Env<'_>) -> usize {
 /// What is the same for all endpoints of one pool.
 struct PoolView<'p> {
     pool: &'p PoolFacts,
+    service: &'p ServiceModel,
     tier: u8,
     model: Result<&'p ModelFacts, Rejection>,
+    promise: Promise,
+    price: PoolPrice,
+    line: PoolLine,
+}
+
+/// What the gateway holds for one pool.
+#[derive(Clone, Copy, Default)]
+struct PoolLine {
+    /// What goes before the request, as one endpoint's share.
+    ahead: Line,
+    /// How much the most pressed of those that come after it can be put off, milliseconds.
+    slack_behind_ms: Option<f64>,
+    /// Endpoints that take work.
+    ready: f64,
 }
 
 fn weigh(
@@ -126,13 +148,27 @@ fn weigh(
     env: &Env<'_>,
 ) -> Vec<Candidate> {
     let limits = &request.policy.limits;
-    let loads =
-        if request.policy.reads_load || !limits.pool_concurrency.is_empty() { fleet.loads() } else { Vec::new() };
-    let views: Vec<PoolView<'_>> = fleet
-        .pools
-        .iter()
-        .enumerate()
-        .map(|(index, pool)| view(request, route, (index, pool, loads.get(index)), env))
+    let reads_load = request.policy.reads_load || !limits.pool_concurrency.is_empty() || !fleet.waiting.is_empty();
+    let loads = if reads_load { fleet.loads() } else { Vec::new() };
+    let priority = class.map_or(0, |class| class.priority);
+    let views: Vec<PoolView<'_>> = (fleet.pools.iter().enumerate())
+        .filter_map(|(index, pool)| {
+            let load = loads.get(index);
+            let (tier, model) = match allowed(request, route, (index, pool, load), env) {
+                Ok((tier, model)) => (tier, Ok(model)),
+                Err(rejection) => (0, Err(rejection)),
+            };
+            let margin = fleet.learned.margin(request.class, pool.kind);
+            Some(PoolView {
+                pool,
+                service: fleet.service(index)?,
+                tier,
+                model,
+                promise: Promise { slo: *slo, margin, strictest_itl_ms: None },
+                price: fleet.learned.price(index),
+                line: line(fleet, index, load, priority),
+            })
+        })
         .collect();
     let max_usd = class.and_then(|class| class.max_usd);
     let endpoints = fleet.endpoints.iter().enumerate();
@@ -141,9 +177,7 @@ fn weigh(
             let view = views.get(endpoint.pool);
             let pinned_elsewhere = route.pin.as_ref().is_some_and(|pinned| !pinned.contains(&index));
             let verdict = match view {
-                Some(view) if !pinned_elsewhere || view.model.is_err() => {
-                    judge(request, (slo, max_usd), view, endpoint)
-                }
+                Some(view) if !pinned_elsewhere || view.model.is_err() => judge(request, max_usd, view, endpoint),
                 Some(_) => Err(Rejection::Pinned),
                 None => Err(Rejection::Route),
             };
@@ -153,42 +187,80 @@ fn weigh(
         .collect()
 }
 
-fn view<'p>(
+/// The tier of the route that a pool is in, and the model as it serves it; or why the route does not use it.
+fn allowed<'p>(
     request: &Request<'_>,
     route: &Route,
     (index, pool, load): (usize, &'p PoolFacts, Option<&PoolLoad>),
     env: &Env<'_>,
-) -> PoolView<'p> {
-    let refused = |reason| PoolView { pool, tier: 0, model: Err(reason) };
-    let Some(model) = pool.model(request.facts.model) else { return refused(Rejection::Model) };
+) -> Result<(u8, &'p ModelFacts), Rejection> {
+    let model = pool.model(request.facts.model).ok_or(Rejection::Model)?;
     let env = Env { pool: Some(pool), load, ..*env };
     if route.exclude.as_ref().is_some_and(|exclude| exclude.allows(index, &env)) {
-        return refused(Rejection::Excluded);
+        return Err(Rejection::Excluded);
     }
-    let Some(tier) = route.tiers.iter().position(|tier| tier.allows(index, &env)) else {
-        return refused(Rejection::Route);
-    };
+    let tier = route.tiers.iter().position(|tier| tier.allows(index, &env)).ok_or(Rejection::Route)?;
     let allowed = request.policy.limits.pool_concurrency.get(index).copied().flatten();
     if let Some((load, allowed)) = load.zip(allowed)
         && load.in_flight >= allowed
     {
-        return refused(Rejection::Concurrency { in_flight: load.in_flight, allowed });
+        return Err(Rejection::Concurrency { in_flight: load.in_flight, allowed });
     }
-    PoolView { pool, tier: u8::try_from(tier).unwrap_or(u8::MAX), model: Ok(model) }
+    Ok((u8::try_from(tier).unwrap_or(u8::MAX), model))
+}
+
+fn line(fleet: Fleet<'_>, pool: usize, load: Option<&PoolLoad>, priority: i32) -> PoolLine {
+    let ready = f64::from(load.map_or(1, |load| load.ready).max(1));
+    let mut line = PoolLine { ready, ..PoolLine::default() };
+    for waiting in fleet.waiting.iter().filter(|waiting| waiting.pool == pool) {
+        if waiting.priority >= priority {
+            line.ahead.requests += f64::from(waiting.requests) / ready;
+            line.ahead.input_tokens += waiting.input_tokens as f64 / ready;
+        } else if let Some(slack_ms) = waiting.least_slack_ms {
+            line.slack_behind_ms = Some(line.slack_behind_ms.map_or(slack_ms, |least| least.min(slack_ms)));
+        }
+    }
+    line
 }
 
 fn judge(
     request: &Request<'_>,
-    (slo, max_usd): (&Slo, Option<f64>),
+    max_usd: Option<f64>,
     view: &PoolView<'_>,
     endpoint: &EndpointState,
 ) -> Result<Scored, Rejection> {
     let model = view.model?;
     filter(request, model, endpoint)?;
-    let estimate = estimate(request.facts, view.pool, model, endpoint);
+    let place = Place { pool: view.pool, service: view.service, model, endpoint, line: view.line.ahead };
+    let estimate = estimate(request.facts, &place);
     if let Some(ceiling) = max_usd.filter(|ceiling| estimate.usd > *ceiling) {
         return Err(Rejection::Price { usd: estimate.usd, ceiling });
     }
-    let strain = strain(view.pool.kind, slo, &estimate, request.facts);
-    Ok(Scored { estimate, strain, score: 0.0, home: false })
+    let promise = Promise { strictest_itl_ms: endpoint.strictest_itl_ms, ..view.promise };
+    let strain = strain(&promise, &estimate, request.facts).max(put_off(request.facts, view, endpoint));
+    Ok(Scored {
+        estimate,
+        strain,
+        effective_usd: view.price.effective_usd(&estimate),
+        room: has_room(request.facts, view, endpoint),
+        score: 0.0,
+        home: false,
+    })
+}
+
+/// How far the request would use up what those behind it can be put off: at most 1 where they lose nothing.
+fn put_off(facts: &Facts<'_>, view: &PoolView<'_>, endpoint: &EndpointState) -> f64 {
+    let Some(slack_ms) = view.line.slack_behind_ms else { return 0.0 };
+    let prefill_ms = uncached_tokens(facts, endpoint) as f64 / view.service.prefill_tokens_per_s * 1e3;
+    prefill_ms / view.line.ready / slack_ms.max(1e-9)
+}
+
+/// Nobody overtakes those that the gateway holds for the pool and that go before.
+fn has_room(facts: &Facts<'_>, view: &PoolView<'_>, endpoint: &EndpointState) -> bool {
+    let leased = endpoint.lease.is_none_or(|lease| lease.ready_in_ms(facts) <= 0.0);
+    let alone = view.line.ahead.requests <= 0.0;
+    alone
+        && leased
+        && endpoint.availability == Availability::Ready
+        && endpoint.has_room(uncached_tokens(facts, endpoint))
 }

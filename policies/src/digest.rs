@@ -22,6 +22,9 @@ pub fn digest(class: ClassId, route: usize, candidates: &[Candidate], plan: Opti
         words.numbers([attempt.first_byte_ms]);
     }
     words.maybe(plan.and_then(|plan| plan.total_ms));
+    let hold = plan.and_then(|plan| plan.hold);
+    words.maybe(hold.map(|hold| hold.slack_ms));
+    words.counts([hold.map_or(0, |hold| hold.pool)]);
     words.0.digest()
 }
 
@@ -50,8 +53,8 @@ impl Words {
         match &candidate.verdict {
             Ok(scored) => {
                 let estimate = &scored.estimate;
-                self.counts([0, usize::from(scored.home)]);
-                self.numbers([scored.strain, scored.score]);
+                self.counts([0, usize::from(scored.home), usize::from(scored.room)]);
+                self.numbers([scored.strain, scored.score, scored.effective_usd]);
                 self.numbers([estimate.wait_ms, estimate.ttft_ms, estimate.itl_ms, estimate.total_ms, estimate.usd]);
                 self.maybe(estimate.joules);
                 self.maybe(estimate.grams_co2);
@@ -95,13 +98,13 @@ mod tests {
 
     fn scored(ttft_ms: f64) -> Candidate {
         let estimate = Estimate { ttft_ms, ..Estimate::default() };
-        let verdict = Ok(Scored { estimate, strain: 0.5, score: 1.0, home: false });
+        let verdict = Ok(Scored { estimate, strain: 0.5, effective_usd: 1.0, room: true, score: 1.0, home: false });
         Candidate { endpoint: 0, in_flight: 3, tier: 0, verdict }
     }
 
     #[test]
     fn the_last_bit_of_a_number_and_every_choice_count() {
-        let plan = Plan { attempts: vec![Attempt { endpoint: 0, first_byte_ms: 5.0 }], total_ms: None };
+        let plan = Plan { attempts: vec![Attempt { endpoint: 0, first_byte_ms: 5.0 }], total_ms: None, hold: None };
         let of = |candidate: Candidate, plan: Option<&Plan>| digest(ClassId(1), 2, &[candidate], plan);
         let base = of(scored(0.1), Some(&plan));
         assert_eq!(base, of(scored(0.1), Some(&plan.clone())));

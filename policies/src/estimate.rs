@@ -33,14 +33,38 @@ pub fn batches(kind: HardwareKind) -> bool {
     matches!(kind, HardwareKind::Gpu | HardwareKind::Cpu)
 }
 
-/// Predicts one request on one endpoint of a pool.
-pub fn estimate(facts: &Facts<'_>, pool: &PoolFacts, model: &ModelFacts, endpoint: &EndpointState) -> Estimate {
-    let service = &pool.service;
-    let itl_ms = itl_ms(facts, pool.kind, service, endpoint);
-    let wait_ms = slot_wait_ms(service, endpoint, itl_ms).max(memory_wait_ms(facts, service, endpoint, itl_ms));
-    let prefill_ms =
-        endpoint.prefill_tokens.saturating_add(facts.input_tokens) as f64 / service.prefill_tokens_per_s * 1e3;
-    let ttft_ms = pool.round_trip_ms + wait_ms + prefill_ms + service.fixed_ttft_ms + itl_ms;
+/// Where a request would be served.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The pool.
+    pub pool: &'a PoolFacts,
+    /// How it serves, as far as is known.
+    pub service: &'a ServiceModel,
+    /// The model as it is served there.
+    pub model: &'a ModelFacts,
+    /// The endpoint.
+    pub endpoint: &'a EndpointState,
+    /// What goes before the request.
+    pub line: Line,
+}
+
+/// What the gateway holds for a pool and will send before a request, as one endpoint's share of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Line {
+    /// Requests.
+    pub requests: f64,
+    /// Their prompt tokens.
+    pub input_tokens: f64,
+}
+
+/// Predicts one request at one place.
+pub fn estimate(facts: &Facts<'_>, place: &Place<'_>) -> Estimate {
+    let Place { pool, service, model, endpoint, .. } = *place;
+    let itl_ms = itl_ms(facts, pool.kind, service, endpoint) * endpoint.itl_factor;
+    let wait_ms = slot_wait_ms(place, itl_ms).max(memory_wait_ms(facts, service, endpoint, itl_ms));
+    let wait_ms = wait_ms.max(endpoint.lease.map_or(0.0, |lease| lease.ready_in_ms(facts)));
+    let first_ms = prefill_ms(facts, place) + service.fixed_ttft_ms + itl_ms;
+    let ttft_ms = pool.round_trip_ms + wait_ms + first_ms * endpoint.ttft_factor;
     let output_tokens = facts.output_tokens as f64;
     let total_ms = ttft_ms + itl_ms * (output_tokens - 1.0).max(0.0);
     let usd =
@@ -48,6 +72,23 @@ pub fn estimate(facts: &Facts<'_>, pool: &PoolFacts, model: &ModelFacts, endpoin
     let joules = joules(pool, facts.input_tokens, facts.output_tokens, endpoint.in_flight);
     let grams_co2 = joules.zip(pool.carbon_g_per_kwh).map(|(joules, carbon)| joules / 3.6e6 * carbon);
     Estimate { wait_ms, ttft_ms, itl_ms, total_ms, usd, joules, grams_co2 }
+}
+
+/// Prompt tokens that have to be computed.
+pub fn uncached_tokens(facts: &Facts<'_>, endpoint: &EndpointState) -> u64 {
+    facts.input_tokens.saturating_sub(endpoint.cached_tokens)
+}
+
+/// A machine that batches computes one prompt after the other, those that the gateway holds included; in the slots of
+/// the others each has its own time.
+fn prefill_ms(facts: &Facts<'_>, place: &Place<'_>) -> f64 {
+    let own_tokens = uncached_tokens(facts, place.endpoint) as f64;
+    let tokens = if batches(place.pool.kind) {
+        place.endpoint.prefill_tokens as f64 + place.line.input_tokens + own_tokens
+    } else {
+        own_tokens
+    };
+    tokens / place.service.prefill_tokens_per_s * 1e3
 }
 
 /// Energy of an answer of known length on a pool's hardware, joules including PUE: by the catalog's energy per output
@@ -87,13 +128,14 @@ fn prefill_slowdown(service: &ServiceModel, endpoint: &EndpointState, step_ms: f
     (1.0 + prefill_ms / decode_ms).min(MAX_PREFILL_SLOWDOWN)
 }
 
-fn slot_wait_ms(service: &ServiceModel, endpoint: &EndpointState, itl_ms: f64) -> f64 {
-    let slots = service.slots.max(1);
-    if endpoint.in_flight < slots {
+fn slot_wait_ms(place: &Place<'_>, itl_ms: f64) -> f64 {
+    let Place { service, endpoint, line, .. } = *place;
+    let slots = f64::from(service.slots.min(endpoint.window.map_or(u32::MAX, |window| window.requests)).max(1));
+    let ahead = f64::from(endpoint.in_flight) + line.requests - slots + 1.0;
+    if ahead < 1.0 {
         return 0.0;
     }
-    let ahead = f64::from(endpoint.in_flight - slots + 1);
-    ahead * mean_remaining_ms(endpoint, itl_ms) / f64::from(slots)
+    ahead * mean_remaining_ms(endpoint, itl_ms) / slots
 }
 
 fn memory_wait_ms(facts: &Facts<'_>, service: &ServiceModel, endpoint: &EndpointState, itl_ms: f64) -> f64 {

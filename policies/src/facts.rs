@@ -109,6 +109,8 @@ pub struct Facts<'a> {
     pub session: &'a str,
     /// When it arrived, seconds since 1970.
     pub unix_s: u64,
+    /// How long the gateway has held it already, milliseconds.
+    pub waited_ms: f64,
 }
 
 impl<'a> Facts<'a> {
@@ -134,6 +136,7 @@ impl<'a> Facts<'a> {
             slo_itl_ms: None,
             session: "",
             unix_s: 0,
+            waited_ms: 0.0,
         }
     }
 }
@@ -179,6 +182,8 @@ pub struct OwnedFacts {
     pub session: String,
     /// When it arrived, seconds since 1970.
     pub unix_s: u64,
+    /// How long the gateway has held it already, milliseconds.
+    pub waited_ms: f64,
 }
 
 impl OwnedFacts {
@@ -204,6 +209,7 @@ impl OwnedFacts {
             slo_itl_ms: facts.slo_itl_ms,
             session: facts.session.to_owned(),
             unix_s: facts.unix_s,
+            waited_ms: facts.waited_ms,
         }
     }
 
@@ -233,6 +239,7 @@ impl OwnedFacts {
             slo_itl_ms: self.slo_itl_ms,
             session: &self.session,
             unix_s: self.unix_s,
+            waited_ms: self.waited_ms,
         }
     }
 }

@@ -125,15 +125,13 @@ impl Rejection {
     }
 }
 
-/// Regaining one request of a per-minute limit takes about this long; the lease itself knows better, the estimate only
-/// has to be of the right order.
-const REQUEST_LEASE_WAIT_MS: f64 = 1_000.0;
-
-/// Passes an endpoint of a pool that the route allows, or says why not.
+/// Passes an endpoint of a pool that the route allows, or says why not. Where the gateway holds what cannot be sent at
+/// once, a limit that will allow it again is no reason against an endpoint but a wait.
 pub fn filter(request: &Request<'_>, model: &ModelFacts, endpoint: &EndpointState) -> Result<(), Rejection> {
+    let holds = endpoint.window.is_some();
     available(endpoint)?;
     fits(request, model)?;
-    leased(request, endpoint)
+    leased(request, endpoint, holds)
 }
 
 fn available(endpoint: &EndpointState) -> Result<(), Rejection> {
@@ -155,27 +153,21 @@ fn fits(request: &Request<'_>, model: &ModelFacts) -> Result<(), Rejection> {
     if needed > allowed { Err(Rejection::Context { needed, allowed }) } else { Ok(()) }
 }
 
-fn leased(request: &Request<'_>, endpoint: &EndpointState) -> Result<(), Rejection> {
+fn leased(request: &Request<'_>, endpoint: &EndpointState, holds: bool) -> Result<(), Rejection> {
     let Some(lease) = endpoint.lease else { return Ok(()) };
-    if lease.requests < 1.0 {
-        return Err(Rejection::RequestLease { ready_in_ms: REQUEST_LEASE_WAIT_MS });
-    }
-    let needed = reserved_tokens(request, lease.reserves_output);
+    let needed = lease.needed_tokens(request.facts);
     if lease.tokens_capacity < needed as f64 {
         return Err(Rejection::BeyondLease { needed, allowed: lease.tokens_capacity as u64 });
     }
+    if holds {
+        return Ok(());
+    }
+    if lease.requests < 1.0 {
+        return Err(Rejection::RequestLease { ready_in_ms: lease.request_in_ms() });
+    }
     if lease.tokens < needed as f64 {
-        let missing = needed as f64 - lease.tokens.max(0.0);
-        let ready_in_ms = missing / lease.tokens_per_s.max(1e-9) * 1e3;
+        let ready_in_ms = lease.tokens_in_ms(needed);
         return Err(Rejection::TokenLease { needed, left: lease.tokens.max(0.0) as u64, ready_in_ms });
     }
     Ok(())
-}
-
-/// Tokens a provider takes off its limit when the request arrives: the prompt and, where it reserves that too, the
-/// caller's bound on the answer (what we expect, where there is none).
-pub fn reserved_tokens(request: &Request<'_>, reserves_output: bool) -> u64 {
-    let facts = request.facts;
-    let output = facts.max_output_tokens.unwrap_or(facts.output_tokens);
-    facts.input_tokens.saturating_add(if reserves_output { output } else { 0 })
 }

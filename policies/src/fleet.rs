@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::facts::Facts;
+use crate::learned::Learned;
+
 /// The kind of machine behind a pool: how it behaves under load follows from this.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
@@ -177,10 +180,36 @@ pub struct LeaseState {
     pub tokens: f64,
     /// The most tokens that can ever be there at once; `f64::INFINITY` where unlimited.
     pub tokens_capacity: f64,
-    /// Tokens regained per second; tells when a refused request may come back.
+    /// Requests regained per second; tells when a refused request may come back.
+    pub requests_per_s: f64,
+    /// Tokens regained per second.
     pub tokens_per_s: f64,
     /// Whether the provider takes the caller's `max_tokens` off the lease up front.
     pub reserves_output: bool,
+}
+
+impl LeaseState {
+    /// Tokens the provider takes off its limit when a request arrives: the prompt and, where it reserves that too, the
+    /// caller's bound on the answer (what we expect, where there is none).
+    pub fn needed_tokens(&self, facts: &Facts<'_>) -> u64 {
+        let output_tokens = facts.max_output_tokens.unwrap_or(facts.output_tokens);
+        facts.input_tokens.saturating_add(if self.reserves_output { output_tokens } else { 0 })
+    }
+
+    /// How long until a request may be sent, milliseconds; 0 where it may be now.
+    pub fn ready_in_ms(&self, facts: &Facts<'_>) -> f64 {
+        self.request_in_ms().max(self.tokens_in_ms(self.needed_tokens(facts)))
+    }
+
+    /// How long until a request is allowed, whatever its size, milliseconds.
+    pub fn request_in_ms(&self) -> f64 {
+        (1.0 - self.requests).max(0.0) / self.requests_per_s.max(1e-9) * 1e3
+    }
+
+    /// How long until so many tokens may be spent, milliseconds.
+    pub fn tokens_in_ms(&self, tokens: u64) -> f64 {
+        (tokens as f64 - self.tokens).max(0.0) / self.tokens_per_s.max(1e-9) * 1e3
+    }
 }
 
 /// What one endpoint is doing now, as the gateway knows it: everything it dispatched and has not seen the end of.
@@ -200,6 +229,40 @@ pub struct EndpointState {
     pub output_tokens_ahead: u64,
     /// What is left of its pool's rate limit; `None` where it has none.
     pub lease: Option<LeaseState>,
+    /// Requests in flight whose first token has not been seen.
+    #[serde(default)]
+    pub prefilling: u32,
+    /// The least time per output token promised to anybody who is served there, milliseconds; `None` where nobody is
+    /// promised any.
+    #[serde(default)]
+    pub strictest_itl_ms: Option<f64>,
+    /// How much it is sent at once, the rest being held by the gateway; everything is sent where `None`.
+    #[serde(default)]
+    pub window: Option<Window>,
+    /// How much longer than predicted first tokens take there now: load that nobody can see. 1 where nothing is known.
+    #[serde(default = "neutral")]
+    pub ttft_factor: f64,
+    /// The same of the time per output token.
+    #[serde(default = "neutral")]
+    pub itl_factor: f64,
+    /// Of this request's prompt, tokens that it is believed to have in its prefix cache.
+    #[serde(default)]
+    pub cached_tokens: u64,
+}
+
+/// What a serialised state has that says nothing of a factor.
+fn neutral() -> f64 {
+    1.0
+}
+
+/// How much of its work an endpoint is sent at once: what it would only queue is better held by the gateway, which can
+/// still change its mind about it.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Window {
+    /// Requests in flight.
+    pub requests: u32,
+    /// Prompt tokens of requests whose first token has not been seen; one such request is always sent.
+    pub prefill_tokens: u64,
 }
 
 impl EndpointState {
@@ -213,7 +276,21 @@ impl EndpointState {
             context_tokens: 0,
             output_tokens_ahead: 0,
             lease: None,
+            prefilling: 0,
+            strictest_itl_ms: None,
+            window: None,
+            ttft_factor: 1.0,
+            itl_factor: 1.0,
+            cached_tokens: 0,
         }
+    }
+
+    /// Whether a prompt of so many uncached tokens is sent at once, by the window.
+    pub fn has_room(&self, uncached_tokens: u64) -> bool {
+        self.window.is_none_or(|window| {
+            let prefill = self.prefill_tokens.saturating_add(uncached_tokens);
+            self.in_flight < window.requests && (self.prefilling == 0 || prefill <= window.prefill_tokens)
+        })
     }
 }
 
@@ -224,6 +301,28 @@ pub struct Fleet<'a> {
     pub pools: &'a [PoolFacts],
     /// Endpoints of all pools, pool by pool; a candidate is named by its index here.
     pub endpoints: &'a [EndpointState],
+    /// What experience says in place of the portfolio's figures.
+    pub learned: &'a Learned,
+    /// Requests that the gateway holds and that go before this one, or come after it and would be delayed.
+    pub waiting: &'a [Waiting],
+}
+
+/// Requests of one priority that the gateway holds for one pool.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Waiting {
+    /// Index of the pool.
+    pub pool: usize,
+    /// The priority of their classes.
+    pub priority: i32,
+    /// How many.
+    pub requests: u32,
+    /// Prompt tokens of all of them.
+    pub input_tokens: u64,
+    /// Expected answer tokens of all of them.
+    pub output_tokens: u64,
+    /// How much later the most pressed of those that can still keep their promise may be sent, milliseconds; `None` where
+    /// none can.
+    pub least_slack_ms: Option<f64>,
 }
 
 /// What the endpoints of one pool do together.
@@ -246,7 +345,16 @@ impl PoolLoad {
     }
 }
 
-impl Fleet<'_> {
+impl<'a> Fleet<'a> {
+    /// Machines of which nothing has been learned and for which nothing waits.
+    pub fn new(pools: &'a [PoolFacts], endpoints: &'a [EndpointState]) -> Fleet<'a> {
+        Fleet { pools, endpoints, learned: Learned::nothing(), waiting: &[] }
+    }
+
+    /// How a pool serves: as learned, else as its hardware is said to.
+    pub fn service(&self, pool: usize) -> Option<&'a ServiceModel> {
+        self.learned.services.get(pool).or_else(|| self.pools.get(pool).map(|pool| &pool.service))
+    }
     /// The load of each pool, in the order of `pools`.
     pub fn loads(&self) -> Vec<PoolLoad> {
         let mut loads = vec![PoolLoad::default(); self.pools.len()];

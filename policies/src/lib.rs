@@ -12,6 +12,8 @@ pub mod facts;
 pub mod wishes;
 /// What is known of the machines now.
 pub mod fleet;
+/// What experience says of them.
+pub mod learned;
 /// The compiled rules.
 pub mod policy;
 /// Which class a request belongs to.
@@ -20,6 +22,8 @@ pub mod classify;
 pub mod filter;
 /// What a request would experience on an endpoint.
 pub mod estimate;
+/// What work costs beside its price.
+pub mod price;
 /// How well an endpoint serves the objective.
 pub mod score;
 /// Which endpoints requests that belong together have in common.
@@ -28,6 +32,8 @@ pub mod home;
 pub mod pick;
 /// What will be attempted.
 pub mod plan;
+/// Requests that are held until a machine has room.
+pub mod queue;
 /// All of it: facts and fleet → plan and reasons.
 pub mod decide;
 /// A fingerprint of a decision.

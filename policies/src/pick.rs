@@ -16,6 +16,8 @@ struct Entry {
     /// What counts before the score: smaller comes first.
     precedence: (u8, u8),
     score: f64,
+    /// Among ties: first where there is room, then where the first token comes soonest by far.
+    held: bool,
     in_flight: u32,
     index: usize,
 }
@@ -47,7 +49,7 @@ fn entries(candidates: &[Candidate], route: &Route) -> Vec<Entry> {
             Spill::Unavailable if slo_first => (candidate.tier, strained),
             Spill::Unavailable => (candidate.tier, 0),
         };
-        Some(Entry { precedence, score: scored.score, in_flight: candidate.in_flight, index })
+        Some(Entry { precedence, score: scored.score, held: !scored.room, in_flight: candidate.in_flight, index })
     };
     candidates.iter().enumerate().filter_map(entry).collect()
 }
@@ -56,6 +58,7 @@ fn order(a: &Entry, b: &Entry) -> Ordering {
     a.precedence
         .cmp(&b.precedence)
         .then(a.score.total_cmp(&b.score))
+        .then(a.held.cmp(&b.held))
         .then(a.in_flight.cmp(&b.in_flight))
         .then(a.index.cmp(&b.index))
 }
@@ -64,7 +67,8 @@ fn order(a: &Entry, b: &Entry) -> Ordering {
 fn first(entries: &[Entry], draw: u64) -> Option<usize> {
     let (at, best) = entries.iter().enumerate().min_by(|a, b| order(a.1, b.1))?;
     let limit = best.score + best.score.abs() * NEAR_TIE;
-    let is_tied = |entry: &Entry| entry.precedence == best.precedence && entry.score <= limit;
+    let is_tied =
+        |entry: &Entry| entry.precedence == best.precedence && entry.score <= limit && entry.held == best.held;
     let tied: Vec<usize> = (0..).zip(entries).filter(|(_, entry)| is_tied(entry)).map(|(at, _)| at).collect();
     if tied.len() < 2 {
         return Some(at);

@@ -1,7 +1,9 @@
 //! What will be attempted, in what order, and how long each attempt may take.
 
 use crate::decide::Candidate;
+use crate::estimate::Estimate;
 use crate::facts::Facts;
+use crate::fleet::Fleet;
 use crate::policy::{Budgets, Slo};
 
 /// The first attempt and at most two more, where the route does not say.
@@ -36,7 +38,21 @@ pub struct Plan {
     pub attempts: Vec<Attempt>,
     /// Cut the answer this long after its first byte, milliseconds; by the process's limit where `None`.
     pub total_ms: Option<f64>,
+    /// How it is held until the first endpoint has room; it is sent at once where `None`.
+    pub hold: Option<Hold>,
 }
+
+/// A request that is held by the gateway before its first attempt.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Hold {
+    /// Index of the pool that it waits for.
+    pub pool: usize,
+    /// How much later it may be sent with its promise still likely to be kept, milliseconds; negative where it is late.
+    pub slack_ms: f64,
+}
+
+/// Slack of a request that nothing is promised, milliseconds.
+const UNPROMISED_SLACK_MS: f64 = 60_000.0;
 
 /// Plans the best of a ranking. `None` if it is empty.
 pub fn plan(
@@ -54,7 +70,28 @@ pub fn plan(
         .take(budgets.attempts.min(MAX_ATTEMPTS))
         .map(|candidate| Attempt { endpoint: candidate.endpoint, first_byte_ms: first_byte_ms(candidate) })
         .collect();
-    if attempts.is_empty() { None } else { Some(Plan { attempts, total_ms: budgets.total_ms }) }
+    if attempts.is_empty() { None } else { Some(Plan { attempts, total_ms: budgets.total_ms, hold: None }) }
+}
+
+/// How a request is held whose best candidate has no room; `None` where it has.
+pub fn hold(first: &Candidate, slo: &Slo, facts: &Facts<'_>, fleet: Fleet<'_>) -> Option<Hold> {
+    let scored = first.verdict.as_ref().ok().filter(|scored| !scored.room)?;
+    let pool = fleet.endpoints.get(first.endpoint)?.pool;
+    Some(Hold { pool, slack_ms: slack_ms(&scored.estimate, slo, facts) })
+}
+
+/// How much later a request may be sent than now: what is promised, less what it takes once it is sent. The promise is
+/// counted in full here: who has less slack goes first, and nobody is given up before it is broken.
+fn slack_ms(estimate: &Estimate, slo: &Slo, facts: &Facts<'_>) -> f64 {
+    let (ttft_ms, total_ms) = (estimate.ttft_ms - estimate.wait_ms, estimate.total_ms - estimate.wait_ms);
+    let later_tokens = facts.output_tokens.saturating_sub(1) as f64;
+    let first = slo.ttft_ms.map(|bound_ms| match facts.stream {
+        true => bound_ms - ttft_ms,
+        false => bound_ms + slo.itl_ms.unwrap_or(0.0) * later_tokens - total_ms,
+    });
+    let deadline = slo.deadline_ms.map(|bound_ms| bound_ms - total_ms);
+    let least = [first, deadline].into_iter().flatten().min_by(f64::total_cmp);
+    least.map_or(UNPROMISED_SLACK_MS, |least| least) - facts.waited_ms
 }
 
 /// A machine that does not stream says nothing before the last token, so a whole answer gets the time of the longest

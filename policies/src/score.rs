@@ -1,31 +1,42 @@
 //! How well an endpoint that passed the filters serves the route's objective: lower is better.
 
-use crate::estimate::{Estimate, batches};
+use crate::decide::Scored;
+use crate::estimate::Estimate;
 use crate::facts::Facts;
-use crate::fleet::HardwareKind;
+use crate::learned::Margin;
 use crate::policy::{Objective, Slo, Weights};
 
-/// A machine that batches gets slower when others arrive while a request runs, so only this part of its SLO is planned
-/// with. 60 s of the demo, 0.6 against 0.5: realtime attained 0.988 and 1.000, interactive 0.952 and 0.965, for 3 % more.
-const MARGIN_BATCHING: f64 = 0.5;
-/// A machine with flat decode keeps its pace; what remains is jitter.
-const MARGIN_FLAT: f64 = 0.85;
+/// What a request is promised, and what keeping it must not break.
+#[derive(Clone, Copy, Debug)]
+pub struct Promise {
+    /// The class's, tightened by what the caller asked for.
+    pub slo: Slo,
+    /// The part of it that predictions may use up.
+    pub margin: Margin,
+    /// The least time per output token promised to those who are served at the place already, milliseconds.
+    pub strictest_itl_ms: Option<f64>,
+}
 
 /// How far an estimate is from the class's promise, as the worst of its parts: the predicted figure over the part of
 /// the bound that is planned with. At most 1 means likely to be kept. 0 where nothing was promised. Parts are those that
-/// [`crate::attain`] measures: whoever waits for a whole answer is promised first token and pace together.
-pub fn strain(kind: HardwareKind, slo: &Slo, estimate: &Estimate, facts: &Facts<'_>) -> f64 {
-    let margin = if batches(kind) { MARGIN_BATCHING } else { MARGIN_FLAT };
-    let part = |predicted: f64, bound: Option<f64>| bound.map_or(0.0, |bound| predicted / (margin * bound.max(1e-9)));
+/// [`crate::attain`] measures: whoever waits for a whole answer is promised first token and pace together. Those who are
+/// served already count as well: a request that slows them beyond what they are promised strains the place.
+pub fn strain(promise: &Promise, estimate: &Estimate, facts: &Facts<'_>) -> f64 {
+    let Promise { slo, margin, strictest_itl_ms } = promise;
+    let part = |predicted: f64, margin: f64, bound: Option<f64>| {
+        bound.map_or(0.0, |bound| predicted / (margin * bound.max(1e-9)))
+    };
     let later_tokens = facts.output_tokens.saturating_sub(1) as f64;
+    let waited_ms = facts.waited_ms;
     let answer = if facts.stream {
-        let itl = if later_tokens > 0.0 { part(estimate.itl_ms, slo.itl_ms) } else { 0.0 };
-        part(estimate.ttft_ms, slo.ttft_ms).max(itl)
+        let itl = if later_tokens > 0.0 { part(estimate.itl_ms, margin.itl, slo.itl_ms) } else { 0.0 };
+        part(waited_ms + estimate.ttft_ms, margin.ttft, slo.ttft_ms).max(itl)
     } else {
         let pace_ms = slo.itl_ms.unwrap_or(0.0) * later_tokens;
-        part(estimate.total_ms, slo.ttft_ms.map(|ttft_ms| ttft_ms + pace_ms))
+        part(waited_ms + estimate.total_ms, margin.ttft, slo.ttft_ms.map(|ttft_ms| ttft_ms + pace_ms))
     };
-    answer.max(part(estimate.total_ms, slo.deadline_ms))
+    let others = part(estimate.itl_ms, margin.itl, *strictest_itl_ms);
+    answer.max(others).max(part(waited_ms + estimate.total_ms, margin.ttft, slo.deadline_ms))
 }
 
 /// What is known of all candidates together: the best figure of each term, for objectives that compare terms of unlike
@@ -64,16 +75,17 @@ pub struct Term {
 }
 
 /// The score of one candidate under an objective: the sum of its terms; lower is better.
-pub fn score(objective: Objective, estimate: &Estimate, strain: f64, best: &Best) -> f64 {
-    terms(objective, estimate, strain, best).iter().map(|term| term.value).sum()
+pub fn score(objective: Objective, scored: &Scored, best: &Best) -> f64 {
+    terms(objective, scored, best).iter().map(|term| term.value).sum()
 }
 
 /// What a score consists of. Unknown energy is taken as the worst there is.
-pub fn terms(objective: Objective, estimate: &Estimate, strain: f64, best: &Best) -> [Term; 4] {
+pub fn terms(objective: Objective, scored: &Scored, best: &Best) -> [Term; 4] {
+    let Scored { estimate, strain, .. } = scored;
     let only = |name, value| [Term { name, value }, Term::default(), Term::default(), Term::default()];
     match objective {
-        Objective::CheapestThatMeetsSlo if strain > 1.0 => only("strain", strain),
-        Objective::CheapestThatMeetsSlo | Objective::Cheapest => only("usd", estimate.usd),
+        Objective::CheapestThatMeetsSlo if *strain > 1.0 => only("strain", *strain),
+        Objective::CheapestThatMeetsSlo | Objective::Cheapest => only("usd", scored.effective_usd),
         Objective::Fastest => only("total_ms", estimate.total_ms),
         // Grams and joules do not compare: one silent site, and energy decides for all.
         Objective::Greenest if best.carbon_known => only("grams_co2", estimate.grams_co2.unwrap_or(f64::MAX)),

@@ -35,13 +35,17 @@ impl fmt::Display for Rejection {
 
 impl fmt::Display for Scored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Scored { estimate, strain, score, home } = self;
+        let Scored { estimate, strain, effective_usd, room, score, home } = self;
         let word = if self.feasible() { "meets the slo" } else { "misses the slo" };
         write!(f, "{word} (strain {strain:.2}): ttft {:.1} ms", estimate.ttft_ms)?;
         write!(f, ", itl {:.2} ms, total {:.0} ms, ${:.6}", estimate.itl_ms, estimate.total_ms, estimate.usd)?;
         if let Some(joules) = estimate.joules {
             write!(f, ", {joules:.0} J")?;
         }
-        write!(f, ", score {score:.6}{}", if *home { " (home)" } else { "" })
+        if (effective_usd - estimate.usd).abs() > estimate.usd * 1e-6 {
+            write!(f, ", counts as ${effective_usd:.6}")?;
+        }
+        write!(f, ", score {score:.6}{}", if *home { " (home)" } else { "" })?;
+        if *room { Ok(()) } else { write!(f, ", held for {:.0} ms", estimate.wait_ms) }
     }
 }

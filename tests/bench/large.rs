@@ -93,8 +93,14 @@ pub(crate) fn endpoints(pools: &[PoolFacts], chance: &mut Chance) -> Vec<Endpoin
 
 fn endpoint(pool: usize, chance: &mut Chance) -> EndpointState {
     let in_flight = chance.below(40) as u32;
-    let lease =
-        LeaseState { requests: 100.0, tokens: 5e5, tokens_capacity: 1e6, tokens_per_s: 1e4, reserves_output: true };
+    let lease = LeaseState {
+        requests: 100.0,
+        tokens: 5e5,
+        tokens_capacity: 1e6,
+        requests_per_s: 0.1,
+        tokens_per_s: 1e4,
+        reserves_output: true,
+    };
     EndpointState {
         availability: match chance.below(16) {
             0 => Availability::BreakerOpen { retry_in_ms: 100.0 },

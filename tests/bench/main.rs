@@ -59,7 +59,7 @@ fn deciding(pool_count: usize, each: usize, objective: &str, yardstick: Duration
     let headers = vec![("host".to_owned(), "localhost".to_owned()), ("x-agent".to_owned(), "voice".to_owned())];
     let mut chance = Chance(11);
     let endpoints = endpoints(&pools, &mut chance);
-    let fleet = Fleet { pools: &pools, endpoints: &endpoints };
+    let fleet = Fleet::new(&pools, &endpoints);
     let calls = times(50_000, || {
         let facts = Facts {
             headers: &headers,

@@ -43,7 +43,7 @@ pub fn decides(policy: &Policy, pools: &[PoolFacts], chance: &mut Chance) {
         let request = Request { policy, facts: &facts, class: classified.class };
         assert!(policy.classes.get(classified.class.0).is_some(), "the class is one of the policy's");
         let draw = chance.number();
-        let fleet = Fleet { pools, endpoints: &endpoints };
+        let fleet = Fleet::new(pools, &endpoints);
         let decision = decide(&request, fleet, draw);
         sound(&decision, policy, &endpoints);
         let again = decide(&request, fleet, draw);
@@ -121,6 +121,7 @@ fn endpoint(pool: usize, chance: &mut Chance) -> EndpointState {
         requests: chance.one_of(&[0.0, 5.0, f64::INFINITY]),
         tokens: chance.one_of(&[-1.0, 5e5, f64::INFINITY]),
         tokens_capacity: 1e6,
+        requests_per_s: chance.one_of(&[0.0, 10.0]),
         tokens_per_s: chance.one_of(&[0.0, 100.0]),
         reserves_output: chance.below(2) == 0,
     };

@@ -53,7 +53,7 @@ pub fn decided(snapshot: &Arc<Snapshot>, facts: OwnedFacts, endpoints: Vec<Endpo
     let borrowed = facts.facts();
     let class = classify(&snapshot.policy, &borrowed).expect("a class that is defined").class;
     let request = Request { policy: &snapshot.policy, facts: &borrowed, class };
-    let fleet = pointsman_policies::fleet::Fleet { pools: &snapshot.portfolio.facts, endpoints: &endpoints };
+    let fleet = pointsman_policies::fleet::Fleet::new(&snapshot.portfolio.facts, &endpoints);
     let decision = decide(&request, fleet, draw);
     let slo = slo(snapshot.policy.classes.get(class.0), &borrowed);
     let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(facts.unix_s);
@@ -62,6 +62,8 @@ pub fn decided(snapshot: &Arc<Snapshot>, facts: OwnedFacts, endpoints: Vec<Endpo
         arm: Arm::Incumbent,
         class,
         endpoints,
+        learned: Arc::default(),
+        waiting: Vec::new(),
         draw,
         route: decision.route,
         candidates: decision.candidates,
@@ -140,6 +142,7 @@ fn dispatch(snapshot: &Snapshot, mut record: Record, now: Micros) -> Result<(Run
         input_tokens: made.facts.input_tokens,
         output_tokens: made.facts.output_tokens,
         max_output_tokens: made.facts.max_output_tokens.unwrap_or(made.facts.output_tokens),
+        ..Work::default()
     };
     let target = chosen.and_then(|index| snapshot.target(index));
     let Some((target, dispatched)) = target.and_then(|target| Some((target, target.live.begin(now, work).ok()?)))

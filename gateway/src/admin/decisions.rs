@@ -184,8 +184,8 @@ fn answer(gateway: &Gateway, question: &Question<'_>) -> Result<Explanation, Pro
         Some(text) => text.parse().map_err(|_| bad(format!("`draw` is `{text}`, which is no number of 64 bits")))?,
         None => fastrand::u64(..),
     };
-    let endpoints = snapshot.endpoint_states(gateway.fleet());
-    let fleet = Fleet { pools: &snapshot.portfolio.facts, endpoints: &endpoints };
+    let endpoints = snapshot.endpoint_states(gateway.fleet().now());
+    let fleet = Fleet::new(&snapshot.portfolio.facts, &endpoints);
     let mut explanation = Explanation::of(&Given { policy, facts: &facts, fleet, draw });
     explanation.policy = version;
     explanation.fleet = "live".to_owned();

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use pointsman_policies::attain::Part;
 use pointsman_policies::digest::digest;
 use pointsman_policies::facts::OwnedFacts;
-use pointsman_policies::fleet::{EndpointState, PoolFacts};
+use pointsman_policies::fleet::{EndpointState, PoolFacts, Waiting};
 use serde::{Deserialize, Serialize};
 
 use crate::record::{DecisionRecord, Outcome as RecordOutcome, Record};
@@ -80,6 +80,8 @@ pub struct Decision {
     pub facts: OwnedFacts,
     /// Endpoints that were not idle and ready, with their index in the fleet view.
     pub busy: Vec<(u32, EndpointState)>,
+    /// What the gateway held.
+    pub waiting: Vec<Waiting>,
     /// The random number that the decision was given.
     pub draw: u64,
     /// What was decided.
@@ -188,6 +190,7 @@ impl Decision {
             trace_id: record.trace.trace_id.to_be_bytes(),
             facts: without_credentials(&made.facts),
             busy: busy(&made.endpoints),
+            waiting: made.waiting.clone(),
             draw: made.draw,
             decided: Decided {
                 class: made.class.0 as u32,
@@ -259,6 +262,8 @@ fn without_credentials(facts: &OwnedFacts) -> OwnedFacts {
 
 fn busy(endpoints: &[EndpointState]) -> Vec<(u32, EndpointState)> {
     let states = endpoints.iter().enumerate();
-    let busy = states.filter(|(_, state)| **state != EndpointState::idle(state.pool));
+    // What an idle endpoint would be sent at once decides nothing.
+    let idle = |state: &EndpointState| EndpointState { window: state.window, ..EndpointState::idle(state.pool) };
+    let busy = states.filter(|(_, state)| **state != idle(state));
     busy.map(|(index, state)| (index as u32, *state)).collect()
 }

@@ -241,6 +241,8 @@ mod tests {
             },
             class: ClassId(0),
             endpoints: Vec::new(),
+            learned: Arc::default(),
+            waiting: Vec::new(),
             draw: 0,
             route: 0,
             candidates: Vec::new(),

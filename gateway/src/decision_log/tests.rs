@@ -67,6 +67,7 @@ pub(crate) fn decision(number: u64) -> Decision {
         requests: f64::INFINITY,
         tokens: 1e6 - number as f64 / 3.0,
         tokens_capacity: 1e6,
+        requests_per_s: 1000.0 / 60.0,
         tokens_per_s: 1e6 / 60.0,
         reserves_output: true,
     };
@@ -86,6 +87,7 @@ pub(crate) fn decision(number: u64) -> Decision {
         trace_id: [number as u8; 16],
         facts,
         busy: vec![(1, open), (2, busy)],
+        waiting: Vec::new(),
         draw: number.wrapping_mul(0x9e37_79b9_7f4a_7c15),
         decided: Decided { class: 1, route: 0, first: Some(3), digest: !number },
         outcome: Outcome {
@@ -157,7 +159,7 @@ fn what_is_written_comes_back_to_the_last_bit() {
     let read = read(&bytes);
     assert_eq!((read.sets, read.damage), (vec![set(1)], vec![]));
     assert_eq!(read.decisions, (0..1000).map(decision).collect::<Vec<_>>());
-    assert!(bytes.starts_with(b"pointsman decisions 001\n"), "`head -1` says what it is");
+    assert!(bytes.starts_with(b"pointsman decisions 002\n"), "`head -1` says what it is");
     let found = find(&files.file, "mine-601").unwrap().unwrap();
     assert_eq!((found.decision, &*found.set), (decision(601), &set(1)));
     let by_trace = find(&files.file, &"05".repeat(16)).unwrap().unwrap();
@@ -246,7 +248,7 @@ fn a_file_that_is_no_log_is_not_touched() {
 #[test]
 fn files_of_other_versions_are_refused_by_number() {
     let told = |bytes: &[u8]| Reader::new(bytes).unwrap_err().to_string();
-    assert_eq!(told(b"pointsman decisions 002\n"), "its format is version 2, this program reads version 1");
+    assert_eq!(told(b"pointsman decisions 001\n"), "its format is version 1, this program reads version 2");
     assert_eq!(told(b"something else entirely, not a log"), "it is no decision log");
     assert_eq!(told(b""), "it is no decision log");
 }
@@ -259,6 +261,6 @@ fn the_format_stays_what_it_is() {
     let set = postcard::to_stdvec(&set(1)).unwrap();
     assert_eq!(
         (frame::VERSION, hash(&decision), hash(&set)),
-        (1, "cc98ba6040db23c4".to_owned(), "2adbdbf6ef15c778".to_owned())
+        (2, "557754398fe9c478".to_owned(), "2adbdbf6ef15c778".to_owned())
     );
 }

@@ -89,5 +89,6 @@ fn facts<'p>(prompt: &'p Prompt, headers: &'p HeaderView<'p>, unix_s: u64) -> Fa
         slo_itl_ms: prompt.wishes.slo_itl_ms,
         session: &prompt.wishes.session,
         unix_s,
+        waited_ms: 0.0,
     }
 }

@@ -1,53 +1,58 @@
-//! Which machine shall do it: the pure decision on a fresh view of the fleet.
+//! Which machine shall do it, and when: the pure decision on a fresh view of the fleet, made again while the request is
+//! held because no machine has room.
 
 use std::sync::Arc;
 
-use pointsman_policies::decide::{Decision, Request, decide as choose};
-use pointsman_policies::facts::OwnedFacts;
-use pointsman_policies::fleet::Fleet;
+use pointsman_backends::fleet::Dispatched;
+use pointsman_policies::decide::Decision;
 use pointsman_policies::plan::Plan;
 use pointsman_policies::refusal::Refusal as Unserved;
 
 use super::classify::Work;
+use crate::flow::Ask;
 use crate::gateway::Gateway;
 use crate::record::{DecisionRecord, Record};
 use crate::refusal::Refusal;
 use crate::snapshot::Snapshot;
 
-/// Decides, and remembers every reason.
-pub(super) fn decide(
+/// What is to be attempted, and the place on the first endpoint where one was given already.
+pub(super) struct Decided {
+    /// The attempts.
+    pub(super) plan: Plan,
+    /// The first of them, begun; after having been held.
+    pub(super) begun: Option<Dispatched>,
+}
+
+/// Decides, waits where there is no room, and remembers every reason.
+pub(super) async fn decide(
     gateway: &Gateway,
     snapshot: &Arc<Snapshot>,
     work: &Work<'_>,
     record: &mut Record,
-) -> Result<Plan, Refusal> {
+) -> Result<Decided, Refusal> {
     let facts = work.facts();
-    let endpoints = snapshot.endpoint_states(gateway.fleet());
-    let policy = snapshot.deciding(work.arm).policy;
-    let request = Request { policy, facts: &facts, class: work.class };
-    let fleet = Fleet { pools: &snapshot.portfolio.facts, endpoints: &endpoints };
-    let draw = fastrand::u64(..);
-    let decision = choose(&request, fleet, draw);
+    let ask = Ask { snapshot, arm: work.arm, facts: &facts, class: work.class, draw: fastrand::u64(..) };
+    let flow = gateway.queue().flow();
+    let now = gateway.fleet().now();
+    let made = Arc::new(flow.decide(&ask, now));
     record.decided_at = record.elapsed();
-    let refusal = Unserved::of(&decision, policy, &snapshot.portfolio.facts);
-    let Decision { route, candidates, plan } = decision;
-    record.decision = Some(Arc::new(DecisionRecord {
-        snapshot: Arc::clone(snapshot),
-        arm: work.arm,
-        facts: OwnedFacts::of(&facts, headers_kept(snapshot)),
-        class: work.class,
-        endpoints,
-        draw,
-        route,
-        candidates,
-        plan: plan.clone(),
-    }));
-    plan.ok_or_else(|| refusal.map_or(Refusal::Internal, Refusal::Unserved))
+    record.decision = Some(Arc::clone(&made));
+    let Some(plan) = made.plan.clone() else { return Err(refused(&made)) };
+    let Some(hold) = plan.hold else {
+        flow.sent(&made, now);
+        return Ok(Decided { plan, begun: None });
+    };
+    let (made, outcome) = gateway.queue().wait(made, hold, now).await;
+    record.released_at = Some(record.elapsed());
+    record.decision = Some(Arc::clone(&made));
+    let begun = outcome.map_err(Refusal::Unserved)?;
+    let plan = made.plan.clone().ok_or(Refusal::Internal)?;
+    Ok(Decided { plan, begun: Some(begun) })
 }
 
-/// What the policies read, and what a candidate may want to read.
-fn headers_kept(snapshot: &Snapshot) -> impl Iterator<Item = &str> {
-    let read = &snapshot.headers_read;
-    let besides = snapshot.process.record.headers.iter().filter(|name| !read.contains(name));
-    read.iter().chain(besides).map(String::as_str)
+fn refused(made: &DecisionRecord) -> Refusal {
+    let DecisionRecord { route, candidates, plan, .. } = made;
+    let decision = Decision { route: *route, candidates: candidates.clone(), plan: plan.clone() };
+    let refusal = Unserved::of(&decision, made.deciding().policy, &made.snapshot.portfolio.facts);
+    refusal.map_or(Refusal::Internal, Refusal::Unserved)
 }

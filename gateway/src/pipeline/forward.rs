@@ -12,12 +12,13 @@ use hyper::body::Incoming;
 use pointsman_backends::call::{call, strip_headers};
 use pointsman_backends::connect::{ConnectError, Hold};
 use pointsman_backends::fleet::{Dispatched, Verdict, Work};
-use pointsman_policies::plan::{Attempt, Plan};
+use pointsman_policies::plan::Attempt;
 use pointsman_policies::refusal::Refusal as Unserved;
 use pointsman_policies::units::Micros;
 
 use super::Answer;
 use super::body::Prompt;
+use super::decide::Decided;
 use super::opening::{Opening, Source};
 use super::relay::Relay;
 use super::settle::{OpenRecord, settle};
@@ -59,14 +60,15 @@ pub(super) async fn forward(
     gateway: &Arc<Gateway>,
     snapshot: &Arc<Snapshot>,
     prompt: &Prompt,
-    plan: &Plan,
+    decided: Decided,
     record: &mut OpenRecord,
 ) -> Result<Response<Answer>, Refusal> {
+    let Decided { plan, mut begun } = decided;
     let mut failures = Vec::with_capacity(plan.attempts.len());
     for attempt in &plan.attempts {
         let Some(target) = snapshot.target(attempt.endpoint) else { continue };
         begin_attempt(record, &target);
-        let tried = one_attempt(gateway, snapshot, prompt, attempt, target, record).await;
+        let tried = one_attempt(gateway, snapshot, prompt, (attempt, begun.take()), target, record).await;
         match tried {
             Tried::Answered(response) => return Ok(response),
             Tried::Failed(failure) => {
@@ -91,17 +93,13 @@ async fn one_attempt(
     gateway: &Arc<Gateway>,
     snapshot: &Arc<Snapshot>,
     prompt: &Prompt,
-    attempt: &Attempt,
+    (attempt, begun): (&Attempt, Option<Dispatched>),
     target: Target<'_>,
     record: &mut OpenRecord,
 ) -> Tried {
     let fleet = gateway.fleet();
-    let work = Work {
-        input_tokens: prompt.parsed.input_tokens,
-        output_tokens: prompt.parsed.output_tokens,
-        max_output_tokens: prompt.parsed.max_output_tokens.unwrap_or(prompt.parsed.output_tokens),
-    };
-    let dispatched = match target.live.begin(fleet.now(), work) {
+    let work = record.decision.as_ref().map_or(Work::default(), |made| made.work(attempt.endpoint));
+    let dispatched = match begun.map_or_else(|| target.live.begin(fleet.now(), work), Ok) {
         Ok(dispatched) => dispatched,
         Err(shortage) => return Tried::Failed(Failure::out_of_lease(shortage.retry_after)),
     };
@@ -127,6 +125,7 @@ async fn one_attempt(
     } else {
         dispatched.refused(fleet.now());
     }
+    gateway.room_made();
     Tried::Failed(failure)
 }
 
@@ -193,6 +192,7 @@ fn answer(
     record: &mut OpenRecord,
 ) -> Response<Answer> {
     dispatched.first_token();
+    gateway.room_made();
     let now = record.elapsed();
     record.first_byte_at = Some(now);
     record.hardware = Some(target.facts.kind);

@@ -63,6 +63,7 @@ pub(super) fn settle(gateway: &Gateway, mut record: Record) {
     log(&record);
     trial::settled(gateway, &record);
     gateway.telemetry().request(record);
+    gateway.room_made();
 }
 
 fn price(record: &mut Record) {

@@ -36,5 +36,6 @@ pub fn suppose(path: &str, headers: &HeaderMap, json: &[u8], unix_s: u64) -> Res
         slo_itl_ms,
         session,
         unix_s,
+        waited_ms: 0.0,
     })
 }

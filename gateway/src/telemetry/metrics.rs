@@ -232,7 +232,7 @@ impl Metrics {
         self.in_flight.clear();
         self.available.clear();
         let snapshot = gateway.snapshot();
-        let states = snapshot.endpoint_states(gateway.fleet());
+        let states = snapshot.endpoint_states(gateway.fleet().now());
         for (target, state) in snapshot.targets().zip(states) {
             let endpoint = OfEndpoint { endpoint: target.endpoint.id.to_string() };
             self.in_flight.get_or_create(&endpoint).set(i64::from(state.in_flight));

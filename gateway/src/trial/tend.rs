@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_policies::fleet::Fleet;
 use pointsman_policies::policy::{Canary, TrialMode};
 use pointsman_policies::trial::agreement::Choice;
 use pointsman_policies::trial::guard::{Tally, Verdict};
@@ -64,7 +63,7 @@ async fn compare_all(gateway: &Gateway) {
 fn compare(gateway: &Gateway, decision: &DecisionRecord) {
     let snapshot = &decision.snapshot;
     let Some(trial) = &snapshot.trial else { return };
-    let fleet = Fleet { pools: &snapshot.portfolio.facts, endpoints: &decision.endpoints };
+    let fleet = decision.fleet();
     let DecisionRecord { class, route, candidates, plan, .. } = decision;
     let incumbent = Choice::told(&snapshot.policy, fleet, *class, *route, candidates, plan.as_ref());
     let candidate = Choice::make(&trial.candidate.policy, &decision.facts.facts(), fleet, decision.draw);

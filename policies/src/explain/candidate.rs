@@ -4,10 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{Given, Names, promise};
 use crate::decide::{Candidate, Decision, Scored};
-use crate::estimate::{Estimate, estimate};
+use crate::estimate::{Estimate, Line, Place, estimate};
 use crate::filter::Rejection;
+use crate::fleet::{EndpointState, PoolFacts};
 use crate::policy::{ClassId, Objective};
-use crate::score::{Best, strain, terms};
+use crate::score::{Best, Promise, strain, terms};
 
 /// One endpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,6 +43,9 @@ pub struct CandidateReason {
     pub terms: Vec<TermReason>,
     /// Whether the route's affinity makes it a home of the request.
     pub home: bool,
+    /// Whether it would be sent at once; else the gateway holds it until there is room. `null` where it was rejected.
+    #[serde(default)]
+    pub room: Option<bool>,
     /// Why it was not considered.
     pub rejection: Option<RejectionReason>,
 }
@@ -92,8 +96,13 @@ pub(super) fn candidates(
 fn seen(given: &Given<'_>, class: ClassId, candidate: &Candidate, names: &Names) -> Option<CandidateReason> {
     let endpoint = given.fleet.endpoints.get(candidate.endpoint)?;
     let pool = given.fleet.pools.get(endpoint.pool)?;
-    let predicted = pool.model(given.facts.model).map(|model| estimate(given.facts, pool, model, endpoint));
-    let strain = predicted.as_ref().map(|estimate| strain(pool.kind, &promise(given, class), estimate, given.facts));
+    let predicted = predicted(given, pool, endpoint);
+    let promise = Promise {
+        slo: promise(given, class),
+        margin: given.fleet.learned.margin(class, pool.kind),
+        strictest_itl_ms: endpoint.strictest_itl_ms,
+    };
+    let strain = predicted.as_ref().map(|estimate| strain(&promise, estimate, given.facts));
     Some(CandidateReason {
         endpoint: names.endpoint(candidate.endpoint),
         pool: pool.name.clone(),
@@ -110,12 +119,19 @@ fn seen(given: &Given<'_>, class: ClassId, candidate: &Candidate, names: &Names)
         score: None,
         terms: Vec::new(),
         home: false,
+        room: None,
         rejection: None,
     })
 }
 
+/// What the request would experience on an endpoint, were nobody before it.
+fn predicted(given: &Given<'_>, pool: &PoolFacts, endpoint: &EndpointState) -> Option<Estimate> {
+    let (model, service) = (pool.model(given.facts.model)?, given.fleet.service(endpoint.pool)?);
+    Some(estimate(given.facts, &Place { pool, service, model, endpoint, line: Line::default() }))
+}
+
 fn passed_with(reason: CandidateReason, scored: &Scored, objective: Option<Objective>, best: &Best) -> CandidateReason {
-    let terms = objective.map(|objective| terms(objective, &scored.estimate, scored.strain, best));
+    let terms = objective.map(|objective| terms(objective, scored, best));
     let told = terms.into_iter().flatten().filter(|term| !term.name.is_empty());
     CandidateReason {
         estimate: Some(scored.estimate),
@@ -124,6 +140,7 @@ fn passed_with(reason: CandidateReason, scored: &Scored, objective: Option<Objec
         score: Some(scored.score),
         terms: told.map(|term| TermReason { name: term.name.to_owned(), value: term.value }).collect(),
         home: scored.home,
+        room: Some(scored.room),
         ..reason
     }
 }

@@ -51,6 +51,7 @@ pub(super) fn facts(
         slo_itl_ms,
         session: text(|table| &table.session),
         unix_s: at(every, one, policy, report),
+        waited_ms: 0.0,
     };
     headers(every, one, &mut facts, report);
     (report.len() == told).then_some(facts)

@@ -1,13 +1,14 @@
 //! What one request would experience on one endpoint, worked out by hand in the round figures of the world.
 
-use pointsman_policies::estimate::{Estimate, estimate, joules};
+use pointsman_policies::estimate::{Estimate, Line, Place, estimate, joules};
 use pointsman_policies::facts::Facts;
 use pointsman_policies::fleet::{EndpointState, PoolFacts};
 
 use crate::world::{GPU, WAFER, busy, close, facts, gpu, wafer};
 
 fn predict(facts: &Facts<'_>, pool: &PoolFacts, endpoint: &EndpointState) -> Estimate {
-    pool.models.first().map(|model| estimate(facts, pool, model, endpoint)).unwrap_or_default()
+    let place = |model| Place { pool, service: &pool.service, model, endpoint, line: Line::default() };
+    pool.models.first().map(|model| estimate(facts, &place(model))).unwrap_or_default()
 }
 
 #[test]

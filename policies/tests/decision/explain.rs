@@ -49,7 +49,7 @@ fn policy() -> Policy {
 }
 
 fn explain(facts: &Facts<'_>, endpoints: &[EndpointState]) -> Explanation {
-    Explanation::of(&Given { policy: &policy(), facts, fleet: Fleet { pools: &pools(), endpoints }, draw: 7 })
+    Explanation::of(&Given { policy: &policy(), facts, fleet: Fleet::new(&pools(), endpoints), draw: 7 })
 }
 
 /// Reads as text, within the width.
@@ -108,8 +108,7 @@ fn it_is_the_decision_itself() {
     for (draw, stream) in (0..16_u64).flat_map(|draw| [(draw << 32 | draw, false), (draw, true)]) {
         let facts = Facts { headers: &headers, stream, ..facts() };
         let endpoints = [busy(GPU, 2), busy(GPU, 2), busy(WAFER, 1)];
-        let given =
-            Given { policy: &policy, facts: &facts, fleet: Fleet { pools: &pools, endpoints: &endpoints }, draw };
+        let given = Given { policy: &policy, facts: &facts, fleet: Fleet::new(&pools, &endpoints), draw };
         let Considered::Decided(classified, considered) = consider(&given) else { panic!("refused") };
         let decision = decide(&Request { policy: &policy, facts: &facts, class: classified.class }, given.fleet, draw);
         assert_eq!(considered.plan, decision.plan);

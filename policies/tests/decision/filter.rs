@@ -2,7 +2,7 @@
 
 use pointsman_policies::decide::Request;
 use pointsman_policies::facts::Facts;
-use pointsman_policies::filter::{Rejection, filter, reserved_tokens};
+use pointsman_policies::filter::{Rejection, filter};
 use pointsman_policies::fleet::{Availability, EndpointState, PoolFacts};
 use pointsman_policies::policy::Objective;
 
@@ -50,14 +50,14 @@ fn only_what_clearly_does_not_fit_the_context_is_held_back() {
 fn a_bound_beyond_all_reason_is_too_long_and_nothing_worse() {
     let asks = Facts { max_output_tokens: Some(u64::MAX), ..facts() };
     check(asks, EndpointState::idle(GPU), Some(Rejection::Context { needed: u64::MAX, allowed: 100_000 }));
-    let policy = policy(Objective::Cheapest);
-    assert_eq!(reserved_tokens(&Request { policy: &policy, facts: &asks, class: STANDARD }, true), u64::MAX);
+    let lease = leased(1.0, 1.0, true).lease.expect("it is leased");
+    assert_eq!(lease.needed_tokens(&asks), u64::MAX);
 }
 
 #[test]
 fn a_used_up_request_limit_holds_back() {
     check(facts(), leased(1.0, f64::INFINITY, false), None);
-    check(facts(), leased(0.9, f64::INFINITY, false), Some(Rejection::RequestLease { ready_in_ms: 1_000.0 }));
+    check(facts(), leased(0.5, f64::INFINITY, false), Some(Rejection::RequestLease { ready_in_ms: 1_000.0 }));
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn a_token_limit_takes_what_the_provider_would_take() {
     let short = |needed, left, ready_in_ms| Some(Rejection::TokenLease { needed, left, ready_in_ms });
     check(bounded, leased(9.0, 1_000.0, true), short(1_500, 1_000, 5_000.0));
     check(facts(), leased(9.0, 1_000.0, true), short(1_101, 1_000, 1_010.0));
-    check(bounded, leased(9.0, -100.0, false), short(1_000, 0, 10_000.0));
+    check(bounded, leased(9.0, -100.0, false), short(1_000, 0, 11_000.0));
 }
 
 #[test]

@@ -10,7 +10,10 @@ use crate::world::{NO_PROMISE, facts, passed};
 
 fn predicted(ttft_ms: f64, total_ms: f64) -> Candidate {
     let estimate = Estimate { ttft_ms, total_ms, ..Estimate::default() };
-    Candidate { verdict: Ok(Scored { estimate, strain: 0.5, score: 1.0, home: false }), ..passed(7, 1.0, 0.5, 0) }
+    Candidate {
+        verdict: Ok(Scored { estimate, strain: 0.5, effective_usd: 0.0, room: true, score: 1.0, home: false }),
+        ..passed(7, 1.0, 0.5, 0)
+    }
 }
 
 /// 10,000 tokens of answer are allowed, 100 expected.
@@ -20,7 +23,7 @@ fn asked(stream: bool) -> Facts<'static> {
 
 #[track_caller]
 fn check(candidate: Candidate, slo: Slo, stream: bool, first_byte_ms: f64) {
-    let expected = Plan { attempts: vec![Attempt { endpoint: 7, first_byte_ms }], total_ms: None };
+    let expected = Plan { attempts: vec![Attempt { endpoint: 7, first_byte_ms }], total_ms: None, hold: None };
     assert_eq!(plan(&[candidate], &[0], &slo, &asked(stream), &Budgets::default()), Some(expected));
 }
 
@@ -56,7 +59,10 @@ fn an_answer_that_comes_whole_gets_four_times_the_longest_that_is_allowed() {
     check(predicted(100.0, 900.0), NO_PROMISE, false, 60_000.0);
     let slow = |itl_ms| {
         let estimate = Estimate { ttft_ms: 100.0, itl_ms, total_ms: 100.0 + 99.0 * itl_ms, ..Estimate::default() };
-        Candidate { verdict: Ok(Scored { estimate, strain: 0.5, score: 1.0, home: false }), ..passed(7, 1.0, 0.5, 0) }
+        Candidate {
+            verdict: Ok(Scored { estimate, strain: 0.5, effective_usd: 0.0, room: true, score: 1.0, home: false }),
+            ..passed(7, 1.0, 0.5, 0)
+        }
     };
     check(slow(30.0), NO_PROMISE, false, 4.0 * (100.0 + 10_000.0 * 30.0));
     check(predicted(100.0, 900.0), Slo { deadline_ms: Some(600_000.0), ..NO_PROMISE }, false, 600_000.0);
@@ -68,5 +74,5 @@ fn a_route_says_how_often_and_how_long() {
     let budgets = Budgets { attempts: 1, first_byte_ms: Some(250.0), total_ms: Some(9_000.0), retry_share: None };
     let made = plan(&candidates, &[3, 1, 4], &NO_PROMISE, &asked(true), &budgets);
     let attempts = vec![Attempt { endpoint: 13, first_byte_ms: 250.0 }];
-    assert_eq!(made, Some(Plan { attempts, total_ms: Some(9_000.0) }));
+    assert_eq!(made, Some(Plan { attempts, total_ms: Some(9_000.0), hold: None }));
 }

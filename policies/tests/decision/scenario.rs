@@ -40,11 +40,17 @@ fn policy(pools: &[PoolFacts]) -> Policy {
 
 fn run(text: &str) -> Ran {
     let pools = pools();
-    let lease =
-        LeaseState { requests: 9.0, tokens: 1e6, tokens_capacity: 1e6, tokens_per_s: 100.0, reserves_output: true };
+    let lease = LeaseState {
+        requests: 9.0,
+        tokens: 1e6,
+        tokens_capacity: 1e6,
+        requests_per_s: 0.1,
+        tokens_per_s: 100.0,
+        reserves_output: true,
+    };
     let limited = EndpointState { lease: Some(lease), ..EndpointState::idle(1) };
     let endpoints = [EndpointState::idle(0), EndpointState::idle(0), limited];
-    let fleet = Fleet { pools: &pools, endpoints: &endpoints };
+    let fleet = Fleet::new(&pools, &endpoints);
     let (file, report) = scenario::parse(Source::new("a.scenarios.toml", text));
     match file {
         Some(file) => scenario::run(&file, report, &policy(&pools), fleet),
@@ -183,7 +189,7 @@ fn a_file_that_shows_nothing_is_warned_of() {
 fn a_described_fleet_is_found_by_name() {
     let pools = pools();
     let endpoints = [EndpointState::idle(0), EndpointState::idle(0), EndpointState::idle(1)];
-    let fleet = Fleet { pools: &pools, endpoints: &endpoints };
+    let fleet = Fleet::new(&pools, &endpoints);
     let described = |text: &str, name: Option<&str>| {
         let (file, report) = scenario::parse(Source::new("a.scenarios.toml", text));
         let file = file.unwrap_or_else(|| panic!("{report}"));

@@ -1,10 +1,12 @@
 //! How well an endpoint serves the objective: strain against the promise, and one figure to rank by.
 
+use pointsman_policies::decide::Scored;
 use pointsman_policies::estimate::Estimate;
 use pointsman_policies::facts::{Api, Facts};
 use pointsman_policies::fleet::HardwareKind;
+use pointsman_policies::learned::Margin;
 use pointsman_policies::policy::{Objective, Slo, Weights};
-use pointsman_policies::score::{Best, score, strain};
+use pointsman_policies::score::{Best, Promise, score, strain};
 
 use crate::world::{NO_PROMISE, close};
 
@@ -21,10 +23,14 @@ const CHEAP: Estimate =
     Estimate { ttft_ms: 200.0, itl_ms: 10.0, total_ms: 1_200.0, usd: 0.001, joules: Some(600.0), ..DEAR };
 const UNMEASURED: Estimate = Estimate { joules: None, ..DEAR };
 
+fn promise(kind: HardwareKind, slo: Slo) -> Promise {
+    Promise { slo, margin: Margin::prior(kind), strictest_itl_ms: None }
+}
+
 #[track_caller]
 fn strains(kind: HardwareKind, slo: Slo, output_tokens: u64, expected: f64) {
     let streamed = Facts { stream: true, output_tokens, ..Facts::plain(Api::ChatCompletions, "m") };
-    close(strain(kind, &slo, &CHEAP, &streamed), expected);
+    close(strain(&promise(kind, slo), &CHEAP, &streamed), expected);
 }
 
 #[test]
@@ -57,13 +63,17 @@ fn a_whole_answer_is_held_to_first_token_and_pace_together() {
     let slo = Slo { ttft_ms: Some(100.0), itl_ms: Some(20.0), ..NO_PROMISE };
     let whole = Facts { output_tokens: 101, ..Facts::plain(Api::ChatCompletions, "m") };
     // 1,200 ms against half of 100 + 100 x 20 ms.
-    close(strain(HardwareKind::Gpu, &slo, &CHEAP, &whole), 1_200.0 / 1_050.0);
+    close(strain(&promise(HardwareKind::Gpu, slo), &CHEAP, &whole), 1_200.0 / 1_050.0);
+}
+
+fn scored(estimate: Estimate, strain: f64) -> Scored {
+    Scored { estimate, strain, effective_usd: estimate.usd, room: true, score: 0.0, home: false }
 }
 
 /// Scores of both estimates where they are all there is.
 fn scores(objective: Objective, one: Estimate, other: Estimate) -> (f64, f64) {
     let best = Best::of([&one, &other].into_iter());
-    (score(objective, &one, 0.5, &best), score(objective, &other, 0.5, &best))
+    (score(objective, &scored(one, 0.5), &best), score(objective, &scored(other, 0.5), &best))
 }
 
 #[test]
@@ -77,9 +87,9 @@ fn each_objective_reads_its_own_figure() {
 #[test]
 fn where_the_promise_is_missed_the_miss_is_the_score() {
     let best = Best::of([&CHEAP].into_iter());
-    close(score(Objective::CheapestThatMeetsSlo, &CHEAP, 1.0, &best), 0.001);
-    close(score(Objective::CheapestThatMeetsSlo, &CHEAP, 1.5, &best), 1.5);
-    close(score(Objective::Cheapest, &CHEAP, 1.5, &best), 0.001);
+    close(score(Objective::CheapestThatMeetsSlo, &scored(CHEAP, 1.0), &best), 0.001);
+    close(score(Objective::CheapestThatMeetsSlo, &scored(CHEAP, 1.5), &best), 1.5);
+    close(score(Objective::Cheapest, &scored(CHEAP, 1.5), &best), 0.001);
 }
 
 #[test]

@@ -109,7 +109,14 @@ pub(crate) fn with(availability: Availability, endpoint: EndpointState) -> Endpo
 pub(crate) const LEASE_CAPACITY: f64 = 1e6;
 
 pub(crate) fn leased(requests: f64, tokens: f64, reserves_output: bool) -> EndpointState {
-    let lease = LeaseState { requests, tokens, tokens_capacity: LEASE_CAPACITY, tokens_per_s: 100.0, reserves_output };
+    let lease = LeaseState {
+        requests,
+        tokens,
+        tokens_capacity: LEASE_CAPACITY,
+        requests_per_s: 0.5,
+        tokens_per_s: 100.0,
+        reserves_output,
+    };
     EndpointState { lease: Some(lease), ..EndpointState::idle(GPU) }
 }
 
@@ -169,7 +176,7 @@ pub(crate) fn decided(
     endpoints: &[EndpointState],
     draw: u64,
 ) -> Decision {
-    decide(&Request { policy, facts, class }, Fleet { pools: &pools(), endpoints }, draw)
+    decide(&Request { policy, facts, class }, Fleet::new(&pools(), endpoints), draw)
 }
 
 /// Endpoints of a plan in the order of its attempts.
@@ -180,7 +187,8 @@ pub(crate) fn order(decision: &Decision) -> Vec<usize> {
 
 /// A candidate that passed, with nothing known of it but what ranks it.
 pub(crate) fn passed(endpoint: usize, score: f64, strain: f64, in_flight: u32) -> Candidate {
-    let verdict = Ok(Scored { estimate: Estimate::default(), strain, score, home: false });
+    let verdict =
+        Ok(Scored { estimate: Estimate::default(), strain, effective_usd: 0.0, room: true, score, home: false });
     Candidate { endpoint, in_flight, tier: 0, verdict }
 }
 

@@ -39,7 +39,7 @@ fn ran(text: &str) -> Option<Ran> {
     let pools = world::pools();
     let owners = pools.iter().enumerate().flat_map(|(index, pool)| pool.endpoints.iter().map(move |_| index));
     let endpoints: Vec<EndpointState> = owners.map(EndpointState::idle).collect();
-    Some(run(&file?, report, policy(), Fleet { pools, endpoints: &endpoints }))
+    Some(run(&file?, report, policy(), Fleet::new(pools, &endpoints)))
 }
 
 fn policy() -> &'static Policy {

@@ -67,7 +67,7 @@ fn run(scenarios: &ScenarioFile, report: Report, policy: &Source, portfolio: &Po
         return Checked { report, note: Some(note) };
     };
     let endpoints = portfolio.idle();
-    let fleet = Fleet { pools: &portfolio.facts, endpoints: &endpoints };
+    let fleet = Fleet::new(&portfolio.facts, &endpoints);
     let Ran { report, scenarios, held } = scenario::run(scenarios, report, &compiled, fleet);
     let note = match (held, scenarios) {
         (1, 1) => "1 scenario holds".to_owned(),

@@ -37,7 +37,7 @@ pub(super) fn explain(arguments: &Arguments) -> anyhow::Result<Option<Explanatio
     );
     let Some((policy, portfolio)) = ground else { return Ok(None) };
     let idle = portfolio.idle();
-    let fleet = Fleet { pools: &portfolio.facts, endpoints: &idle };
+    let fleet = Fleet::new(&portfolio.facts, &idle);
     let (facts, endpoints, whose) = match (&scenarios, arguments.name.as_deref()) {
         (Some((file, Some(scenarios))), Some(name)) => situation(file, scenarios, name, &policy, fleet)?,
         _ => asked(arguments, &policy, fleet)?,

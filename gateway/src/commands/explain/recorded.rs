@@ -40,7 +40,7 @@ fn explained(found: &Found, log: &str) -> anyhow::Result<Explanation> {
     let mut endpoints = Vec::new();
     decision.states(set, &mut endpoints);
     let facts = decision.facts.facts();
-    let fleet = Fleet { pools: &set.pools, endpoints: &endpoints };
+    let fleet = Fleet::new(&set.pools, &endpoints);
     let given = Given { policy: &policy, facts: &facts, fleet, draw: decision.draw };
     let mut explanation = Explanation::of(&given);
     let same = match consider(&given) {
@@ -83,7 +83,7 @@ fn supposed(found: &Found, log: &str, policy: Option<&Path>, portfolio: Option<&
         })
         .collect();
     let facts = decision.facts.facts();
-    let fleet = Fleet { pools: &pools, endpoints: &endpoints };
+    let fleet = Fleet::new(&pools, &endpoints);
     let explanation = Explanation::of(&Given { policy: &policy, facts: &facts, fleet, draw: decision.draw });
     let whose = format!("as recorded in {log}; decided then by {}, here by a candidate", set.version);
     Some(Explanation { fleet: whose, ..explanation })

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pointsman_policies::classify::classify;
 use pointsman_policies::decide::{self, Request, Scored};
 use pointsman_policies::facts::Facts;
-use pointsman_policies::fleet::{EndpointState, Fleet, PoolFacts};
+use pointsman_policies::fleet::{EndpointState, Fleet, PoolFacts, Waiting};
 use pointsman_policies::language::{Report, Source, compile};
 use pointsman_policies::policy::{ClassId, Policy};
 
@@ -153,7 +153,7 @@ impl Side {
     pub(super) fn decide(
         &self,
         facts: &Facts<'_>,
-        states: &[EndpointState],
+        (states, waiting): (&[EndpointState], &[Waiting]),
         draw: u64,
         own: &mut Vec<EndpointState>,
     ) -> Made {
@@ -166,7 +166,9 @@ impl Side {
             false => self.in_own_order(states, own),
         };
         let request = Request { policy: &self.policy, facts, class: classified.class };
-        let decision = decide::decide(&request, Fleet { pools: &self.pools, endpoints }, draw);
+        let waiting = if self.as_recorded { waiting } else { &[] };
+        let fleet = Fleet { waiting, ..Fleet::new(&self.pools, endpoints) };
+        let decision = decide::decide(&request, fleet, draw);
         Made { class: Some(classified.class), decision }
     }
 

@@ -2,7 +2,7 @@
 
 use super::super::diagnostic::{Diagnostic, Report};
 use super::{ClassNote, Notes};
-use crate::estimate::{Estimate, estimate};
+use crate::estimate::{Estimate, Line, Place, estimate};
 use crate::facts::{Api, Facts};
 use crate::fleet::{EndpointState, PoolFacts};
 use crate::policy::{Class, ClassId, Policy};
@@ -34,7 +34,9 @@ fn unused(report: &mut Report, policy: &Policy, class: ClassId, note: &ClassNote
 /// The shortest request on an idle machine of a pool: nothing is quicker there.
 fn least(pool: &PoolFacts) -> Option<Estimate> {
     let facts = Facts { input_tokens: 1, output_tokens: 1, ..Facts::plain(Api::ChatCompletions, "") };
-    let of = |model| estimate(&facts, pool, model, &EndpointState::idle(0));
+    let endpoint = &EndpointState::idle(0);
+    let place = |model| Place { pool, service: &pool.service, model, endpoint, line: Line::default() };
+    let of = |model| estimate(&facts, &place(model));
     pool.models.iter().map(of).min_by(|one, other| one.ttft_ms.total_cmp(&other.ttft_ms))
 }
 

@@ -1,0 +1,92 @@
+//! How much of its work an endpoint is sent at once: about what it can have in progress. The rest is better held by the
+//! gateway, which can still give it to somebody else, or let something more urgent go first.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pointsman_policies::estimate::batches;
+use pointsman_policies::fleet::{PoolFacts, Window};
+use pointsman_policies::units::Micros;
+
+/// A machine that batches is sent as many prompt tokens as it computes in this time, so that it never waits for the next
+/// while the gateway hears that one is done, milliseconds.
+const PREFILL_AHEAD_MS: f64 = 60.0;
+/// What is left of a window after a machine said that it has too much.
+const DECREASE: f64 = 0.7;
+/// A machine that says so many times about the same moment has said it once.
+const DECREASE_ONCE_IN: Micros = Micros::from_secs(1);
+
+/// The window as the figures of a pool have it.
+pub fn of(pool: &PoolFacts) -> Window {
+    let ahead_ms = pool.round_trip_ms + PREFILL_AHEAD_MS;
+    let prefill_tokens = match batches(pool.kind) {
+        true => (pool.service.prefill_tokens_per_s * ahead_ms / 1e3) as u64,
+        false => u64::MAX,
+    };
+    Window { requests: pool.service.slots.max(1), prefill_tokens }
+}
+
+/// How much of the window is used, by what the machine says: less at once where it has too much, more again answer by
+/// answer.
+#[derive(Debug, Default)]
+pub struct Congestion {
+    /// Requests, in thousandths; 0 while the machine has never complained.
+    limit: AtomicU64,
+    complained: AtomicU64,
+}
+
+impl Congestion {
+    /// Requests that may be in flight.
+    pub fn limit(&self, window: Window) -> u32 {
+        match self.limit.load(Ordering::Relaxed) {
+            0 => window.requests,
+            limit => u32::try_from(limit / 1000).unwrap_or(u32::MAX).clamp(1, window.requests.max(1)),
+        }
+    }
+
+    /// The machine said that it has too much, with so many requests in flight.
+    pub fn too_much(&self, now: Micros, in_flight: u32) {
+        let last = Micros(self.complained.swap(now.0, Ordering::Relaxed));
+        let known = self.limit.load(Ordering::Relaxed);
+        if known != 0 && now < last + DECREASE_ONCE_IN {
+            return;
+        }
+        let limit = (f64::from(in_flight) * DECREASE * 1e3) as u64;
+        self.limit.store(limit.max(1000), Ordering::Relaxed);
+    }
+
+    /// The machine gave an answer: one request more for every window of answers.
+    pub fn answered(&self, window: Window) {
+        let limit = self.limit.load(Ordering::Relaxed);
+        if limit == 0 {
+            return;
+        }
+        let raised = limit + 1_000_000 / limit.max(1000);
+        let whole = u64::from(window.requests) * 1000;
+        self.limit.store(if raised >= whole { 0 } else { raised }, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_shrinks_at_once_and_grows_answer_by_answer() {
+        let window = Window { requests: 10, prefill_tokens: 1 };
+        let congestion = Congestion::default();
+        assert_eq!(congestion.limit(window), 10);
+        congestion.too_much(Micros::from_secs(5), 10);
+        congestion.too_much(Micros(5_000_100), 10);
+        assert_eq!(congestion.limit(window), 7, "one complaint, said twice");
+        for _ in 0..8 {
+            congestion.answered(window);
+        }
+        assert_eq!(congestion.limit(window), 8);
+        congestion.too_much(Micros::from_secs(9), 1);
+        assert_eq!(congestion.limit(window), 1, "never none");
+        for _ in 0..1000 {
+            congestion.answered(window);
+        }
+        assert_eq!(congestion.limit(window), 10);
+    }
+}

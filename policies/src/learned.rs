@@ -1,0 +1,84 @@
+//! What experience says of the machines in place of the portfolio's figures: how pools serve, how far predictions can be
+//! trusted, what work costs beside its price. Published whole by whoever learns; a decision reads one state of it.
+
+use crate::fleet::{HardwareKind, ServiceModel};
+use crate::policy::ClassId;
+use crate::price::PoolPrice;
+
+/// How much of a bound is planned with where nothing has been learned, by whether the hardware batches: such a machine
+/// gets slower when others arrive while a request runs. 60 s of the demo, 0.6 against 0.5: realtime attained 0.988 and
+/// 1.000, interactive 0.952 and 0.965, for 3 % more.
+const MARGIN_BATCHING: f64 = 0.5;
+/// The same of a machine with flat decode, which keeps its pace; what remains is jitter.
+const MARGIN_FLAT: f64 = 0.85;
+
+/// Everything learned. Indices are those of the portfolio and the policy it was learned for; what is missing is taken
+/// from the portfolio's figures and the priors here.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Learned {
+    /// How each pool serves, in the order of the portfolio.
+    pub services: Vec<ServiceModel>,
+    /// How far predictions are trusted, by class.
+    pub margins: Vec<ClassMargins>,
+    /// What work costs beside its price, by pool.
+    pub prices: Vec<PoolPrice>,
+}
+
+/// The part of a promise that predictions may use up.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Margin {
+    /// Of the time to first token, and of deadlines.
+    pub ttft: f64,
+    /// Of the time per output token.
+    pub itl: f64,
+}
+
+/// The margins of one class, by kind of hardware in the order of [`HardwareKind::ALL`].
+pub type ClassMargins = [Margin; HardwareKind::ALL.len()];
+
+impl Learned {
+    /// Nothing yet.
+    pub fn nothing() -> &'static Learned {
+        static NOTHING: Learned = Learned { services: Vec::new(), margins: Vec::new(), prices: Vec::new() };
+        &NOTHING
+    }
+
+    /// The margin of a class on a kind of hardware.
+    pub fn margin(&self, class: ClassId, kind: HardwareKind) -> Margin {
+        let learned = self.margins.get(class.0).and_then(|margins| margins.get(kind as usize));
+        learned.copied().unwrap_or_else(|| Margin::prior(kind))
+    }
+
+    /// What work costs on a pool beside its price.
+    pub fn price(&self, pool: usize) -> PoolPrice {
+        self.prices.get(pool).copied().unwrap_or_default()
+    }
+}
+
+impl Margin {
+    /// Where nothing has been learned.
+    pub fn prior(kind: HardwareKind) -> Margin {
+        let margin = if crate::estimate::batches(kind) { MARGIN_BATCHING } else { MARGIN_FLAT };
+        Margin { ttft: margin, itl: margin }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_margin_is_found_under_its_class_and_kind_or_is_the_prior() {
+        let mut margins = HardwareKind::ALL.map(Margin::prior);
+        let learned = Margin { ttft: 0.7, itl: 0.6 };
+        for (kind, margin) in HardwareKind::ALL.into_iter().zip(&mut margins) {
+            if kind == HardwareKind::Wafer {
+                *margin = learned;
+            }
+        }
+        let known = Learned { margins: vec![margins], ..Learned::default() };
+        assert_eq!(known.margin(ClassId(0), HardwareKind::Wafer), learned);
+        assert_eq!(known.margin(ClassId(0), HardwareKind::Gpu), Margin { ttft: 0.5, itl: 0.5 });
+        assert_eq!(known.margin(ClassId(1), HardwareKind::Wafer), Margin { ttft: 0.85, itl: 0.85 });
+    }
+}

@@ -1,0 +1,326 @@
+//! Requests that the gateway holds until a machine has room: one priority queue per pool. Pure: the clock is an argument.
+//!
+//! ```text
+//! 1. who can still keep the promise goes before who has lost it; what may be shed comes last
+//! 2. higher class first
+//! 3. tenants within their share before those beyond it
+//! 4. who has to be sent soonest
+//! ```
+//!
+//! One release in [`AGING`] goes to whoever has waited longest, so that nobody waits for ever.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::fleet::Waiting;
+use crate::units::Micros;
+
+/// Of so many releases of a pool, one goes to whoever has waited longest: 4 %.
+pub const AGING: u32 = 25;
+/// Within this time what a tenant has used counts half, seconds.
+const USE_HALF_LIFE_S: f64 = 60.0;
+/// A tenant is beyond its share where it has used more than this many times the mean of those that wait.
+const BEYOND_SHARE: f64 = 1.5;
+/// Tenants told apart; further ones share an account by their hash.
+const MAX_TENANTS: u64 = 1024;
+/// Uses are kept relative to a moment that moves along, so that they do not outgrow numbers, half-lives.
+const REBASE_HALF_LIVES: f64 = 64.0;
+
+/// A request that is held.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Held {
+    /// The caller's number for it.
+    pub ticket: u64,
+    /// Index of the pool that it waits for.
+    pub pool: usize,
+    /// Its class's priority: higher goes first.
+    pub priority: i32,
+    /// Whether it may be refused so that others keep their promise.
+    pub sheddable: bool,
+    /// Who asks, as a hash.
+    pub tenant: u64,
+    /// Since when it is held.
+    pub since: Micros,
+    /// When it has to be sent for its promise to be kept.
+    pub due: Micros,
+    /// Prompt tokens that have to be computed.
+    pub input_tokens: u64,
+    /// Expected of the answer, tokens.
+    pub output_tokens: u64,
+}
+
+impl Held {
+    /// What it takes, for shares: an output token takes about as long as two of the prompt.
+    fn work(&self) -> f64 {
+        (self.input_tokens + 2 * self.output_tokens) as f64
+    }
+
+    fn lane(&self) -> LaneKey {
+        let standing = if self.sheddable { Standing::Sheddable } else { Standing::InTime };
+        LaneKey { standing, priority: Reverse(self.priority) }
+    }
+}
+
+/// What comes first, before class and time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Standing {
+    /// Its promise can still be kept.
+    InTime,
+    /// It cannot: nothing is gained by sending it before somebody else's.
+    Late,
+    /// It may be refused.
+    Sheddable,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct LaneKey {
+    standing: Standing,
+    priority: Reverse<i32>,
+}
+
+/// Requests of one pool, one standing and one priority, soonest due first.
+#[derive(Clone, Debug, Default)]
+struct Lane {
+    held: BTreeMap<(Micros, u64), Held>,
+    input_tokens: u64,
+    output_tokens: u64,
+}
+
+/// All that is held.
+#[derive(Clone, Debug, Default)]
+pub struct Queue {
+    pools: BTreeMap<usize, PoolQueue>,
+    places: HashMap<u64, Place>,
+    shares: Shares,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    pool: usize,
+    lane: LaneKey,
+    due: Micros,
+}
+
+#[derive(Clone, Debug, Default)]
+struct PoolQueue {
+    lanes: BTreeMap<LaneKey, Lane>,
+    by_age: BTreeSet<(Micros, u64)>,
+    releases: u32,
+}
+
+impl Queue {
+    /// How many are held.
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// The pools that somebody waits for.
+    pub fn pools(&self) -> Vec<usize> {
+        self.pools.iter().filter(|(_, pool)| !pool.lanes.is_empty()).map(|(index, _)| *index).collect()
+    }
+
+    /// Holds a request. A ticket that is held already moves.
+    pub fn hold(&mut self, held: Held) {
+        self.remove(held.ticket);
+        self.put(held, held.lane());
+    }
+
+    /// Lets go of a request: it is sent, refused, or its caller has left.
+    pub fn remove(&mut self, ticket: u64) -> Option<Held> {
+        let place = self.places.remove(&ticket)?;
+        let pool = self.pools.get_mut(&place.pool)?;
+        let lane = pool.lanes.get_mut(&place.lane)?;
+        let held = lane.remove(&(place.due, ticket))?;
+        if lane.held.is_empty() {
+            pool.lanes.remove(&place.lane);
+        }
+        pool.by_age.remove(&(held.since, ticket));
+        Some(held)
+    }
+
+    /// Who goes next to a pool; it stays held until it is removed.
+    pub fn next(&mut self, now: Micros, pool: usize) -> Option<Held> {
+        self.expire(now);
+        let queue = self.pools.get(&pool)?;
+        if queue.releases % AGING == AGING - 1 {
+            let (_, ticket) = queue.by_age.first()?;
+            return self.get(*ticket);
+        }
+        let lane = queue.lanes.values().next()?;
+        let mean = self.shares.mean(lane.held.values(), now);
+        let within = |held: &&Held| self.shares.of(now, held.tenant) <= mean * BEYOND_SHARE;
+        let soonest = || lane.held.values();
+        soonest().take(LOOK_AHEAD).find(within).or_else(|| soonest().next()).copied()
+    }
+
+    /// One of a pool was sent: its tenant has had so much.
+    pub fn sent(&mut self, now: Micros, held: &Held) {
+        self.shares.charge(now, held.tenant, held.work());
+        if let Some(pool) = self.pools.get_mut(&held.pool) {
+            pool.releases = pool.releases.wrapping_add(1);
+        }
+    }
+
+    /// Work that was sent without being held counts towards its tenant's share as well.
+    pub fn passed(&mut self, now: Micros, tenant: u64, input_tokens: u64, output_tokens: u64) {
+        self.shares.charge(now, tenant, (input_tokens + 2 * output_tokens) as f64);
+    }
+
+    /// Who is held, by ticket.
+    pub fn get(&self, ticket: u64) -> Option<Held> {
+        let place = self.places.get(&ticket)?;
+        self.pools.get(&place.pool)?.lanes.get(&place.lane)?.held.get(&(place.due, ticket)).copied()
+    }
+
+    /// Those whose last moment comes before `until` and has not passed, soonest first, at most `limit`.
+    pub fn pressed(&mut self, now: Micros, until: Micros, limit: usize) -> Vec<Held> {
+        self.expire(now);
+        let lanes = self.pools.values().flat_map(|pool| &pool.lanes);
+        let in_time = lanes.filter(|(key, _)| key.standing != Standing::Late);
+        let soon = in_time.flat_map(|(_, lane)| lane.held.range((now, 0)..(until, 0)).take(limit));
+        let mut pressed: Vec<Held> = soon.map(|(_, held)| *held).collect();
+        pressed.sort_unstable_by_key(|held| (held.due, held.ticket));
+        pressed.truncate(limit);
+        pressed
+    }
+
+    /// Those to be given up: who may be shed and is late, and whoever has been held for `longest`.
+    pub fn lost(&self, now: Micros, longest: Micros) -> Vec<Held> {
+        let sheddable = |key: &LaneKey| key.standing == Standing::Sheddable;
+        let lanes = self.pools.values().flat_map(|pool| pool.lanes.iter().filter(move |(key, _)| sheddable(key)));
+        let late = lanes.flat_map(|(_, lane)| lane.held.range(..(now, 0)).map(|(_, held)| *held));
+        let old = self.pools.values().flat_map(|pool| pool.by_age.range(..(now - longest, 0)));
+        let old = old.filter_map(|(_, ticket)| self.get(*ticket));
+        let mut lost: Vec<Held> = late.chain(old).collect();
+        lost.sort_unstable_by_key(|held| held.ticket);
+        lost.dedup_by_key(|held| held.ticket);
+        lost
+    }
+
+    /// The one to give up where there is no room for a better one: the least urgent of those that may be shed.
+    pub fn least(&self) -> Option<Held> {
+        let sheddable = |pool: &PoolQueue| {
+            let (key, lane) = pool.lanes.iter().next_back()?;
+            lane.held.values().next_back().copied().filter(|_| key.standing == Standing::Sheddable)
+        };
+        let lasts = self.pools.values().filter_map(sheddable);
+        lasts.min_by_key(|held| (held.priority, Reverse(held.due), Reverse(held.ticket)))
+    }
+
+    /// What is held, by pool and priority, as decisions read it: for a request that comes now, or for one that is held
+    /// and has only those before it that have to be sent sooner. Late ones go after all others.
+    pub fn waiting(&mut self, now: Micros, of: Option<u64>) -> Vec<Waiting> {
+        self.expire(now);
+        let of = of.and_then(|ticket| self.get(ticket));
+        let lanes = self.pools.iter().flat_map(|(pool, queue)| queue.lanes.iter().map(|lane| (*pool, lane)));
+        let of = |pool: usize, key: &LaneKey| of.filter(|held| held.pool == pool && held.lane() == *key);
+        lanes.filter_map(|(pool, (key, lane))| lane.waiting(now, pool, *key, of(pool, key))).collect()
+    }
+
+    fn put(&mut self, held: Held, lane: LaneKey) {
+        let pool = self.pools.entry(held.pool).or_default();
+        pool.lanes.entry(lane).or_default().insert(held);
+        pool.by_age.insert((held.since, held.ticket));
+        self.places.insert(held.ticket, Place { pool: held.pool, lane, due: held.due });
+    }
+
+    /// Those whose last moment has passed fall behind.
+    fn expire(&mut self, now: Micros) {
+        let lanes = self.pools.values().flat_map(|pool| &pool.lanes);
+        let in_time = lanes.filter(|(key, _)| key.standing == Standing::InTime);
+        let late: Vec<(u64, LaneKey)> = in_time
+            .flat_map(|(key, lane)| lane.held.range(..(now, 0)).map(|((_, ticket), _)| (*ticket, *key)))
+            .collect();
+        for (ticket, key) in late {
+            if let Some(held) = self.remove(ticket) {
+                self.put(held, LaneKey { standing: Standing::Late, ..key });
+            }
+        }
+    }
+}
+
+/// How far behind the soonest due others are looked at: bounds the work of a release.
+const LOOK_AHEAD: usize = 256;
+
+impl Lane {
+    fn insert(&mut self, held: Held) {
+        self.input_tokens += held.input_tokens;
+        self.output_tokens += held.output_tokens;
+        self.held.insert((held.due, held.ticket), held);
+    }
+
+    fn remove(&mut self, at: &(Micros, u64)) -> Option<Held> {
+        let held = self.held.remove(at)?;
+        self.input_tokens -= held.input_tokens;
+        self.output_tokens -= held.output_tokens;
+        Some(held)
+    }
+
+    fn waiting(&self, now: Micros, pool: usize, key: LaneKey, before: Option<Held>) -> Option<Waiting> {
+        let late = key.standing == Standing::Late;
+        let (priority, slack) = match late {
+            true => (i32::MIN, None),
+            false => (key.priority.0, self.held.range((now, 0)..).next().map(|((due, _), _)| (*due - now).as_ms())),
+        };
+        let mut sum = Waiting {
+            pool,
+            priority,
+            requests: u32::try_from(self.held.len()).unwrap_or(u32::MAX),
+            input_tokens: self.input_tokens,
+            output_tokens: self.output_tokens,
+            least_slack_ms: slack,
+        };
+        if let Some(before) = before {
+            sum = Waiting { requests: 0, input_tokens: 0, output_tokens: 0, ..sum };
+            for held in self.held.range(..(before.due, before.ticket)).take(LOOK_AHEAD).map(|(_, held)| held) {
+                sum.requests += 1;
+                sum.input_tokens += held.input_tokens;
+                sum.output_tokens += held.output_tokens;
+            }
+        }
+        (sum.requests > 0).then_some(sum)
+    }
+}
+
+/// What tenants have used lately. Instead of letting every account decay, what is new counts for more.
+#[derive(Clone, Debug, Default)]
+struct Shares {
+    used: HashMap<u64, f64>,
+    origin: Micros,
+}
+
+impl Shares {
+    fn of(&self, now: Micros, tenant: u64) -> f64 {
+        self.used.get(&(tenant % MAX_TENANTS)).copied().unwrap_or(0.0) / self.weight(now)
+    }
+
+    fn charge(&mut self, now: Micros, tenant: u64, work: f64) {
+        let weight = self.weight(now);
+        if weight > REBASE_HALF_LIVES.exp2() {
+            self.used.values_mut().for_each(|used| *used /= weight);
+            self.used.retain(|_, used| *used >= 1.0);
+            self.origin = now;
+        }
+        *self.used.entry(tenant % MAX_TENANTS).or_default() += work * self.weight(now);
+    }
+
+    fn weight(&self, now: Micros) -> f64 {
+        ((now - self.origin).as_secs() / USE_HALF_LIFE_S).exp2()
+    }
+
+    /// Mean use of the tenants of these requests; no request counts for its tenant twice.
+    fn mean<'h>(&self, held: impl Iterator<Item = &'h Held>, now: Micros) -> f64 {
+        let mut tenants: Vec<u64> = held.take(LOOK_AHEAD).map(|held| held.tenant % MAX_TENANTS).collect();
+        tenants.sort_unstable();
+        tenants.dedup();
+        if tenants.len() < 2 {
+            return f64::INFINITY; // nobody to be fair to
+        }
+        tenants.iter().map(|tenant| self.of(now, *tenant)).sum::<f64>() / tenants.len() as f64
+    }
+}
