@@ -10,7 +10,7 @@
 //! One release in [`AGING`] goes to whoever has waited longest, so that nobody waits for ever.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::fleet::Waiting;
 use crate::units::Micros;
@@ -90,7 +90,7 @@ struct Lane {
 #[derive(Clone, Debug, Default)]
 pub struct Queue {
     pools: BTreeMap<usize, PoolQueue>,
-    places: HashMap<u64, Place>,
+    places: BTreeMap<u64, Place>,
     shares: Shares,
 }
 
@@ -290,7 +290,7 @@ impl Lane {
 /// What tenants have used lately. Instead of letting every account decay, what is new counts for more.
 #[derive(Clone, Debug, Default)]
 struct Shares {
-    used: HashMap<u64, f64>,
+    used: BTreeMap<u64, f64>,
     origin: Micros,
 }
 
