@@ -1,6 +1,8 @@
-//! The bench of decision quality: baselines, oracle, scenarios, tables.
+//! The bench of decision quality: policies on the same traces, machines and promises, in virtual time.
 //!
-//!     cargo run --release -p pointsman-tests --bin quality
+//! ```text
+//! cargo run --release -p pointsman-tests --bin quality -- --trace FILE [--trace FILE] [--load 0.7,1.0,1.3,1.6]
+//! ```
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -9,13 +11,128 @@
     reason = "a bench may stop where its own assumptions break"
 )]
 #![allow(unreachable_pub, reason = "modules tell what they offer one another")]
-#![cfg_attr(not(test), expect(dead_code, reason = "the table of baselines is shown before anything runs them"))]
 
+/// What it is told.
+mod arguments;
+/// The machines and rules.
+mod reference;
+/// What happens meanwhile.
+mod scenarios;
 /// What people can pick today.
 mod baselines;
+/// Who is compared.
+mod policies;
+/// All runs.
+mod matrix;
+/// The figures of a policy.
+mod summary;
+/// How sure they are.
+mod intervals;
+/// As a table.
+mod table;
+/// As JSON.
+mod json;
 
-fn main() {
-    for baseline in baselines::all() {
-        println!("{:22} {}\n{:22} {}", baseline.name, baseline.formula, "", baseline.source);
+use std::io::{IsTerminal, Write as _};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use pointsman::simulation::workload::Shape;
+use pointsman::simulation::workload::trace::Trace;
+use pointsman_policies::language::nearest;
+
+use arguments::Arguments;
+use matrix::{Cell, Plan};
+use reference::Fleet;
+use scenarios::Scenario;
+use summary::Summary;
+
+fn main() -> ExitCode {
+    match bench(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("{problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench(arguments: &Arguments) -> Result<(), String> {
+    if arguments.list {
+        return list();
+    }
+    let traces: Vec<Trace> = arguments
+        .traces
+        .iter()
+        .map(|file| Trace::load(file).map_err(|error| error.to_string()))
+        .collect::<Result<_, _>>()?;
+    if let Some(load) = arguments.load.iter().find(|load| !(load.is_finite() && **load > 0.0)) {
+        return Err(format!("--load {load} is not above zero; give factors such as 0.7,1.0,1.3"));
+    }
+    let fleet = arguments.fleet.as_deref().map_or_else(Fleet::reference, Fleet::load)?;
+    let plan = Plan {
+        fleet: &fleet,
+        traces: &traces,
+        slice: Shape { from_s: arguments.from, for_s: arguments.length, ..Shape::default() },
+        scenarios: scenarios_named(&arguments.scenario)?,
+        loads: arguments.load.clone(),
+        candidates: policies::named(&arguments.policies).map_err(|name| unknown_policy(&name))?,
+        seeds: arguments.seeds,
+        threads: arguments.threads,
+    };
+    let shown = std::io::stderr().is_terminal();
+    let cells = plan.run(|done, of| {
+        if shown {
+            eprint!("\r{done} of {of} runs ");
+        }
+    });
+    if shown {
+        eprintln!();
+    }
+    let summed = |cell: Cell| {
+        let each = plan.candidates.iter().zip(&cell.reports);
+        let summaries = each.map(|(candidate, reports)| Summary::of(candidate.name(), reports)).collect();
+        (cell, summaries)
+    };
+    let cells: Vec<(Cell, Vec<Summary>)> = cells.into_iter().map(summed).collect();
+    let mut out = std::io::stdout().lock();
+    for (cell, summaries) in &cells {
+        writeln!(out, "{}", table::table(cell, summaries, arguments.seeds)).map_err(|error| error.to_string())?;
+    }
+    let names: Vec<&str> = traces.iter().map(|trace| trace.name.as_str()).collect();
+    let figures = json::json(&names.join("+"), arguments.seeds, &cells);
+    if let Some(file) = &arguments.json {
+        let text = serde_json::to_string_pretty(&figures).map_err(|error| error.to_string())?;
+        std::fs::write(file, text + "\n").map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+    }
+    Ok(())
+}
+
+fn list() -> Result<(), String> {
+    let mut out = std::io::stdout().lock();
+    let baselines =
+        baselines::all().iter().map(|one| format!("{:22} {}\n{:22} {}\n", one.name, one.formula, "", one.source));
+    let scenarios = scenarios::ALL.iter().map(|one| format!("{:22} {}\n", one.name, one.about));
+    let text: String = baselines.chain(["\n".to_owned()]).chain(scenarios).collect();
+    out.write_all(text.as_bytes()).map_err(|error| error.to_string())
+}
+
+fn scenarios_named(names: &[String]) -> Result<Vec<&'static Scenario>, String> {
+    if names.iter().any(|name| name == "all") {
+        return Ok(scenarios::ALL.iter().collect());
+    }
+    let all = || scenarios::ALL.iter().map(|scenario| scenario.name);
+    let unknown = |name: &String| match nearest(name, all()) {
+        Some(near) => format!("unknown scenario `{name}`; did you mean `{near}`?"),
+        None => format!("unknown scenario `{name}`; there are {}", all().collect::<Vec<_>>().join(", ")),
+    };
+    names.iter().map(|name| scenarios::find(name).ok_or_else(|| unknown(name))).collect()
+}
+
+fn unknown_policy(name: &str) -> String {
+    let all = || baselines::all().iter().map(|baseline| baseline.name);
+    match nearest(name, all()) {
+        Some(near) => format!("unknown policy `{name}`; did you mean `{near}`?"),
+        None => format!("unknown policy `{name}`; there are {}", all().collect::<Vec<_>>().join(", ")),
     }
 }

@@ -1,0 +1,47 @@
+//! What the bench is told.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+/// Decision quality: policies on the same traces, machines and promises, in virtual time.
+#[derive(Debug, Parser)]
+#[command(name = "quality")]
+pub struct Arguments {
+    /// A trace: Azure's CSV, `t_s,client,input_tokens,output_tokens`, or Mooncake's JSON lines; several are merged.
+    #[arg(long = "trace", value_name = "FILE", required_unless_present = "list")]
+    pub traces: Vec<PathBuf>,
+    /// What multiplies the rate of requests.
+    #[arg(long, value_name = "FACTORS", value_delimiter = ',', default_value = "0.7,1.0,1.3,1.6")]
+    pub load: Vec<f64>,
+    /// What happens meanwhile: names, or `all`.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "steady")]
+    pub scenario: Vec<String>,
+    /// Which policies: names, or `all`.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "all")]
+    pub policies: Vec<String>,
+    /// How many seeds: each draws classes, tenants and jitter anew.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub seeds: u64,
+    /// Write the figures as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write a page of plots.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Another fleet, by its process file.
+    #[arg(long, value_name = "FILE")]
+    pub fleet: Option<PathBuf>,
+    /// Leave out what comes before this time of the traces, seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.0)]
+    pub from: f64,
+    /// Only so much of the traces, seconds.
+    #[arg(long = "for", value_name = "SECONDS", default_value_t = f64::INFINITY)]
+    pub length: f64,
+    /// Tell the baselines with their formulas and sources, and the scenarios, and do nothing else.
+    #[arg(long)]
+    pub list: bool,
+    /// Runs at a time; all processors where not given.
+    #[arg(long, value_name = "NUMBER")]
+    pub threads: Option<usize>,
+}

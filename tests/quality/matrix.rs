@@ -1,0 +1,102 @@
+//! Every policy under every scenario and load with every seed, as many at a time as there are processors.
+
+use std::num::NonZero;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use pointsman::simulation::report::Report;
+use pointsman::simulation::workload::trace::Trace;
+use pointsman::simulation::workload::{Shape, Workload};
+use pointsman::simulation::world;
+
+use crate::policies::Candidate;
+use crate::reference::Fleet;
+use crate::scenarios::Scenario;
+
+/// What is run.
+pub struct Plan<'a> {
+    /// On what.
+    pub fleet: &'a Fleet,
+    /// What is asked.
+    pub traces: &'a [Trace],
+    /// The part of the traces.
+    pub slice: Shape,
+    /// Under what.
+    pub scenarios: Vec<&'static Scenario>,
+    /// How much.
+    pub loads: Vec<f64>,
+    /// By whom.
+    pub candidates: Vec<Candidate>,
+    /// How often.
+    pub seeds: u64,
+    /// At a time.
+    pub threads: Option<usize>,
+}
+
+/// One scenario at one load.
+pub struct Cell {
+    /// The scenario.
+    pub scenario: &'static Scenario,
+    /// The load.
+    pub load: f64,
+    /// Requests of one seed.
+    pub requests: usize,
+    /// Requests per second.
+    pub rps: f64,
+    /// For each candidate, one report a seed.
+    pub reports: Vec<Vec<Report>>,
+}
+
+impl Plan<'_> {
+    /// The workload of one run.
+    pub fn workload(&self, scenario: &Scenario, load: f64, seed: u64) -> Workload {
+        let shape = scenario.shape(Shape { load, seed, ..self.slice.clone() });
+        Workload::build(self.traces, &shape)
+    }
+
+    /// Runs everything; `done` is told of each report.
+    pub fn run(&self, done: impl Fn(usize, usize) + Sync) -> Vec<Cell> {
+        let cells: Vec<(&'static Scenario, f64)> =
+            self.scenarios.iter().flat_map(|scenario| self.loads.iter().map(|load| (*scenario, *load))).collect();
+        let seeds = self.seeds as usize;
+        let each = self.candidates.len() * seeds;
+        let reports: Mutex<Vec<Option<Report>>> = Mutex::new((0..cells.len() * each).map(|_| None).collect());
+        let (next, finished) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let threads = self.threads.or(std::thread::available_parallelism().ok().map(NonZero::get)).unwrap_or(1);
+        std::thread::scope(|scope| {
+            for _ in 0..threads.max(1) {
+                scope.spawn(|| {
+                    loop {
+                        let job = next.fetch_add(1, Ordering::Relaxed);
+                        let Some((scenario, load)) = cells.get(job / each.max(1)).filter(|_| each > 0) else { break };
+                        let (candidate, seed) = (&self.candidates[job % each / seeds], (job % seeds) as u64 + 1);
+                        let report = self.once(scenario, *load, candidate, seed);
+                        reports.lock().unwrap()[job] = Some(report);
+                        done(finished.fetch_add(1, Ordering::Relaxed) + 1, cells.len() * each);
+                    }
+                });
+            }
+        });
+        let mut reports = reports.into_inner().unwrap().into_iter().flatten();
+        let cell = |(scenario, load): &(&'static Scenario, f64)| {
+            let work = self.workload(scenario, *load, 1);
+            Cell {
+                scenario,
+                load: *load,
+                requests: work.requests.len(),
+                rps: work.requests.len() as f64 / work.span.as_secs().max(1e-6),
+                reports: self.candidates.iter().map(|_| reports.by_ref().take(seeds).collect()).collect(),
+            }
+        };
+        cells.iter().map(cell).collect()
+    }
+
+    fn once(&self, scenario: &Scenario, load: f64, candidate: &Candidate, seed: u64) -> Report {
+        let work = self.workload(scenario, load, seed);
+        let conditions = scenario.conditions(&self.fleet.set.portfolio, work.span, seed);
+        let gateways = work.requests.iter().map(|request| usize::from(request.gateway) + 1).max().unwrap_or(1);
+        let mut routers: Vec<_> =
+            (0..gateways).map(|gateway| candidate.router(self.fleet, seed * 100 + gateway as u64)).collect();
+        world::run(&self.fleet.setup(), &work, &conditions, &mut routers)
+    }
+}
