@@ -8,6 +8,8 @@
 
 /// What a router is told and what it may do.
 pub mod router;
+/// Pointsman's own.
+pub mod pointsman;
 /// What is asked, when, by whom.
 pub mod workload;
 /// What happens to the fleet meanwhile.

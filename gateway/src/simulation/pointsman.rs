@@ -1,0 +1,165 @@
+//! Pointsman's own router: the gateway's flow control, its account of what is in flight, its leases, its decision, on the
+//! clock of the simulation.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pointsman_backends::fleet::{Dispatched, Verdict};
+use pointsman_policies::trial::Arm;
+use pointsman_policies::units::Micros;
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+
+use super::router::{Act, Arrival, Ended, Router, Seen, TurnedAway};
+use crate::flow::{Ask, Flow, Released, TICK};
+use crate::record::DecisionRecord;
+use crate::snapshot::Snapshot;
+
+/// How long a machine that does not say is left alone after a refusal.
+const DEFAULT_BACK_PRESSURE: Micros = Micros::from_secs(1);
+/// Attempts of one request, the first included.
+const ATTEMPTS: u32 = 3;
+
+/// One gateway.
+pub struct Pointsman {
+    snapshot: Arc<Snapshot>,
+    flow: Flow<u32>,
+    running: BTreeMap<u32, Running>,
+    random: Pcg64Mcg,
+    tick: Micros,
+}
+
+/// A request that was sent.
+struct Running {
+    made: Arc<DecisionRecord>,
+    dispatched: Dispatched,
+    endpoint: usize,
+    attempts: u32,
+}
+
+impl Pointsman {
+    /// A gateway. Its snapshot is built on a fleet of its own.
+    pub fn new(snapshot: Arc<Snapshot>, seed: u64) -> Pointsman {
+        let random = Pcg64Mcg::seed_from_u64(seed);
+        Pointsman { snapshot, flow: Flow::default(), running: BTreeMap::new(), random, tick: Micros(0) }
+    }
+
+    fn decided(&mut self, now: Micros, request: u32, made: DecisionRecord, attempts: u32, acts: &mut Vec<Act>) {
+        let made = Arc::new(made);
+        let refuse = |retry_after_ms| Act::Refuse { request, retry_after_ms };
+        let Some(plan) = &made.plan else { return acts.push(refuse(1_000.0)) };
+        if let Some(hold) = plan.hold {
+            if let Err((_, refusal)) = self.flow.hold(Arc::clone(&made), hold, request, now) {
+                acts.push(refuse(refusal.retry_in_ms().unwrap_or(0.0)));
+            }
+            return;
+        }
+        let begun = plan.attempts.iter().find_map(|attempt| {
+            let target = self.snapshot.target(attempt.endpoint)?;
+            Some((attempt.endpoint, target.live.begin(now, made.work(attempt.endpoint)).ok()?))
+        });
+        let Some((endpoint, dispatched)) = begun else { return acts.push(refuse(1_000.0)) };
+        self.flow.sent(&made, now);
+        self.send(request, Running { made, dispatched, endpoint, attempts }, acts);
+    }
+
+    fn send(&mut self, request: u32, running: Running, acts: &mut Vec<Act>) {
+        acts.push(Act::Send { request, endpoint: running.endpoint });
+        self.running.insert(request, running);
+    }
+
+    fn released(&mut self, released: Vec<Released<u32>>, acts: &mut Vec<Act>) {
+        for Released { token: request, made, outcome } in released {
+            let first = made.plan.as_ref().and_then(|plan| plan.attempts.first()).map(|first| first.endpoint);
+            match (outcome, first) {
+                (Ok(dispatched), Some(endpoint)) => {
+                    self.send(request, Running { made, dispatched, endpoint, attempts: 1 }, acts);
+                }
+                (Ok(_), None) => acts.push(Act::Refuse { request, retry_after_ms: 1_000.0 }),
+                (Err(refusal), _) => {
+                    acts.push(Act::Refuse { request, retry_after_ms: refusal.retry_in_ms().unwrap_or(0.0) });
+                }
+            }
+        }
+    }
+
+    fn room_made(&mut self, now: Micros, acts: &mut Vec<Act>) {
+        let released = self.flow.release(now);
+        self.released(released, acts);
+    }
+
+    /// Another machine, for a request whose attempt came to nothing.
+    fn again(&mut self, now: Micros, request: u32, before: &DecisionRecord, attempts: u32, acts: &mut Vec<Act>) {
+        if attempts >= ATTEMPTS {
+            return acts.push(Act::Refuse { request, retry_after_ms: 1_000.0 });
+        }
+        let facts = before.facts.facts();
+        let ask = Ask {
+            snapshot: &before.snapshot,
+            arm: before.arm,
+            facts: &facts,
+            class: before.class,
+            draw: self.random.random(),
+        };
+        let made = self.flow.decide(&ask, now);
+        self.decided(now, request, made, attempts + 1, acts);
+    }
+}
+
+impl Router for Pointsman {
+    fn name(&self) -> &str {
+        "pointsman"
+    }
+
+    fn arrive(&mut self, now: Micros, arrival: &Arrival<'_>, _seen: &Seen<'_>, acts: &mut Vec<Act>) {
+        let snapshot = Arc::clone(&self.snapshot);
+        let draw = self.random.random();
+        let ask = Ask { snapshot: &snapshot, arm: Arm::Incumbent, facts: &arrival.facts, class: arrival.class, draw };
+        let made = self.flow.decide(&ask, now);
+        self.decided(now, arrival.id, made, 1, acts);
+    }
+
+    fn first_token(&mut self, now: Micros, request: u32, _: usize, _: &Seen<'_>, acts: &mut Vec<Act>) {
+        if let Some(running) = self.running.get_mut(&request) {
+            running.dispatched.first_token();
+            running.dispatched.live().report(Verdict::Began, now);
+        }
+        self.room_made(now, acts);
+    }
+
+    fn ended(&mut self, now: Micros, ended: &Ended, _: &Seen<'_>, acts: &mut Vec<Act>) {
+        let Some(Running { made, dispatched, attempts, .. }) = self.running.remove(&ended.request) else { return };
+        let verdict = if ended.broken { Verdict::Failed } else { Verdict::Worked };
+        dispatched.live().report(verdict, now);
+        dispatched.settle(now, ended.input_tokens + ended.output_tokens);
+        if ended.broken && ended.ttft_ms.is_none() {
+            self.again(now, ended.request, &made, attempts, acts);
+        }
+        self.room_made(now, acts);
+    }
+
+    fn turned_away(&mut self, now: Micros, away: &TurnedAway, _: &Seen<'_>, acts: &mut Vec<Act>) {
+        let Some(Running { made, dispatched, attempts, .. }) = self.running.remove(&away.request) else { return };
+        let wait = away.retry_after_ms.map_or(DEFAULT_BACK_PRESSURE, Micros::from_ms);
+        dispatched.live().report(Verdict::BackPressure(wait), now);
+        dispatched.refused(now);
+        self.again(now, away.request, &made, attempts, acts);
+        self.room_made(now, acts);
+    }
+
+    fn next_wake(&self) -> Option<Micros> {
+        (self.flow.held() > 0).then(|| self.tick + TICK)
+    }
+
+    fn wake(&mut self, now: Micros, _: &Seen<'_>, acts: &mut Vec<Act>) {
+        self.tick = now;
+        let released = self.flow.tend(now);
+        self.released(released, acts);
+    }
+}
+
+impl std::fmt::Debug for Pointsman {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pointsman").field("running", &self.running.len()).field("held", &self.flow.held()).finish()
+    }
+}
