@@ -1,6 +1,6 @@
 //! The portfolio file: everything the gateway may send work to, read into checked values.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,6 +21,9 @@ use crate::lease::{Limiter, RateLimits};
 use crate::pool::{HttpVersion, LimitsShape, ModelShape, PoolShape};
 use crate::site::SiteShape;
 use crate::tls;
+
+/// Other portfolios made of one.
+mod vary;
 
 /// `portfolio.toml` as it is written.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -133,7 +136,7 @@ pub enum Secrets {
 pub fn load(source: Source, folder: &Path, secrets: Secrets) -> (Option<Portfolio>, Report) {
     let mut report = Report::new(source);
     let shape: Option<PortfolioShape> = read(&mut report);
-    let mut building = Building { report, folder, secrets, portfolio: Portfolio::default() };
+    let mut building = Building { report, folder, secrets, known: HashSet::new(), portfolio: Portfolio::default() };
     for (name, pool) in shape.iter().flat_map(|shape| &shape.pool) {
         building.pool(name, pool, shape.as_ref().map(|shape| &shape.site));
     }
@@ -149,6 +152,7 @@ struct Building<'a> {
     report: Report,
     folder: &'a Path,
     secrets: Secrets,
+    known: HashSet<EndpointId>,
     portfolio: Portfolio,
 }
 
@@ -207,7 +211,7 @@ impl Building<'_> {
         });
         for (address, url) in addresses.into_iter().zip(&shape.endpoints) {
             let endpoint = endpoint(name, index, address, dialect);
-            if self.portfolio.endpoints.iter().any(|known| known.id == endpoint.id) {
+            if !self.known.insert(endpoint.id.clone()) {
                 let mut twice = Diagnostic::error("repeated-endpoint", format!("`{}` is given twice", url.value));
                 if let Some(first) = shape.endpoints.iter().find(|first| **first == *url) {
                     twice = twice.also(first.span.clone(), "first given here");

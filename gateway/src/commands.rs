@@ -28,6 +28,11 @@ pub mod admin_client;
 /// `pointsman replay`
 pub mod replay;
 
+/// Numbers for people.
+mod figures;
+/// What the pages of commands have in common.
+mod page;
+
 use std::io::Write;
 
 /// Prints to stdout; a reader that has gone (`| head`) is no failure.

@@ -20,5 +20,7 @@ pub mod world;
 mod attempts;
 /// One simulated endpoint.
 mod machine;
+/// How much of the machines was in use.
+pub mod usage;
 /// What a run came to.
 pub mod report;

@@ -11,8 +11,6 @@ mod tally;
 mod experience;
 /// Files in, counts out, on all cores and always the same.
 mod stream;
-/// Numbers for people.
-mod figures;
 /// Commands for people.
 mod command;
 /// The result for people.

@@ -8,6 +8,8 @@ use pointsman_policies::attain::{Observed, Part, parts_kept, parts_missed};
 use pointsman_policies::policy::Slo;
 use pointsman_policies::units::Micros;
 
+use super::usage::Usage;
+
 /// The longest time that is told from others, in microseconds or nanoseconds: an hour of the former.
 const LONGEST: u64 = 3_600_000_000;
 /// Significant digits of times.
@@ -92,6 +94,8 @@ pub struct ClassReport {
     pub unfinished: u64,
     /// Time to first token of streams, microseconds.
     pub ttft_us: Times,
+    /// From the coming of a request to when it was first sent to a machine, microseconds.
+    pub held_us: Times,
     /// Answers by pool.
     pub by_pool: Vec<u64>,
 }
@@ -115,6 +119,8 @@ pub struct PoolReport {
     pub usd: f64,
     /// Used, joules with the site's PUE.
     pub joules: f64,
+    /// How much of it was in use.
+    pub usage: Usage,
 }
 
 /// One minute of arrivals.
@@ -171,6 +177,7 @@ impl Report {
             broken: 0,
             unfinished: 0,
             ttft_us: Times::default(),
+            held_us: Times::default(),
             by_pool: vec![0; pools.len()],
         };
         Report {

@@ -87,6 +87,8 @@ pub struct Shape {
     pub misdeclared: f64,
     /// How requests are shared among gateways.
     pub ingress: Vec<f64>,
+    /// The part of the requests that come, 0 to 1, evenly: for a part of a fleet that is simulated in place of all of it.
+    pub part: f64,
 }
 
 impl Default for Shape {
@@ -101,6 +103,7 @@ impl Default for Shape {
             prediction_drift: 1.0,
             misdeclared: 0.0,
             ingress: vec![1.0],
+            part: 1.0,
         }
     }
 }
@@ -119,18 +122,22 @@ pub struct Bursts {
 impl Workload {
     /// Requests of several traces together, each trace beginning at zero.
     pub fn build(traces: &[Trace], shape: &Shape) -> Workload {
-        let rules = Rules::of(traces);
+        Workload::by(&Rules::of(traces), traces, shape)
+    }
+
+    /// The same, with classes by other rules than those that suit the traces.
+    pub fn by(rules: &Rules, traces: &[Trace], shape: &Shape) -> Workload {
         let mut workload = Workload { classes: rules.class_names(), ..Workload::default() };
         let mut tenants = Tenants::default();
         for (index, trace) in traces.iter().enumerate() {
             let mut random = Pcg64Mcg::seed_from_u64(shape.seed.wrapping_mul(0x9e37_79b9).wrapping_add(index as u64));
-            for row in &trace.rows {
+            for (number, row) in trace.rows.iter().enumerate() {
                 let drawn = rules.draw(trace, row, &mut random);
                 let tenant = tenants.of(trace, row, &mut random);
                 let reading: f64 = StandardNormal.sample(&mut random);
                 let error: f64 = StandardNormal.sample(&mut random);
                 let (lying, ingress): (f64, f64) = (random.random(), random.random());
-                let Some(at) = shape.at(row.at) else { continue };
+                let Some(at) = shape.at(row.at).filter(|_| shape.takes(number)) else { continue };
                 let error = (shape.prediction_sigma * error).exp() * shape.prediction_drift;
                 let first_block = u32::try_from(workload.blocks.len()).unwrap_or(u32::MAX);
                 let blocks = trace.blocks(row);
@@ -165,7 +172,15 @@ impl Workload {
     }
 }
 
+/// Its multiples are spread as evenly as can be.
+const GOLDEN_RATIO: f64 = 0.618_033_988_749_894_9;
+
 impl Shape {
+    /// Whether a row is in the part that comes.
+    fn takes(&self, number: usize) -> bool {
+        self.part >= 1.0 || (number as f64 * GOLDEN_RATIO).fract() < self.part
+    }
+
     /// When something of the traces happens in the run; `None` outside the slice.
     fn at(&self, at: Micros) -> Option<Micros> {
         let since_s = at.as_secs() - self.from_s;

@@ -51,15 +51,46 @@ pub fn run(
 ) -> Report {
     let mut world = World::new(setup, workload, conditions, routers);
     world.begin();
-    while let Some(Reverse(event)) = world.events.pop() {
-        if event.at > world.last || world.settled == workload.requests.len() {
-            break;
-        }
-        world.now = event.at;
-        world.report.events += 1;
-        world.happen(event.what, routers);
-    }
+    while world.step(routers) {}
     world.end()
+}
+
+/// Whether of every class at least its target is kept. Stops as soon as it is not.
+pub fn keeps_targets(
+    setup: &Setup<'_>,
+    workload: &Workload,
+    conditions: &Conditions,
+    routers: &mut [Box<dyn Router + '_>],
+) -> bool {
+    let missable = missable(setup.policy, workload);
+    let too_many = |report: &Report| {
+        let missed = report.classes.iter().map(|class| class.kept.all - class.kept.good);
+        missed.zip(&missable).any(|(missed, missable)| missed > *missable)
+    };
+    let mut world = World::new(setup, workload, conditions, routers);
+    world.begin();
+    while world.step(routers) {
+        if too_many(&world.report) {
+            return false;
+        }
+    }
+    !too_many(&world.end())
+}
+
+/// How many requests of each class of a workload may be missed; all of a class that the policy does not have.
+fn missable(policy: &Policy, workload: &Workload) -> Vec<u64> {
+    let mut all = vec![0u64; workload.classes.len()];
+    for request in &workload.requests {
+        if let Some(count) = all.get_mut(usize::from(request.class)) {
+            *count += 1;
+        }
+    }
+    let target = |name: &String| {
+        let class = policy.class_by_name(name).and_then(|id| policy.classes.get(id.0));
+        class.map_or(0.0, |class| class.target)
+    };
+    let classes = all.into_iter().zip(&workload.classes);
+    classes.map(|(all, name)| ((1.0 - target(name)) * all as f64 + 1e-9) as u64).collect()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -113,6 +144,8 @@ struct Progress {
     attempts: Option<Key>,
     /// The attempt whose first token came first, and when.
     first: Option<(Key, Micros)>,
+    /// It has been sent somewhere.
+    sent: bool,
     settled: bool,
 }
 
@@ -218,6 +251,18 @@ impl<'a> World<'a> {
         self.plan(HERD_SPAN, What::Herd);
     }
 
+    /// The next event. `false` where the run is over.
+    fn step(&mut self, routers: &mut [Box<dyn Router + '_>]) -> bool {
+        let Some(Reverse(event)) = self.events.pop() else { return false };
+        if event.at > self.last || self.settled == self.workload.requests.len() {
+            return false;
+        }
+        self.now = event.at;
+        self.report.events += 1;
+        self.happen(event.what, routers);
+        true
+    }
+
     fn plan(&mut self, at: Micros, what: What) {
         self.planned += 1;
         self.events.push(Reverse(Event { at, number: self.planned, what }));
@@ -284,7 +329,21 @@ impl<'a> World<'a> {
 
     fn herd(&mut self) {
         self.report.herding.tick(&self.pools);
+        if self.now <= self.workload.span {
+            self.look();
+        }
         self.plan(self.now + HERD_SPAN, What::Herd);
+    }
+
+    /// How much of every pool is in use now.
+    fn look(&mut self) {
+        for machine in &self.machines {
+            let Some(pool) = self.report.pools.get_mut(machine.pool) else { continue };
+            pool.usage.machine(&machine.engine);
+        }
+        for (pool, limiter) in self.report.pools.iter_mut().zip(&self.limiters) {
+            pool.usage.limit(limiter.as_ref().and_then(|limiter| limiter.state(self.now)));
+        }
     }
 
     fn end(mut self) -> Report {

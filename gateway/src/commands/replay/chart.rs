@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::figures::{count, percent, share};
 use super::ground::REFUSED;
 use super::tally::Difference;
+use crate::commands::figures::{count, percent, share};
+use crate::commands::page::escaped;
 
 /// Width of the flows, in the units of their view box.
 const WIDTH: f64 = 1040.0;
@@ -22,11 +23,6 @@ const GAP: f64 = 14.0;
 const HEADS: f64 = 40.0;
 /// Hues that tell places apart.
 const HUES: usize = 6;
-
-/// As text of HTML.
-pub(super) fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
 
 /// A place in one of the two columns.
 struct Place<'p> {

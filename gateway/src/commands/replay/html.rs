@@ -3,14 +3,13 @@
 use std::fmt::Write as _;
 
 use super::Arguments;
-use super::chart::{Bars, bars, escaped, flows};
+use super::chart::{Bars, bars, flows};
 use super::command::explain;
-use super::figures::{bytes, change, count, dollars, joules, more, of, percent, points, share, time, tokens};
 use super::stream::Outcome;
 use super::tally::{ClassDifference, Difference, Predicted};
 use super::text::{OPEN_LOOP, candidate, incumbent, worse};
-
-const STYLE: &str = include_str!("page.css");
+use crate::commands::figures::{bytes, change, count, dollars, joules, more, of, percent, points, share, time, tokens};
+use crate::commands::page::{self, escaped};
 
 /// All of it.
 pub(super) fn page(outcome: &Outcome, arguments: &Arguments) -> String {
@@ -19,12 +18,7 @@ pub(super) fn page(outcome: &Outcome, arguments: &Arguments) -> String {
         true => format!("{} against {}", candidate(arguments), incumbent(arguments)),
         false => "Reproduction".to_owned(),
     };
-    let mut page = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>Pointsman replay: {}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n",
-        escaped(&title)
-    );
+    let mut page = page::begin(&format!("Pointsman replay: {title}"), "");
     let _ = writeln!(page, "<p class=\"eyebrow\">Pointsman replay · {}</p>", escaped(&source(outcome)));
     if compared {
         comparison(&mut page, outcome, arguments);
@@ -32,7 +26,7 @@ pub(super) fn page(outcome: &Outcome, arguments: &Arguments) -> String {
         reproduction(&mut page, outcome);
     }
     footer(&mut page, outcome, compared);
-    page.push_str("</main>\n</body>\n</html>\n");
+    page.push_str(page::END);
     page
 }
 

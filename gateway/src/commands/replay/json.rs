@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use super::Arguments;
 use super::command::explain;
-use super::figures::share;
 use super::stream::Outcome;
 use super::tally::{ClassDifference, Difference, Predicted};
+use crate::commands::figures::share;
 
 /// Version of the object.
 const FORMAT: u32 = 1;

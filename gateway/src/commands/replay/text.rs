@@ -5,11 +5,11 @@ use std::path::Path;
 
 use super::Arguments;
 use super::command::explain;
-use super::figures::{
-    bytes, change, count, dollars, joules, more, of, percent, points, share, time, time_of_day, tokens,
-};
 use super::stream::Outcome;
 use super::tally::{ClassDifference, Difference, Kind, Tally};
+use crate::commands::figures::{
+    bytes, change, count, dollars, joules, more, of, percent, points, share, time, time_of_day, tokens,
+};
 
 /// A class that loses more than this of its attainment is named in the verdict, 0 to 1.
 const WORTH_NAMING: f64 = 0.005;

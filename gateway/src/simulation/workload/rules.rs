@@ -71,6 +71,10 @@ impl Mix {
         if says_code || (short && !says_conversation) { Mix::code() } else { Mix::conversation() }
     }
 
+    fn names(&self) -> Vec<String> {
+        self.classes.iter().map(|class| class.name.clone()).collect()
+    }
+
     fn of(shares: [f64; 4], bound_tokens: u32) -> Mix {
         let rows = [
             ("realtime", 4_096, 250, 1.0),
@@ -106,17 +110,24 @@ pub struct Drawn {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rules {
     mixes: HashMap<String, Mix>,
+    classes: Vec<String>,
 }
 
 impl Rules {
     /// The mix that suits each trace.
     pub fn of(traces: &[Trace]) -> Rules {
-        Rules { mixes: traces.iter().map(|trace| (trace.name.clone(), Mix::suiting(trace))).collect() }
+        let mixes = traces.iter().map(|trace| (trace.name.clone(), Mix::suiting(trace))).collect();
+        Rules { mixes, classes: Mix::conversation().names() }
+    }
+
+    /// One mix for all traces.
+    pub fn stated(traces: &[Trace], mix: &Mix) -> Rules {
+        Rules { mixes: traces.iter().map(|trace| (trace.name.clone(), mix.clone())).collect(), classes: mix.names() }
     }
 
     /// Names of all classes, from the most urgent.
     pub fn class_names(&self) -> Vec<String> {
-        Mix::conversation().classes.into_iter().map(|class| class.name).collect()
+        self.classes.clone()
     }
 
     /// Draws for a row; always the same number of draws, so that rows do not disturb each other.

@@ -123,6 +123,11 @@ impl<'a> World<'a> {
             next: progress.attempts,
         });
         progress.attempts = Some(key);
+        if !std::mem::replace(&mut progress.sent, true)
+            && let Some(class) = self.report.classes.get_mut(usize::from(request.class))
+        {
+            class.held_us.record((self.now - request.at).0);
+        }
         self.report.herding.sent(endpoint);
         let (pool, _) = self.pool_of(endpoint)?;
         self.report.pools.get_mut(pool)?.sent += 1;
