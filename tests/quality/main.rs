@@ -130,7 +130,7 @@ fn scenarios_named(names: &[String]) -> Result<Vec<&'static Scenario>, String> {
 }
 
 fn unknown_policy(name: &str) -> String {
-    let all = || baselines::all().iter().map(|baseline| baseline.name);
+    let all = policies::names;
     match nearest(name, all()) {
         Some(near) => format!("unknown policy `{name}`; did you mean `{near}`?"),
         None => format!("unknown policy `{name}`; there are {}", all().collect::<Vec<_>>().join(", ")),

@@ -1,13 +1,24 @@
 //! Who is compared: Pointsman and the baselines.
 
+use std::sync::Arc;
+
+use pointsman::config::set::ConfigSet;
+use pointsman::simulation::pointsman::Pointsman;
 use pointsman::simulation::router::Router;
+use pointsman::snapshot::Snapshot;
+use pointsman_backends::fleet;
 use pointsman_policies::policy::Slo;
 
 use crate::baselines::{self, Baseline};
 use crate::reference::Fleet;
 
+/// The name of our own.
+const POINTSMAN: &str = "pointsman";
+
 /// One policy of a run.
 pub enum Candidate {
+    /// The gateway's own flow control.
+    Pointsman,
     /// A baseline.
     Baseline(&'static Baseline),
 }
@@ -16,6 +27,7 @@ impl Candidate {
     /// Its name in tables.
     pub fn name(&self) -> &'static str {
         match self {
+            Candidate::Pointsman => POINTSMAN,
             Candidate::Baseline(baseline) => baseline.name,
         }
     }
@@ -23,6 +35,7 @@ impl Candidate {
     /// A router for one gateway.
     pub fn router(&self, fleet: &Fleet, seed: u64) -> Box<dyn Router> {
         match self {
+            Candidate::Pointsman => Box::new(Pointsman::new(snapshot(fleet), seed)),
             Candidate::Baseline(baseline) => {
                 let promises: Vec<Slo> = fleet.set.policy.classes.iter().map(|class| class.slo).collect();
                 let world = baselines::World { pools: &fleet.set.portfolio.facts, promises: &promises };
@@ -32,9 +45,28 @@ impl Candidate {
     }
 }
 
+/// A generation on machines that nobody else knows: each gateway has its own account.
+fn snapshot(fleet: &Fleet) -> Arc<Snapshot> {
+    let set = &fleet.set;
+    let set = ConfigSet {
+        process: set.process.clone(),
+        portfolio: Arc::clone(&set.portfolio),
+        policy: Arc::clone(&set.policy),
+        candidate: None,
+        texts: set.texts.clone(),
+        hash: set.hash.clone(),
+    };
+    Arc::new(Snapshot::build(1, set, None, &fleet::Fleet::default()))
+}
+
+/// Every name.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    std::iter::once(POINTSMAN).chain(baselines::all().iter().map(|baseline| baseline.name))
+}
+
 /// By names; `all` means all of them. The name that nobody has, where there is one.
 pub fn named(names: &[String]) -> Result<Vec<Candidate>, String> {
-    let all = || baselines::all().iter().map(Candidate::Baseline);
+    let all = || std::iter::once(Candidate::Pointsman).chain(baselines::all().iter().map(Candidate::Baseline));
     let mut found = Vec::new();
     for name in names {
         if name == "all" {
