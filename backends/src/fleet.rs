@@ -1,6 +1,9 @@
 //! The live state of every endpoint, kept by its stable name so that a reload forgets nothing, and the view of it that
 //! policies read.
 
+/// A request on its way.
+mod dispatched;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,11 +18,14 @@ use tokio_util::task::TaskTracker;
 use crate::connect::Connections;
 use crate::endpoint::EndpointId;
 use crate::health::breaker::{Breaker, Position};
+use crate::inflight::Load;
 pub use crate::inflight::Work;
-use crate::inflight::{InFlight, Load};
-use crate::lease::{Limiter, RateLimits, Reservation, Shortage};
+use crate::learn::hidden_load::Hidden;
+use crate::learn::observation;
+use crate::lease::{Limiter, RateLimits, Shortage};
 use crate::portfolio::{Endpoint, Portfolio};
 use crate::window::{self, Congestion};
+pub use dispatched::{Dispatched, Flight};
 
 /// The longest a machine may ask us to stay away.
 const LONGEST_BACK_PRESSURE: Micros = Micros::from_secs(60);
@@ -61,6 +67,7 @@ struct State {
     breaker: Mutex<Breaker>,
     back_pressure_until: AtomicU64,
     congestion: Congestion,
+    hidden: Mutex<Option<Hidden>>,
 }
 
 /// How an attempt ended, for the endpoint's health.
@@ -164,6 +171,7 @@ impl Live {
     /// The view that the decision reads.
     pub fn state(&self, pool: usize, now: Micros) -> EndpointState {
         let load = &self.shared.load;
+        let hidden = self.shared.hidden.lock().map_or(observation::Factors::NEUTRAL, |hidden| hidden.factors(now));
         EndpointState {
             pool,
             availability: self.availability(now),
@@ -175,8 +183,15 @@ impl Live {
             prefilling: load.prefilling(),
             strictest_itl_ms: load.strictest_itl_ms(),
             window: self.window(),
+            ttft_factor: hidden.ttft,
+            itl_factor: hidden.itl,
             ..EndpointState::idle(pool)
         }
+    }
+
+    /// What has been learned of load there that nobody tells of; `None` for nothing.
+    pub fn set_hidden(&self, hidden: Option<Hidden>) {
+        *self.shared.hidden.lock() = hidden;
     }
 
     /// What it is sent at once.
@@ -207,9 +222,7 @@ impl Live {
             None => None,
         };
         self.shared.breaker.lock().on_attempt(now);
-        let in_flight = InFlight::begin(&self.shared.load, work);
-        let (input_tokens, origin) = (work.input_tokens, self.origin);
-        Ok(Dispatched { live: Arc::clone(self), reservation, in_flight, input_tokens, origin, settled: false })
+        Ok(Dispatched::new(Arc::clone(self), reservation, now, work))
     }
 
     /// Books how an attempt ended.
@@ -237,61 +250,6 @@ impl Live {
     /// The provider's limits as they stand.
     pub fn lease(&self, now: Micros) -> Option<LeaseState> {
         self.lease.as_ref().and_then(|lease| lease.limiter.lock().state(now))
-    }
-}
-
-/// A request on its way: holds its place in the endpoint's load until dropped.
-///
-/// Dropped without being settled, its client has left: what it had reserved beyond its prompt is free again, and it says
-/// nothing about the endpoint.
-#[derive(Debug)]
-pub struct Dispatched {
-    live: Arc<Live>,
-    reservation: Option<Reservation>,
-    in_flight: InFlight,
-    input_tokens: u64,
-    origin: Instant,
-    settled: bool,
-}
-
-impl Dispatched {
-    /// The endpoint.
-    pub fn live(&self) -> &Arc<Live> {
-        &self.live
-    }
-
-    /// The first token has come.
-    pub fn first_token(&mut self) {
-        self.in_flight.first_token();
-    }
-
-    /// It ended, having used this many tokens: the provider's limit is settled on them.
-    pub fn settle(mut self, now: Micros, used_tokens: u64) {
-        self.settled = true;
-        if let (Some(lease), Some(reservation)) = (&self.live.lease, self.reservation.take()) {
-            lease.limiter.lock().settle(now, reservation, used_tokens);
-        }
-    }
-
-    /// The provider never took it.
-    pub fn refused(mut self, now: Micros) {
-        self.settled = true;
-        if let (Some(lease), Some(reservation)) = (&self.live.lease, self.reservation.take()) {
-            lease.limiter.lock().give_back(now, reservation);
-        }
-    }
-}
-
-impl Drop for Dispatched {
-    fn drop(&mut self) {
-        if self.settled {
-            return;
-        }
-        let now = since(self.origin);
-        self.live.report(Verdict::Neutral, now);
-        if let (Some(lease), Some(reservation)) = (&self.live.lease, self.reservation.take()) {
-            lease.limiter.lock().settle(now, reservation, self.input_tokens);
-        }
     }
 }
 

@@ -2,3 +2,7 @@
 
 /// The circuit breaker, a pure state machine.
 pub mod breaker;
+/// What an engine says of its load.
+pub mod engine_report;
+/// Metrics of engines, as text.
+pub mod metrics_text;

@@ -4,6 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use pointsman_policies::units::Micros;
+
+use crate::learn::meter::{Mark, Meter};
 
 /// The size of a request as it is known when it is sent, and what it was promised.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -29,9 +32,20 @@ pub struct Load {
     context_tokens: AtomicU64,
     output_tokens: AtomicU64,
     promises: Promises,
+    meter: Mutex<Meter>,
 }
 
 impl Load {
+    /// Keeps account of the load from this moment on; to be called whenever it has changed.
+    pub fn account(&self, now: Micros) {
+        self.meter.lock().load(now, self.requests(), self.context_tokens());
+    }
+
+    /// The account at this moment.
+    pub fn mark(&self, now: Micros) -> Mark {
+        self.meter.lock().at(now)
+    }
+
     /// Requests.
     pub fn requests(&self) -> u32 {
         self.requests.load(Ordering::Relaxed)
@@ -113,6 +127,7 @@ impl InFlight {
         if std::mem::take(&mut self.prefilling) {
             self.load.prefilling.fetch_sub(1, Ordering::Relaxed);
             self.load.prefill_tokens.fetch_sub(self.uncached_tokens(), Ordering::Relaxed);
+            self.load.meter.lock().prefilled(self.uncached_tokens());
         }
     }
 

@@ -24,29 +24,29 @@ mod regression;
 /// Slots of flat machines.
 mod knee;
 /// Load that nobody tells us of.
-mod hidden_load;
+pub mod hidden_load;
 /// How much of a bound may be planned with.
-pub mod margins;
+mod margins;
 /// Whether machines have changed.
 pub mod drift;
 /// Maps that never grow past a bound.
 mod bounded;
 /// What outlives the process.
 pub mod saved;
-/// All of it together.
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 
 use pointsman_policies::fleet::{HardwareKind, PoolFacts, ServiceModel};
+use pointsman_policies::learned::{ClassMargins, Margin};
 use pointsman_policies::policy::Class;
 use pointsman_policies::units::Micros;
 
 use bytes_per_token::BytesPerToken;
 use drift::{Drift, DriftTest, Drifts, Time};
-use hidden_load::HiddenLoad;
-use margins::{Margin, Margins, Promise};
+use hidden_load::Hidden;
+use margins::{Margins, Promise};
 use observation::{Factors, Observation};
 use output_length::OutputLengths;
 use service::{Confidence, Residual, Service};
@@ -102,8 +102,7 @@ struct Pool {
 struct Endpoint {
     name: String,
     pool: usize,
-    ttft: HiddenLoad,
-    itl: HiddenLoad,
+    hidden: Hidden,
 }
 
 impl Learner {
@@ -128,10 +127,7 @@ impl Learner {
             let (ttft_drift, itl_drift) = (DriftTest::default(), DriftTest::default());
             self.pools.push(Pool { name: facts.name.clone(), kind: facts.kind, service, ttft_drift, itl_drift });
             for name in &facts.endpoints {
-                let new = || {
-                    let (ttft, itl) = (HiddenLoad::new(facts.kind), HiddenLoad::new(facts.kind));
-                    Endpoint { name: name.clone(), pool: at, ttft, itl }
-                };
+                let new = || Endpoint { name: name.clone(), pool: at, hidden: Hidden::new(facts.kind) };
                 let endpoint = known.remove(name).unwrap_or_else(new);
                 self.endpoints.push(Endpoint { pool: at, ..endpoint });
             }
@@ -148,6 +144,11 @@ impl Learner {
         self.by_name.get(name).copied()
     }
 
+    /// The index of a class by its name.
+    pub fn class(&self, name: &str) -> Option<usize> {
+        self.margins.class(name)
+    }
+
     /// Takes in everything that an answered request tells.
     pub fn observe(&mut self, seen: &Observation) {
         self.observe_first_byte(seen);
@@ -160,7 +161,7 @@ impl Learner {
         let Some(endpoint) = self.endpoints.get_mut(seen.endpoint) else { return };
         let Some(pool) = self.pools.get_mut(endpoint.pool) else { return };
         if let Some(residual) = pool.service.learn_ttft(seen) {
-            endpoint.ttft.learn(seen.first_byte, residual.log, residual.weight);
+            endpoint.hidden.ttft.learn(seen.first_byte, residual.log, residual.weight);
             if let Some(drift) = pool.drift(Time::Ttft, residual, seen.first_byte) {
                 self.drifts.add(drift);
             }
@@ -174,7 +175,7 @@ impl Learner {
         let Some(endpoint) = self.endpoints.get_mut(seen.endpoint) else { return };
         let Some(pool) = self.pools.get_mut(endpoint.pool) else { return };
         if let Some(residual) = pool.service.learn_itl(seen) {
-            endpoint.itl.learn(seen.last_byte, residual.log, residual.weight);
+            endpoint.hidden.itl.learn(seen.last_byte, residual.log, residual.weight);
             if let Some(drift) = pool.drift(Time::Itl, residual, seen.last_byte) {
                 self.drifts.add(drift);
             }
@@ -200,17 +201,22 @@ impl Learner {
 
     /// The factors of an endpoint for load that nobody sees.
     pub fn factors(&self, endpoint: usize, now: Micros) -> Factors {
-        match self.endpoints.get(endpoint) {
-            Some(endpoint) if self.switches.hidden_load => {
-                Factors { ttft: endpoint.ttft.factor(now), itl: endpoint.itl.factor(now) }
-            }
-            _ => Factors::NEUTRAL,
-        }
+        self.hidden(endpoint).map_or(Factors::NEUTRAL, |hidden| hidden.factors(now))
+    }
+
+    /// The same, for whoever reads them at another time; `None` where they are switched off.
+    pub fn hidden(&self, endpoint: usize) -> Option<Hidden> {
+        self.endpoints.get(endpoint).filter(|_| self.switches.hidden_load).map(|endpoint| endpoint.hidden)
     }
 
     /// The part of its bounds that a class may plan with on a kind of machine.
     pub fn margin(&self, class: usize, kind: HardwareKind) -> Margin {
         self.margins.margin(class, kind)
+    }
+
+    /// The margins of every class, in the order of the policy.
+    pub fn margins(&self) -> Vec<ClassMargins> {
+        self.margins.all()
     }
 
     /// The last changes of machines that were noticed, the oldest first.
@@ -232,7 +238,9 @@ impl Learner {
 
     fn calibrate_first_token(&mut self, seen: &Observation) {
         let (Some(observed_ms), Some(bound_ms)) = (seen.ttft_ms(), seen.slo.ttft_ms) else { return };
-        let promise = Promise { predicted_ms: seen.predicted.ttft_ms, observed_ms, bound_ms };
+        let waited_ms = seen.waited_ms;
+        let (predicted_ms, observed_ms) = (waited_ms + seen.predicted.ttft_ms, waited_ms + observed_ms);
+        let promise = Promise { predicted_ms, observed_ms, bound_ms };
         self.calibrate(seen, Time::Ttft, promise);
     }
 
@@ -241,7 +249,9 @@ impl Learner {
         if let (Some(observed_ms), Some(bound_ms)) = (seen.itl_ms(), seen.slo.itl_ms) {
             self.calibrate(seen, Time::Itl, Promise { predicted_ms: seen.predicted.itl_ms, observed_ms, bound_ms });
         }
-        let whole = Promise { predicted_ms: seen.predicted.total_ms, observed_ms: seen.total_ms(), bound_ms: 0.0 };
+        let waited_ms = seen.waited_ms;
+        let (predicted_ms, observed_ms) = (waited_ms + seen.predicted.total_ms, waited_ms + seen.total_ms());
+        let whole = Promise { predicted_ms, observed_ms, bound_ms: 0.0 };
         if let Some(ttft_ms) = seen.slo.ttft_ms.filter(|_| !seen.streamed) {
             let bound_ms = ttft_ms + seen.slo.itl_ms.unwrap_or(0.0) * seen.later_tokens();
             self.calibrate(seen, Time::Ttft, Promise { bound_ms, ..whole });

@@ -32,22 +32,11 @@ pub enum Content {
 }
 
 impl Content {
-    /// A cheap look at the first bytes.
+    /// By a look at the beginning of a text.
     pub fn of(text: &[u8]) -> Content {
-        let look = text.get(..LOOK_BYTES).unwrap_or(text);
-        let (mut wide, mut symbols, mut blank_before) = (0_usize, 0_usize, false);
-        for byte in look {
-            wide += usize::from(!byte.is_ascii());
-            let blank = matches!(byte, b' ' | b'\t' | b'\n');
-            let symbol = byte.is_ascii_digit() || (byte.is_ascii_punctuation() && !matches!(byte, b'.' | b',' | b'\''));
-            symbols += usize::from(symbol || (blank && blank_before));
-            blank_before = blank;
-        }
-        match look.len() {
-            length if wide * 5 > length => Content::Other,
-            length if symbols * 8 > length => Content::Code,
-            _ => Content::Prose,
-        }
+        let mut look = Look::default();
+        look.at(text);
+        look.content()
     }
 
     /// The name in metrics.
@@ -56,6 +45,41 @@ impl Content {
             Content::Prose => "prose",
             Content::Code => "code",
             Content::Other => "other",
+        }
+    }
+}
+
+/// A cheap look at the first bytes of a text that may come in pieces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Look {
+    bytes: u32,
+    wide: u32,
+    symbols: u32,
+}
+
+impl Look {
+    /// Looks at the next piece, until enough has been seen.
+    pub fn at(&mut self, text: &[u8]) {
+        let left = LOOK_BYTES.saturating_sub(self.bytes as usize);
+        let mut blank_before = false;
+        for byte in text.get(..left).unwrap_or(text) {
+            let blank = matches!(byte, b' ' | b'\t' | b'\n');
+            let symbol = byte.is_ascii_digit() || (byte.is_ascii_punctuation() && !matches!(byte, b'.' | b',' | b'\''));
+            self.bytes += 1;
+            self.wide += u32::from(!byte.is_ascii());
+            self.symbols += u32::from(symbol || (blank && blank_before));
+            blank_before = blank;
+        }
+    }
+
+    /// What it looks like.
+    pub fn content(self) -> Content {
+        if self.wide * 5 > self.bytes {
+            Content::Other
+        } else if self.symbols * 8 > self.bytes {
+            Content::Code
+        } else {
+            Content::Prose
         }
     }
 }

@@ -4,6 +4,8 @@
 use pointsman_policies::fleet::HardwareKind;
 use pointsman_policies::units::Micros;
 
+use super::observation::Factors;
+
 /// Without news, half of what is believed is forgotten in this time, seconds.
 const HALF_LIFE_S: f64 = 5.0;
 /// Factors stay between these.
@@ -17,7 +19,26 @@ const SHARED: f64 = 0.8;
 /// The same on machines of one's own, where most load is seen.
 const OWN: f64 = 0.3;
 
-/// The factor of one endpoint for one of its two times.
+/// What is believed of one endpoint.
+#[derive(Clone, Copy, Debug)]
+pub struct Hidden {
+    pub(super) ttft: HiddenLoad,
+    pub(super) itl: HiddenLoad,
+}
+
+impl Hidden {
+    /// Nothing is known.
+    pub fn new(kind: HardwareKind) -> Hidden {
+        Hidden { ttft: HiddenLoad::new(kind), itl: HiddenLoad::new(kind) }
+    }
+
+    /// The factors now.
+    pub fn factors(&self, now: Micros) -> Factors {
+        Factors { ttft: self.ttft.factor(now), itl: self.itl.factor(now) }
+    }
+}
+
+/// The factor of one of its two times.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HiddenLoad {
     log: f64,

@@ -14,8 +14,8 @@
 
 use std::collections::BTreeMap;
 
-use pointsman_policies::estimate::batches;
 use pointsman_policies::fleet::HardwareKind;
+use pointsman_policies::learned::{ClassMargins, Margin};
 use serde::{Deserialize, Serialize};
 
 /// How far one request moves a margin.
@@ -26,53 +26,30 @@ const RANGE: (f64, f64) = (0.2, 1.2);
 const LEAST_ALPHA: f64 = 0.005;
 /// Nor is a class served that may miss most of its promises.
 const MOST_ALPHA: f64 = 0.5;
-/// Where machines that batch start: they get slower when others arrive while a request runs.
-const PRIOR_BATCHING: f64 = 0.5;
-/// Where flat machines start: what they may lose is jitter.
-const PRIOR_FLAT: f64 = 0.85;
 /// Classes that are remembered though no policy has them now.
 const MOST_CLASSES: usize = 256;
 /// How much an infeasible request that kept its bound may weigh.
 const MOST_WEIGHT: f64 = 2.0;
 
-/// The parts of its bounds that may be planned with, by class and kind of machine.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Margin {
-    /// Of the bound on the time to first token, and of a deadline.
-    pub ttft: f64,
-    /// Of the bound on the time per output token.
-    pub itl: f64,
+/// A margin within its range; the prior's where it is no number.
+fn within(margin: Margin, kind: HardwareKind) -> Margin {
+    let prior = Margin::prior(kind);
+    let part = |own: f64, prior| if own.is_finite() { own.clamp(RANGE.0, RANGE.1) } else { prior };
+    Margin { ttft: part(margin.ttft, prior.ttft), itl: part(margin.itl, prior.itl) }
 }
-
-impl Margin {
-    /// Where nothing has been learned.
-    pub fn prior(kind: HardwareKind) -> Margin {
-        let prior = if batches(kind) { PRIOR_BATCHING } else { PRIOR_FLAT };
-        Margin { ttft: prior, itl: prior }
-    }
-
-    fn sound(self, kind: HardwareKind) -> Margin {
-        let prior = Margin::prior(kind);
-        let part = |own: f64, prior| if own.is_finite() { own.clamp(RANGE.0, RANGE.1) } else { prior };
-        Margin { ttft: part(self.ttft, prior.ttft), itl: part(self.itl, prior.itl) }
-    }
-}
-
-/// One kind after the other, in the order of [`HardwareKind::ALL`].
-type ByKind = [Margin; HardwareKind::ALL.len()];
 
 /// The margins of all classes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Margins {
     classes: Vec<Class>,
-    away: BTreeMap<String, ByKind>,
+    away: BTreeMap<String, ClassMargins>,
 }
 
 #[derive(Clone, Debug)]
 struct Class {
     name: String,
     alpha: f64,
-    margins: ByKind,
+    margins: ClassMargins,
 }
 
 /// One promise, as it was predicted and as it came.
@@ -105,6 +82,16 @@ impl Margins {
     pub(super) fn margin(&self, class: usize, kind: HardwareKind) -> Margin {
         let margins = self.classes.get(class).map(|class| &class.margins);
         margins.and_then(|margins| margins.get(kind as usize)).copied().unwrap_or(Margin::prior(kind))
+    }
+
+    /// The margins of every class, in the policy's order.
+    pub(super) fn all(&self) -> Vec<ClassMargins> {
+        self.classes.iter().map(|class| class.margins).collect()
+    }
+
+    /// The index of a class by its name.
+    pub(super) fn class(&self, name: &str) -> Option<usize> {
+        self.classes.iter().position(|class| class.name == name)
     }
 
     /// How a promise about the first token, or about a whole answer, came out.
@@ -145,7 +132,7 @@ impl Margins {
         for (name, margins) in saved.0 {
             let mut sound = kinds.map(Margin::prior);
             for ((to, from), kind) in sound.iter_mut().zip(margins).zip(kinds) {
-                *to = from.sound(kind);
+                *to = within(from, kind);
             }
             match self.classes.iter_mut().find(|class| class.name == name) {
                 Some(class) => class.margins = sound,
@@ -158,7 +145,7 @@ impl Margins {
 
 /// The margins as saved, by class.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Saved(BTreeMap<String, ByKind>);
+pub(super) struct Saved(BTreeMap<String, ClassMargins>);
 
 #[cfg(test)]
 mod tests {

@@ -16,6 +16,8 @@ pub struct Observation {
     pub class: usize,
     /// Whether it was streamed; of others nothing is known but when they were whole.
     pub streamed: bool,
+    /// How long it had waited before it was sent, milliseconds.
+    pub waited_ms: f64,
     /// When it was sent.
     pub dispatched: Micros,
     /// When its first byte came.
