@@ -9,6 +9,7 @@ use pointsman_backends::fleet::Fleet;
 
 use crate::config::set::ConfigSet;
 use crate::generations::History;
+use crate::learning::Learning;
 use crate::queue::Queue;
 use crate::reload::ReloadStatus;
 use crate::snapshot::Snapshot;
@@ -21,6 +22,7 @@ pub struct Gateway {
     snapshot: ArcSwap<Snapshot>,
     fleet: Fleet,
     queue: Queue,
+    learning: Learning,
     telemetry: Telemetry,
     trials: Trials,
     history: History,
@@ -40,11 +42,14 @@ impl Gateway {
         let trial = trials.adopt(generation, &set);
         let snapshot = Snapshot::build(generation, set, trial, &fleet);
         let status = ReloadStatus::first(&snapshot);
+        let learning = Learning::default();
+        learning.adopt(&snapshot);
         telemetry.metrics().generation(generation);
         Arc::new(Gateway {
             snapshot: ArcSwap::from_pointee(snapshot),
             fleet,
             queue: Queue::default(),
+            learning,
             telemetry,
             trials,
             history,
@@ -62,6 +67,11 @@ impl Gateway {
     /// The live state of the machines.
     pub fn fleet(&self) -> &Fleet {
         &self.fleet
+    }
+
+    /// What it has learned.
+    pub fn learning(&self) -> &Learning {
+        &self.learning
     }
 
     /// Requests that wait for room.
@@ -110,6 +120,7 @@ impl Gateway {
         let generation = self.history.next_number().max(self.snapshot.load().generation + 1);
         let trial = self.trials.adopt(generation, &set);
         let snapshot = Arc::new(Snapshot::build(generation, set, trial, &self.fleet));
+        self.learning.adopt(&snapshot);
         self.snapshot.store(Arc::clone(&snapshot));
         self.fleet.retain(&snapshot.portfolio);
         self.telemetry.metrics().generation(generation);

@@ -23,6 +23,8 @@ pub mod serve;
 pub mod gateway;
 /// What stands between a decision and the machines.
 pub mod flow;
+/// What it learns while it works.
+pub mod learning;
 /// Requests that wait for room.
 pub mod queue;
 /// The life of a request.

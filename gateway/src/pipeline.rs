@@ -72,8 +72,8 @@ async fn answer(
         accept::Asked::Models(json) => return Ok(list_models(gateway, snapshot, json, record.take())),
         accept::Asked::Generate(call) => call, // who asks, which API, until when
     };
-    let prompt = body::read(snapshot, call, record).await?; // parsed just far enough
-    let work = classify::classify(snapshot, &prompt, record)?; // what kind of work
+    let prompt = body::read(gateway, snapshot, call, record).await?; // parsed just far enough
+    let work = classify::classify(gateway, snapshot, &prompt, record)?; // what kind of work
     let decided = decide::decide(gateway, snapshot, &work, record).await?; // pure; held where there is no room
     forward::forward(gateway, snapshot, &prompt, decided, record).await // attempts, first byte wins
 } // relay streams the body and carries the record; settle accounts once, also on drop

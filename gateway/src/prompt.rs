@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
+use pointsman_backends::learn::bytes_per_token::{Content as TextKind, Look};
 pub use pointsman_policies::facts::BYTES_PER_TOKEN;
 use pointsman_policies::facts::{Api, PRIOR_OUTPUT_TOKENS};
 use serde::Deserialize;
@@ -30,14 +31,29 @@ pub struct Parsed {
     pub service_tier: String,
     /// The caller's bound on the answer, tokens.
     pub max_output_tokens: Option<u64>,
-    /// Estimated prompt, tokens.
+    /// Estimated prompt, tokens; at first by the prior of bytes per token.
     pub input_tokens: u64,
+    /// What its tokens are estimated from.
+    pub text: Text,
     /// Expected answer, tokens.
     pub output_tokens: u64,
     /// Tools offered.
     pub tools: u64,
     /// Images carried.
     pub images: u64,
+}
+
+/// What the tokens of a prompt and its answers are estimated from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Text {
+    /// Text in the prompt and its tools, bytes.
+    pub bytes: u64,
+    /// What it looks like.
+    pub content: TextKind,
+    /// Tokens that are no text: given as numbers, or taken for an image.
+    pub other_tokens: u64,
+    /// How many answers are wanted; none of an embedding.
+    pub choices: u64,
 }
 
 /// Why a body cannot be used.
@@ -78,17 +94,18 @@ pub fn parse(api: Api, body: &[u8]) -> Result<Parsed, ParseError> {
     };
     let start = (raw_model.as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
     let max_output_tokens = fields.max_completion_tokens.or(fields.max_tokens);
-    let expected =
-        if api == Api::Embeddings { 0 } else { PRIOR_OUTPUT_TOKENS * fields.n.unwrap_or(1).clamp(1, MAX_CHOICES) };
-    let text_tokens = content.text_bytes.div_ceil(BYTES_PER_TOKEN) + content.numbers;
-    let tool_tokens = fields.tools.as_ref().map_or(0, |tools| tools.bytes.div_ceil(BYTES_PER_TOKEN));
+    let choices = if api == Api::Embeddings { 0 } else { fields.n.unwrap_or(1).clamp(1, MAX_CHOICES) };
+    let expected = PRIOR_OUTPUT_TOKENS * choices;
+    let text_bytes = content.text_bytes + fields.tools.as_ref().map_or(0, |tools| tools.bytes);
+    let other_tokens = content.numbers + content.images * TOKENS_PER_IMAGE;
     Ok(Parsed {
         model,
         model_span: start..start + raw_model.len(),
         stream: fields.stream.unwrap_or(false) && api != Api::Embeddings,
         service_tier: fields.service_tier.unwrap_or_default(),
         max_output_tokens,
-        input_tokens: text_tokens + tool_tokens + content.images * TOKENS_PER_IMAGE,
+        input_tokens: text_bytes.div_ceil(BYTES_PER_TOKEN) + other_tokens,
+        text: Text { bytes: text_bytes, content: content.look.content(), other_tokens, choices },
         output_tokens: max_output_tokens.map_or(expected, |bound| bound.min(expected)),
         tools: fields.tools.map_or(0, |tools| tools.count),
         images: content.images,
@@ -154,6 +171,7 @@ struct Content {
     text_bytes: u64,
     numbers: u64,
     images: u64,
+    look: Look,
 }
 
 impl Content {
@@ -161,6 +179,7 @@ impl Content {
         self.text_bytes += other.text_bytes;
         self.numbers += other.numbers;
         self.images += other.images;
+        self.look.add(other.look);
     }
 }
 
@@ -180,7 +199,9 @@ impl<'de> Visitor<'de> for ContentVisitor {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Content, E> {
-        Ok(Content { text_bytes: text.len() as u64, ..Content::default() })
+        let mut look = Look::default();
+        look.at(text.as_bytes());
+        Ok(Content { text_bytes: text.len() as u64, look, ..Content::default() })
     }
 
     fn visit_u64<E: de::Error>(self, _: u64) -> Result<Content, E> {

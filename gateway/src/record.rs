@@ -16,6 +16,7 @@ use pointsman_policies::plan::Plan;
 use pointsman_policies::policy::{ClassId, Slo};
 use pointsman_policies::trial::Arm;
 
+use crate::prompt::Text;
 use crate::snapshot::{Deciding, Snapshot};
 
 /// Where a request stands among traces, by W3C Trace Context.
@@ -91,6 +92,8 @@ impl Outcome {
 pub struct AttemptRecord {
     /// The endpoint.
     pub endpoint: EndpointId,
+    /// The endpoint's index in the decision.
+    pub index: usize,
     /// Its pool.
     pub pool: Arc<str>,
     /// Its span, as the machine sees it in `traceparent`.
@@ -189,6 +192,8 @@ pub struct Record {
     pub slo: Slo,
     /// Prompt tokens as estimated.
     pub input_tokens: u64,
+    /// What that was estimated from.
+    pub text: Text,
     /// When the body was read.
     pub read_at: Duration,
     /// When the class was known.
@@ -260,6 +265,7 @@ impl Record {
             because: "",
             slo: Slo::default(),
             input_tokens: 0,
+            text: Text::default(),
             read_at: Duration::ZERO,
             classified_at: Duration::ZERO,
             decided_at: Duration::ZERO,

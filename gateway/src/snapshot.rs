@@ -175,9 +175,14 @@ impl Snapshot {
         self.learned.load_full()
     }
 
-    /// Puts in place what has been learned, in the order of this generation's pools and classes.
-    pub fn learn(&self, learned: Learned) {
-        self.learned.store(Arc::new(learned));
+    /// Puts in place what has been learned, in the order of this generation's pools and classes. `change` may run more
+    /// than once where others put in place what they have learned at the same moment.
+    pub fn learn(&self, change: impl Fn(&mut Learned)) {
+        self.learned.rcu(|learned| {
+            let mut learned = Learned::clone(learned);
+            change(&mut learned);
+            learned
+        });
     }
 
     /// The state of every endpoint now, in order.

@@ -159,6 +159,7 @@ fn dispatch(snapshot: &Snapshot, mut record: Record, now: Micros) -> Result<(Run
     record.ended_at = Duration::from_micros((end - now).0);
     record.attempts.push(AttemptRecord {
         endpoint: target.endpoint.id.clone(),
+        index: chosen.expect("it was dispatched"),
         pool: target.facts.name.as_str().into(),
         span_id: 1,
         began: Duration::ZERO,
@@ -169,14 +170,14 @@ fn dispatch(snapshot: &Snapshot, mut record: Record, now: Micros) -> Result<(Run
     });
     record.usd = estimate.usd;
     record.joules = estimate.joules;
-    let tokens = Usage { input_tokens: work.input_tokens, output_tokens: work.output_tokens };
+    let tokens = Usage { input_tokens: work.input_tokens, output_tokens: work.output_tokens, cached_tokens: 0 };
     Ok((Running { record, dispatched, tokens }, first_token, end))
 }
 
 /// A first token, or an end, which gives the record back.
 fn happen(Reverse((now, _, index, ends)): Event, running: &mut [Option<Running>]) -> Option<Record> {
     if !ends {
-        running[index].as_mut().expect("it runs").dispatched.first_token();
+        running[index].as_mut().expect("it runs").dispatched.first_token(now);
         return None;
     }
     let Running { mut record, dispatched, tokens } = running[index].take().expect("it runs");

@@ -62,7 +62,11 @@ impl Dialect for OpenAi {
     fn usage(&self, json: &[u8]) -> Option<Usage> {
         let json = if json.starts_with(b"{") { json } else { sse::data(json) };
         let usage = serde_json::from_slice::<WithUsage>(json).ok()?.usage?;
-        Some(Usage { input_tokens: usage.prompt_tokens, output_tokens: usage.completion_tokens.unwrap_or(0) })
+        Some(Usage {
+            input_tokens: usage.prompt_tokens,
+            output_tokens: usage.completion_tokens.unwrap_or(0),
+            cached_tokens: usage.prompt_tokens_details.and_then(|details| details.cached_tokens).unwrap_or(0),
+        })
     }
 
     fn error_message(&self, body: &[u8]) -> Option<String> {
@@ -115,6 +119,12 @@ struct WithUsage {
 struct UsageField {
     prompt_tokens: u64,
     completion_tokens: Option<u64>,
+    prompt_tokens_details: Option<PromptDetails>,
+}
+
+#[derive(Deserialize)]
+struct PromptDetails {
+    cached_tokens: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -178,11 +188,16 @@ mod tests {
 
     #[test]
     fn usage_is_read_from_events_and_answers() {
-        let expected = Some(Usage { input_tokens: 12, output_tokens: 34 });
+        let expected = Some(Usage { input_tokens: 12, output_tokens: 34, cached_tokens: 0 });
         let report = "{\"choices\":[],\"usage\":{\"prompt_tokens\":12,\"completion_tokens\":34,\"total_tokens\":46}}";
         assert_eq!(OpenAi.usage(report.as_bytes()), expected);
         assert_eq!(OpenAi.usage(format!("data: {report}\n\n").as_bytes()), expected);
         assert_eq!(OpenAi.usage(b"{\"choices\":[]}"), None);
+        let cached =
+            br#"{"usage":{"prompt_tokens":12,"completion_tokens":34,"prompt_tokens_details":{"cached_tokens":8}}}"#;
+        assert_eq!(OpenAi.usage(cached).map(|usage| usage.cached_tokens), Some(8));
+        let silent = br#"{"usage":{"prompt_tokens":12,"prompt_tokens_details":null}}"#;
+        assert_eq!(OpenAi.usage(silent).map(|usage| usage.cached_tokens), Some(0));
     }
 
     #[test]

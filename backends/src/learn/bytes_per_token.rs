@@ -72,6 +72,14 @@ impl Look {
         }
     }
 
+    /// What was seen of another piece counts as well, as far as not enough has been seen.
+    pub fn add(&mut self, other: Look) {
+        if (self.bytes as usize) < LOOK_BYTES {
+            let Look { bytes, wide, symbols } = other;
+            *self = Look { bytes: self.bytes + bytes, wide: self.wide + wide, symbols: self.symbols + symbols };
+        }
+    }
+
     /// What it looks like.
     pub fn content(self) -> Content {
         if self.wide * 5 > self.bytes {

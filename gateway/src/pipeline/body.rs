@@ -10,7 +10,8 @@ use serde_json::error::Category;
 
 use super::accept::Call;
 use super::wishes::Wishes;
-use crate::prompt::{self, Parsed};
+use crate::gateway::Gateway;
+use crate::prompt::{self, Parsed, Text};
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::snapshot::Snapshot;
@@ -43,11 +44,20 @@ impl Prompt {
 }
 
 /// Reads and parses.
-pub(super) async fn read(snapshot: &Snapshot, call: Call, record: &mut Record) -> Result<Prompt, Refusal> {
+pub(super) async fn read(
+    gateway: &Gateway,
+    snapshot: &Snapshot,
+    call: Call,
+    record: &mut Record,
+) -> Result<Prompt, Refusal> {
     let Call { api, path, headers, declared_class, wishes, body } = call;
     let body = collect(snapshot, &headers, body).await?;
     record.read_at = record.elapsed();
-    let parsed = prompt::parse(api, &body).map_err(|error| refuse(&error))?;
+    let mut parsed = prompt::parse(api, &body).map_err(|error| refuse(&error))?;
+    let Text { bytes, content, other_tokens, .. } = parsed.text;
+    let text_tokens = gateway.learning().tokens(&parsed.model, &wishes.tenant, content, bytes);
+    parsed.input_tokens = text_tokens.saturating_add(other_tokens);
+    record.text = parsed.text;
     record.model = shortened(&parsed.model);
     record.stream = parsed.stream;
     record.input_tokens = parsed.input_tokens;

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use http::HeaderMap;
+use pointsman_backends::learn::output_length::Asked;
 use pointsman_policies::classify::{Classified, classify as name_class};
 use pointsman_policies::decide::slo;
 use pointsman_policies::facts::{Facts, Headers};
@@ -11,6 +12,7 @@ use pointsman_policies::refusal::Refusal as Unserved;
 use pointsman_policies::trial::Arm;
 
 use super::body::Prompt;
+use crate::gateway::Gateway;
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::snapshot::Snapshot;
@@ -25,6 +27,8 @@ pub(super) struct Work<'p> {
     pub(super) arm: Arm,
     /// Its class, by that policy.
     pub(super) class: ClassId,
+    /// Answer tokens expected.
+    output_tokens: u64,
     /// When it came, seconds since 1970.
     unix_s: u64,
 }
@@ -32,7 +36,7 @@ pub(super) struct Work<'p> {
 impl<'p> Work<'p> {
     /// What policies may know of it.
     pub(super) fn facts(&'p self) -> Facts<'p> {
-        facts(self.prompt, &self.headers, self.unix_s)
+        Facts { output_tokens: self.output_tokens, ..facts(self.prompt, &self.headers, self.unix_s) }
     }
 }
 
@@ -45,8 +49,13 @@ impl Headers for HeaderView<'_> {
     }
 }
 
-/// Names the class.
-pub(super) fn classify<'p>(snapshot: &Snapshot, prompt: &'p Prompt, record: &mut Record) -> Result<Work<'p>, Refusal> {
+/// Names the class, and says how long its answers are.
+pub(super) fn classify<'p>(
+    gateway: &Gateway,
+    snapshot: &Snapshot,
+    prompt: &'p Prompt,
+    record: &mut Record,
+) -> Result<Work<'p>, Refusal> {
     let headers = HeaderView(&prompt.headers);
     let unix_s = record.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let facts = facts(prompt, &headers, unix_s);
@@ -56,8 +65,17 @@ pub(super) fn classify<'p>(snapshot: &Snapshot, prompt: &'p Prompt, record: &mut
     record.class = class.map(|class| class.name.as_str().into());
     record.because = classified.because.as_str();
     record.slo = slo(class, &facts);
+    let output_tokens = output_tokens(gateway, prompt, class.map_or("", |class| &class.name), &facts);
     record.classified_at = record.elapsed();
-    Ok(Work { prompt, headers, arm, class: classified.class, unix_s })
+    Ok(Work { prompt, headers, arm, class: classified.class, output_tokens, unix_s })
+}
+
+/// The mean by experience, of as many answers as are wanted, cut at the caller's bound.
+fn output_tokens(gateway: &Gateway, prompt: &Prompt, class: &str, facts: &Facts<'_>) -> u64 {
+    let Facts { tenant, model, input_tokens, max_output_tokens, .. } = *facts;
+    let choices = prompt.parsed.text.choices;
+    let length = gateway.learning().output_length(&Asked { tenant, model, class, input_tokens }, max_output_tokens);
+    (length.mean * choices as f64).round() as u64
 }
 
 /// Who decides, and the class by that policy. What names a class that a candidate has dropped is left to the policy in

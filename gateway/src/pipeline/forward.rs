@@ -23,6 +23,7 @@ use super::opening::{Opening, Source};
 use super::relay::Relay;
 use super::settle::{OpenRecord, settle};
 use crate::gateway::Gateway;
+use crate::learning::served;
 use crate::record::{AttemptRecord, Outcome, Record};
 use crate::refusal::Refusal;
 use crate::snapshot::{self, Snapshot, Target};
@@ -67,7 +68,7 @@ pub(super) async fn forward(
     let mut failures = Vec::with_capacity(plan.attempts.len());
     for attempt in &plan.attempts {
         let Some(target) = snapshot.target(attempt.endpoint) else { continue };
-        begin_attempt(record, &target);
+        begin_attempt(record, attempt.endpoint, &target);
         let tried = one_attempt(gateway, snapshot, prompt, (attempt, begun.take()), target, record).await;
         match tried {
             Tried::Answered(response) => return Ok(response),
@@ -191,7 +192,8 @@ fn answer(
     mut dispatched: Dispatched,
     record: &mut OpenRecord,
 ) -> Response<Answer> {
-    dispatched.first_token();
+    dispatched.first_token(gateway.fleet().now());
+    served::first_token(gateway, record, &dispatched, opening.streamed);
     gateway.room_made();
     let now = record.elapsed();
     record.first_byte_at = Some(now);
@@ -251,10 +253,11 @@ fn write_headers(headers: &mut HeaderMap, target: Target<'_>, record: &Record) {
     headers.insert(snapshot::ATTEMPTS_HEADER, HeaderValue::from(record.attempts.len()));
 }
 
-fn begin_attempt(record: &mut Record, target: &Target<'_>) {
+fn begin_attempt(record: &mut Record, index: usize, target: &Target<'_>) {
     let began = record.elapsed();
     record.attempts.push(AttemptRecord {
         endpoint: target.endpoint.id.clone(),
+        index,
         pool: target.facts.name.as_str().into(),
         span_id: fastrand::u64(1..),
         began,

@@ -5,6 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pointsman_backends::fleet::{Dispatched, Verdict};
+use pointsman_backends::learn::Switches;
+use pointsman_backends::learn::output_length::Asked;
+use pointsman_policies::facts::Facts;
+use pointsman_policies::policy::ClassId;
 use pointsman_policies::trial::Arm;
 use pointsman_policies::units::Micros;
 use rand::{RngExt, SeedableRng};
@@ -12,6 +16,7 @@ use rand_pcg::Pcg64Mcg;
 
 use super::router::{Act, Arrival, Ended, Router, Seen, TurnedAway};
 use crate::flow::{Ask, Flow, Released, TICK};
+use crate::learning::{Answering, Ending, Learning};
 use crate::record::DecisionRecord;
 use crate::snapshot::Snapshot;
 
@@ -24,6 +29,7 @@ const ATTEMPTS: u32 = 3;
 pub struct Pointsman {
     snapshot: Arc<Snapshot>,
     flow: Flow<u32>,
+    learning: Learning,
     running: BTreeMap<u32, Running>,
     random: Pcg64Mcg,
     tick: Micros,
@@ -37,11 +43,35 @@ struct Running {
     attempts: u32,
 }
 
+impl Running {
+    fn answering<'a>(&'a self, snapshot: &'a Snapshot, streamed: bool, now: Micros) -> Answering<'a> {
+        let (flight, retried) = (self.dispatched.flight(now), self.attempts > 1);
+        Answering { snapshot, made: &self.made, endpoint: self.endpoint, flight, retried, streamed }
+    }
+}
+
 impl Pointsman {
     /// A gateway. Its snapshot is built on a fleet of its own.
     pub fn new(snapshot: Arc<Snapshot>, seed: u64) -> Pointsman {
         let random = Pcg64Mcg::seed_from_u64(seed);
-        Pointsman { snapshot, flow: Flow::default(), running: BTreeMap::new(), random, tick: Micros(0) }
+        let (flow, learning) = (Flow::default(), Learning::default());
+        learning.adopt(&snapshot);
+        Pointsman { snapshot, flow, learning, running: BTreeMap::new(), random, tick: Micros(0) }
+    }
+
+    /// The same with some of what it learns switched off.
+    pub fn learning(self, switches: Switches) -> Pointsman {
+        let learning = Learning::new(switches);
+        learning.adopt(&self.snapshot);
+        Pointsman { learning, ..self }
+    }
+
+    /// The facts with the length of the answer that experience lets expect.
+    fn with_length<'a>(&self, facts: &Facts<'a>, class: ClassId) -> Facts<'a> {
+        let class = self.snapshot.policy.classes.get(class.0).map_or("", |class| class.name.as_str());
+        let Facts { tenant, model, input_tokens, max_output_tokens, .. } = *facts;
+        let length = self.learning.output_length(&Asked { tenant, model, class, input_tokens }, max_output_tokens);
+        Facts { output_tokens: length.mean.round() as u64, ..*facts }
     }
 
     fn decided(&mut self, now: Micros, request: u32, made: DecisionRecord, attempts: u32, acts: &mut Vec<Act>) {
@@ -114,21 +144,35 @@ impl Router for Pointsman {
     fn arrive(&mut self, now: Micros, arrival: &Arrival<'_>, _seen: &Seen<'_>, acts: &mut Vec<Act>) {
         let snapshot = Arc::clone(&self.snapshot);
         let draw = self.random.random();
-        let ask = Ask { snapshot: &snapshot, arm: Arm::Incumbent, facts: &arrival.facts, class: arrival.class, draw };
+        let facts = self.with_length(&arrival.facts, arrival.class);
+        let ask = Ask { snapshot: &snapshot, arm: Arm::Incumbent, facts: &facts, class: arrival.class, draw };
         let made = self.flow.decide(&ask, now);
         self.decided(now, arrival.id, made, 1, acts);
     }
 
     fn first_token(&mut self, now: Micros, request: u32, _: usize, _: &Seen<'_>, acts: &mut Vec<Act>) {
         if let Some(running) = self.running.get_mut(&request) {
-            running.dispatched.first_token();
+            running.dispatched.first_token(now);
             running.dispatched.live().report(Verdict::Began, now);
+            self.learning.first_token(&running.answering(&self.snapshot, true, now), now);
         }
         self.room_made(now, acts);
     }
 
     fn ended(&mut self, now: Micros, ended: &Ended, _: &Seen<'_>, acts: &mut Vec<Act>) {
-        let Some(Running { made, dispatched, attempts, .. }) = self.running.remove(&ended.request) else { return };
+        let Some(running) = self.running.remove(&ended.request) else { return };
+        if !ended.broken {
+            let ending = Ending {
+                last_token: now,
+                input_tokens: ended.input_tokens,
+                cached_tokens: ended.cached_tokens,
+                output_tokens: Some(ended.output_tokens),
+                whole: true,
+            };
+            let streamed = ended.ttft_ms.is_some();
+            self.learning.ended(&running.answering(&self.snapshot, streamed, now), &ending, now);
+        }
+        let Running { made, dispatched, attempts, .. } = running;
         let verdict = if ended.broken { Verdict::Failed } else { Verdict::Worked };
         dispatched.live().report(verdict, now);
         dispatched.settle(now, ended.input_tokens + ended.output_tokens);
