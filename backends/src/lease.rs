@@ -77,6 +77,19 @@ impl TokenBucket {
         self.change(now, amount);
     }
 
+    /// From now on it regains this part of what it regains by itself: others use up the rest.
+    pub fn slow_to(&mut self, now: Micros, share: f64) {
+        self.change(now, 0.0);
+        self.per_second = self.capacity / 60.0 * share.clamp(0.0, 1.0);
+    }
+
+    /// A bucket of another size from which as much is missing.
+    fn resized(self, now: Micros, amount: f64) -> TokenBucket {
+        let missing = self.capacity - self.available(now);
+        let full = TokenBucket::per_minute(amount);
+        TokenBucket { level: full.capacity - missing, updated: now, ..full }
+    }
+
     fn change(&mut self, now: Micros, by: f64) {
         self.level = (self.available(now) + by).min(self.capacity);
         self.updated = self.updated.max(now);
@@ -101,6 +114,24 @@ impl Limiter {
             requests: limits.requests_per_minute.map(TokenBucket::per_minute),
             tokens: limits.tokens_per_minute.map(TokenBucket::per_minute),
             reserves_output: limits.reserves_output,
+        }
+    }
+
+    /// Other limits from now on. What was used up stays used up.
+    pub fn change_to(&mut self, now: Micros, limits: RateLimits) {
+        let resized = |bucket: Option<TokenBucket>, amount: Option<f64>| match (bucket, amount) {
+            (Some(bucket), Some(amount)) => Some(bucket.resized(now, amount)),
+            (_, amount) => amount.map(TokenBucket::per_minute),
+        };
+        self.requests = resized(self.requests, limits.requests_per_minute);
+        self.tokens = resized(self.tokens, limits.tokens_per_minute);
+        self.reserves_output = limits.reserves_output;
+    }
+
+    /// From now on the limits regain this part of what they allow: others use up the rest.
+    pub fn slow_to(&mut self, now: Micros, share: f64) {
+        for bucket in [&mut self.requests, &mut self.tokens].into_iter().flatten() {
+            bucket.slow_to(now, share);
         }
     }
 
@@ -230,6 +261,21 @@ mod tests {
         limiter.settle(Micros(0), reservation, 9000);
         assert_eq!(limiter.state(Micros(0)).expect("limited").tokens, -3000.0);
         assert_eq!(limiter.wait_for(Micros(0), 0, 0), Micros::from_secs(30));
+    }
+
+    #[test]
+    fn limits_that_change_keep_what_was_used_and_neighbours_slow_the_refill() {
+        let mut limiter = limiter(100.0, 6000.0, false);
+        let _ = limiter.try_take(Micros(0), 2000, 0).expect("there is room");
+        let half = RateLimits { requests_per_minute: None, tokens_per_minute: Some(3000.0), reserves_output: true };
+        limiter.change_to(Micros(0), half);
+        let state = limiter.state(Micros(0)).expect("limited");
+        assert_eq!((state.requests, state.tokens, state.reserves_output), (f64::INFINITY, 1000.0, true));
+        limiter.slow_to(Micros(0), 0.5);
+        assert_eq!(limiter.wait_for(Micros(0), 2000, 0), Micros::from_secs(40));
+        limiter.slow_to(Micros::from_secs(20), 1.0);
+        assert_eq!(limiter.state(Micros::from_secs(20)).expect("limited").tokens, 1500.0);
+        assert_eq!(limiter.wait_for(Micros::from_secs(20), 2000, 0), Micros::from_secs(10));
     }
 
     #[test]

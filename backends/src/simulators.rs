@@ -7,10 +7,24 @@ pub mod profile;
 pub mod sequence;
 /// The machine as a state machine driven by a clock argument.
 pub mod engine;
+/// What happens to it from outside.
+pub mod change;
+/// What it says of itself, and how that arrives.
+pub mod report;
+/// Its queue, account and chance.
+mod intake;
 /// Machines whose running sequences share every step.
 mod batch;
+/// Steps between two changes of a batch.
+mod run;
+/// Prompts that begin alike.
+mod prefix;
 /// Machines whose running sequences do not slow each other.
 mod flat;
+/// Load nobody can see.
+mod weather;
+/// What it draws.
+mod power;
 /// Faults on demand.
 pub mod faults;
 /// An engine in real time, and the streams its callers read.

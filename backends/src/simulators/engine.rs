@@ -5,19 +5,19 @@
 //! submit ──► limits ──► queue ──► a place in the batch, or a slot ──► events ──► done
 //! ```
 
-use std::collections::VecDeque;
-
 use pointsman_policies::units::Micros;
-use rand::{RngExt, SeedableRng};
-use rand_distr::{Distribution, StandardNormal};
-use rand_pcg::Pcg64Mcg;
 
 use super::batch::Batch;
+use super::change::Change;
 use super::flat::Flat;
+use super::intake::Intake;
+use super::power::Meter;
+pub use super::power::{Energy, EnergyBasis};
 use super::profile::Profile;
+use super::report::Report;
 use super::sequence::Sequence;
 pub use super::sequence::{Emission, Job};
-use crate::lease::{Limit, Limiter};
+use crate::lease::Limit;
 
 /// How long a caller is told to stay away when the queue is full; assumed.
 const QUEUE_FULL_RETRY: Micros = Micros::from_secs(1);
@@ -27,30 +27,36 @@ const QUEUE_FULL_RETRY: Micros = Micros::from_secs(1);
 pub struct Engine {
     intake: Intake,
     places: Places,
+    meter: Meter,
+    up: bool,
     busy_since: Option<Micros>,
 }
 
 impl Engine {
     /// An idle machine at the origin of its clock.
     pub fn new(profile: Profile, seed: u64) -> Engine {
-        let places = if profile.batches() { Places::Batch(Batch::default()) } else { Places::Flat(Flat::default()) };
-        let intake = Intake {
-            limiter: Limiter::new(profile.limits),
-            waiting: VecDeque::new(),
-            counters: Counters::default(),
-            random: Pcg64Mcg::seed_from_u64(seed),
-            profile,
+        let places = match profile.batches() {
+            true => Places::Batch(Batch::new(profile.prefix_block_tokens)),
+            false => Places::Flat(Flat::default()),
         };
-        Engine { intake, places, busy_since: None }
+        let intake = Intake::new(profile, seed);
+        let mut engine = Engine { intake, places, meter: Meter::default(), up: true, busy_since: None };
+        engine.account(Micros(0));
+        engine
     }
 
-    /// Takes a job in, or refuses it. Nothing runs before the next [`advance`](Self::advance).
+    /// Takes a job in, or refuses it. Nothing runs before the next [`advance`](Self::advance); call that first, so that
+    /// the machine is where it would be now.
     pub fn submit(&mut self, now: Micros, job: Job) -> Admission {
         let job = Job { output_tokens: job.output_tokens.max(1), ..job };
-        match self.reserve(now, &job) {
+        self.intake.pass(now);
+        match self.reserve(now, job) {
             Ok(sequence) => {
                 self.intake.counters.accepted += 1;
                 self.intake.waiting.push_back(sequence);
+                if let Places::Batch(batch) = &mut self.places {
+                    batch.make_way(&self.intake);
+                }
                 Admission::Accepted
             }
             Err(refused) => {
@@ -60,23 +66,29 @@ impl Engine {
         }
     }
 
-    fn reserve(&mut self, now: Micros, job: &Job) -> Result<Sequence, Refused> {
+    fn reserve(&mut self, now: Micros, job: Job) -> Result<Sequence, Refused> {
+        if !self.up {
+            return Err(Refused::Down);
+        }
         let profile = &self.intake.profile;
         let longest = profile.longest();
         if job.prompt_tokens.saturating_add(job.output_tokens.max(job.reserved_output_tokens)) > longest {
             return Err(Refused::ContextTooLong { longest });
         }
-        if self.running() + self.waiting() >= slots(profile) + profile.max_waiting {
+        if self.running() + self.waiting() >= self.intake.places() + profile.max_waiting {
             return Err(Refused::QueueFull { retry_after: QUEUE_FULL_RETRY });
         }
         // A machine that batches spends the fixed time before the queue, on its host; the others in the slot.
-        let fixed = if profile.batches() { Micros::from_ms(profile.service.fixed_ttft_ms) } else { Micros(0) };
+        let fixed = match profile.batches() {
+            true => Micros::from_ms(profile.service.fixed_ttft_ms / self.intake.speed),
+            false => Micros(0),
+        };
         let reservation = self
             .intake
             .limiter
             .try_take(now, job.prompt_tokens, job.reserved_output_tokens)
             .map_err(|short| Refused::RateLimited { limit: short.limit, retry_after: short.retry_after })?;
-        Ok(Sequence::new(*job, now + fixed, reservation))
+        Ok(Sequence::new(job, now + fixed, reservation))
     }
 
     /// Drops a job that waits or runs; its place and memory are free at once. False when there is no such job.
@@ -85,15 +97,49 @@ impl Engine {
         let removed = match queued {
             Some(at) => self.intake.waiting.remove(at),
             None => match &mut self.places {
-                Places::Batch(batch) => batch.remove(id),
+                Places::Batch(batch) => batch.remove(now, id, &mut self.intake),
                 Places::Flat(flat) => flat.remove(id),
             },
         };
         let Some(sequence) = removed else { return false };
         self.intake.counters.cancelled += 1;
         self.intake.settle(now, &sequence);
-        self.account_busy(now);
+        self.intake.changed = self.intake.changed.max(now);
+        self.account(now);
         true
+    }
+
+    /// Changes the machine from outside. Appends the jobs that broke: those it held when it went down.
+    pub fn apply(&mut self, now: Micros, change: Change, broken: &mut Vec<u64>) {
+        self.intake.pass(now);
+        self.intake.changed = self.intake.changed.max(now);
+        match change {
+            Change::Up => self.up = true,
+            Change::Down => {
+                self.up = false;
+                self.break_all(now, broken);
+            }
+            Change::Slots(slots) => self.intake.profile.service.slots = slots,
+            Change::Limits(limits) => self.intake.change_limits(now, limits),
+            Change::Speed(speed) => self.intake.speed = if speed > 0.0 { speed } else { 1.0 },
+        }
+        if let Places::Batch(batch) = &mut self.places {
+            batch.settle(now);
+        }
+        self.account(now);
+    }
+
+    fn break_all(&mut self, now: Micros, broken: &mut Vec<u64>) {
+        let mut held = match &mut self.places {
+            Places::Batch(batch) => batch.clear(&self.intake),
+            Places::Flat(flat) => flat.clear(),
+        };
+        held.extend(self.intake.waiting.drain(..));
+        for sequence in held {
+            self.intake.counters.broken += 1;
+            self.intake.settle(now, &sequence);
+            broken.push(sequence.job.id);
+        }
     }
 
     /// When something happens next; `None` while idle. May lie in the past until [`advance`](Self::advance) is called.
@@ -111,7 +157,7 @@ impl Engine {
                 Places::Batch(batch) => batch.happen(at, &mut self.intake, sent),
                 Places::Flat(flat) => flat.happen(at, &mut self.intake, sent),
             }
-            self.account_busy(at);
+            self.account(at);
         }
     }
 
@@ -128,7 +174,7 @@ impl Engine {
         self.intake.waiting.len()
     }
 
-    /// KV memory in use, tokens.
+    /// KV memory in use as of the last event, tokens.
     pub fn kv_tokens(&self) -> u64 {
         match &self.places {
             Places::Batch(batch) => batch.kv_tokens(),
@@ -136,7 +182,12 @@ impl Engine {
         }
     }
 
-    /// Totals since the start.
+    /// Whether it serves at all.
+    pub fn is_up(&self) -> bool {
+        self.up
+    }
+
+    /// Totals as of the last event.
     pub fn counters(&self) -> &Counters {
         &self.intake.counters
     }
@@ -146,20 +197,47 @@ impl Engine {
         &self.intake.profile
     }
 
-    /// Energy used so far.
-    pub fn energy(&self, now: Micros) -> Energy {
-        let (service, counters) = (&self.intake.profile.service, &self.intake.counters);
-        if let Some(joules) = service.joules_per_output_token {
-            return Energy { joules: joules * counters.output_tokens as f64, basis: EnergyBasis::PerToken };
-        }
-        let busy = counters.busy + self.busy_since.map_or(Micros(0), |since| now - since);
-        match service.power_kw {
-            Some(kilowatts) => Energy { joules: kilowatts * 1e3 * busy.as_secs(), basis: EnergyBasis::PowerWhileBusy },
-            None => Energy { joules: 0.0, basis: EnergyBasis::Unknown },
+    /// What an inference server would say of itself now; to be asked after [`advance`](Self::advance).
+    pub fn report(&self, now: Micros) -> Report {
+        let counters = &self.intake.counters;
+        let made = match &self.places {
+            Places::Batch(batch) => batch.made_by(now),
+            Places::Flat(_) => 0,
+        };
+        let kv_tokens = self.kv_tokens() + made;
+        let capacity = self.intake.profile.service.kv_tokens;
+        Report {
+            at: now,
+            running: u32::try_from(self.running()).unwrap_or(u32::MAX),
+            waiting: u32::try_from(self.waiting()).unwrap_or(u32::MAX),
+            kv_tokens,
+            kv_used: capacity.map_or(0.0, |capacity| (kv_tokens as f64 / capacity.max(1) as f64).min(1.0)),
+            looked_up_tokens: counters.looked_up_tokens,
+            found_tokens: counters.found_tokens,
+            prompt_tokens: counters.prompt_tokens,
+            output_tokens: counters.output_tokens + made,
+            watts: self.watts(),
         }
     }
 
-    fn account_busy(&mut self, at: Micros) {
+    /// What it draws as of the last event, watts; zero where its power is not published.
+    pub fn watts(&self) -> f64 {
+        self.meter.watts()
+    }
+
+    /// Energy used so far: what was drawn, idle or not; by the token where only that is published.
+    pub fn energy(&self, now: Micros) -> Energy {
+        let (service, counters) = (&self.intake.profile.service, &self.intake.counters);
+        match (service.power_kw, service.joules_per_output_token) {
+            (Some(_), _) => Energy { joules: self.meter.joules(now), basis: EnergyBasis::Power },
+            (None, Some(joules)) => {
+                Energy { joules: joules * counters.output_tokens as f64, basis: EnergyBasis::PerToken }
+            }
+            (None, None) => Energy { joules: 0.0, basis: EnergyBasis::Unknown },
+        }
+    }
+
+    fn account(&mut self, at: Micros) {
         match (self.busy_since, self.running() > 0) {
             (None, true) => self.busy_since = Some(at),
             (Some(since), false) => {
@@ -168,6 +246,14 @@ impl Engine {
             }
             _ => {}
         }
+        let profile = &self.intake.profile;
+        let idle = profile.idle_power_share.clamp(0.0, 0.99);
+        let activity = match &self.places {
+            Places::Batch(batch) => batch.activity(idle),
+            Places::Flat(flat) => flat.activity(&self.intake),
+        };
+        let share = if self.up { idle + (1.0 - idle) * activity } else { 0.0 };
+        self.meter.set(at, profile.service.power_kw.unwrap_or(0.0) * 1e3 * share);
     }
 }
 
@@ -195,6 +281,8 @@ pub enum Refused {
         /// How long to stay away.
         retry_after: Micros,
     },
+    /// It is down, or not there yet.
+    Down,
     /// It can never fit.
     ContextTooLong {
         /// What prompt and answer together may be, tokens.
@@ -213,106 +301,26 @@ pub struct Counters {
     pub completed: u64,
     /// Jobs dropped on request.
     pub cancelled: u64,
+    /// Jobs lost because the machine went down.
+    pub broken: u64,
     /// Times a job lost its place because KV memory ran out.
     pub preempted: u64,
     /// Prompt tokens of jobs that ended.
     pub prompt_tokens: u64,
-    /// Tokens sent.
+    /// Tokens generated.
     pub output_tokens: u64,
+    /// Prompt tokens, of jobs given a place, that carried hashes of their blocks.
+    pub looked_up_tokens: u64,
+    /// Of these, tokens found in the prefix cache.
+    pub found_tokens: u64,
     /// Time with at least one job in place, up to when the machine was last idle.
     pub busy: Micros,
-}
-
-/// Energy, and how it was reckoned.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Energy {
-    /// Joules.
-    pub joules: f64,
-    /// From which numbers.
-    pub basis: EnergyBasis,
-}
-
-/// How energy is reckoned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EnergyBasis {
-    /// Energy per output token times tokens.
-    PerToken,
-    /// All-in power times the time the machine was busy.
-    PowerWhileBusy,
-    /// Nothing is published; the joules are zero.
-    Unknown,
-}
-
-impl EnergyBasis {
-    /// The name used in statistics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            EnergyBasis::PerToken => "per-token",
-            EnergyBasis::PowerWhileBusy => "power-while-busy",
-            EnergyBasis::Unknown => "unknown",
-        }
-    }
 }
 
 #[derive(Clone, Debug)]
 enum Places {
     Batch(Batch),
     Flat(Flat),
-}
-
-/// What both ways to run read and write: the machine, its queue, its account, its chance.
-#[derive(Clone, Debug)]
-pub(super) struct Intake {
-    pub(super) profile: Profile,
-    pub(super) waiting: VecDeque<Sequence>,
-    pub(super) counters: Counters,
-    limiter: Limiter,
-    random: Pcg64Mcg,
-}
-
-impl Intake {
-    /// The waiting job at the head of the queue, if it may be given a place at this moment.
-    pub(super) fn pop_ready(&mut self, at: Micros, fits: impl FnOnce(&Sequence, &Intake) -> bool) -> Option<Sequence> {
-        let next = self.waiting.front()?;
-        if next.ready > at || !fits(next, self) {
-            return None;
-        }
-        self.waiting.pop_front()
-    }
-
-    /// A job ran to its end.
-    pub(super) fn complete(&mut self, at: Micros, sequence: &Sequence) {
-        self.counters.completed += 1;
-        self.settle(at, sequence);
-    }
-
-    /// A duration around `ms`: lognormal with mean one, so that jitter changes no average.
-    pub(super) fn jittered(&mut self, ms: f64) -> Micros {
-        let sigma = self.profile.service.jitter_sigma;
-        if sigma <= 0.0 {
-            return Micros::from_ms(ms);
-        }
-        let normal: f64 = StandardNormal.sample(&mut self.random);
-        Micros::from_ms(ms * (sigma * normal - sigma * sigma / 2.0).exp())
-    }
-
-    /// The rare pause, when it is met.
-    pub(super) fn tail(&mut self) -> Micros {
-        match self.profile.tail {
-            Some(tail) if self.random.random::<f64>() < tail.probability => Micros::from_ms(tail.pause_ms),
-            _ => Micros(0),
-        }
-    }
-
-    fn settle(&mut self, at: Micros, sequence: &Sequence) {
-        self.counters.prompt_tokens += sequence.job.prompt_tokens;
-        self.limiter.settle(at, sequence.reservation, sequence.kv_tokens());
-    }
-}
-
-/// Sequences that run at once; a machine without a slot would never serve.
-pub(super) fn slots(profile: &Profile) -> usize {
-    usize::try_from(profile.service.slots).unwrap_or(usize::MAX).max(1)
 }
 
 #[cfg(test)]

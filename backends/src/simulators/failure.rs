@@ -55,6 +55,10 @@ impl Failure {
                     Failure::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", Some("queue_full"), message);
                 Failure { retry_after: Some(real(retry_after)), ..failure }
             }
+            Refused::Down => {
+                let message = "The machine is down.";
+                Failure::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", Some("down"), message)
+            }
             Refused::ContextTooLong { longest } => {
                 let message = format!("This model's maximum context length is {longest} tokens.");
                 let code = Some("context_length_exceeded");

@@ -6,8 +6,8 @@ use std::collections::BinaryHeap;
 
 use pointsman_policies::units::Micros;
 
-use super::engine::{Emission, Intake, slots};
-use super::sequence::Sequence;
+use super::intake::Intake;
+use super::sequence::{Emission, Sequence};
 
 /// Sequences in slots, and the next event of each.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +23,8 @@ pub(super) struct Flat {
 #[derive(Clone, Debug)]
 struct Running {
     sequence: Sequence,
+    /// In order of admission.
+    number: u64,
     /// KV memory set aside for all it may come to hold: nothing is preempted here.
     kv_tokens: u64,
 }
@@ -36,9 +38,19 @@ impl Flat {
         self.kv_tokens
     }
 
+    /// What the machine draws beyond its idle share, as a part of all it can draw beyond: slots in use.
+    pub(super) fn activity(&self, intake: &Intake) -> f64 {
+        (self.running() as f64 / f64::from(intake.profile.service.slots.max(1))).min(1.0)
+    }
+
     /// The next event of a stream, or the moment a waiting job can be given a slot.
     pub(super) fn next_event(&self, intake: &Intake) -> Option<Micros> {
-        let admission = intake.waiting.front().filter(|next| self.fits(next, intake)).map(|next| next.ready);
+        let admission = match intake.waiting.front() {
+            Some(next) if self.fits(next, intake) => intake.next_ready(),
+            // Neighbours may leave a slot.
+            Some(_) => intake.next_spell(),
+            None => None,
+        };
         let event = self.due.peek().map(|Reverse((at, _, _))| *at);
         match (admission, event) {
             (Some(admission), Some(event)) => Some(admission.min(event)),
@@ -48,6 +60,7 @@ impl Flat {
 
     /// Sends one event, if one is due, and fills free slots.
     pub(super) fn happen(&mut self, at: Micros, intake: &mut Intake, sent: &mut Vec<Emission>) {
+        intake.pass(at);
         if let Some(&Reverse((due, number, slot))) = self.due.peek()
             && due <= at
         {
@@ -67,9 +80,16 @@ impl Flat {
         self.take(slot)
     }
 
+    /// Everything in slots, which are empty afterwards.
+    pub(super) fn clear(&mut self) -> Vec<Sequence> {
+        let mut running: Vec<Running> = std::mem::take(self).slots.into_iter().flatten().collect();
+        running.sort_unstable_by_key(|running| running.number);
+        running.into_iter().map(|running| running.sequence).collect()
+    }
+
     fn fits(&self, next: &Sequence, intake: &Intake) -> bool {
         let capacity = intake.profile.service.kv_tokens.unwrap_or(u64::MAX);
-        self.running() < slots(&intake.profile) && all_kv(next).saturating_add(self.kv_tokens) <= capacity
+        self.running() < intake.places() && all_kv(next).saturating_add(self.kv_tokens) <= capacity
     }
 
     fn admit(&mut self, at: Micros, mut sequence: Sequence, intake: &mut Intake) {
@@ -82,8 +102,9 @@ impl Flat {
         let first_ms = service.fixed_ttft_ms
             + sequence.uncomputed_tokens() as f64 / service.prefill_tokens_per_s * 1e3
             + self.step_ms(&sequence, intake);
-        let first = at + intake.jittered(first_ms).max(Micros(1));
-        let running = Some(Running { sequence, kv_tokens });
+        let first_ms = first_ms * intake.jitter(1) / intake.speed;
+        let first = at + intake.among_neighbours(at, first_ms, true).max(Micros(1));
+        let running = Some(Running { sequence, number, kv_tokens });
         let slot = match self.free.pop() {
             Some(slot) => {
                 if let Some(place) = self.slots.get_mut(slot) {
@@ -103,10 +124,8 @@ impl Flat {
         let Some(Some(running)) = self.slots.get_mut(slot) else { return };
         let sequence = &mut running.sequence;
         let tokens = sequence.tokens_to_event();
-        if let Some(emission) = sequence.produce(tokens, at, intake.profile.service.tokens_per_event) {
-            intake.counters.output_tokens += u64::from(emission.tokens);
-            sent.push(emission);
-        }
+        intake.counters.output_tokens += tokens;
+        sent.extend(sequence.produce(tokens, at, intake.profile.tokens_per_event()));
         if sequence.is_finished() {
             if let Some(sequence) = self.take(slot) {
                 intake.complete(at, &sequence);
@@ -114,9 +133,12 @@ impl Flat {
             return;
         }
         let Some(Some(Running { sequence, .. })) = self.slots.get(slot) else { return };
-        let pace_ms = self.step_ms(sequence, intake) * sequence.tokens_to_event() as f64;
-        let next = at + intake.jittered(pace_ms).max(Micros(1)) + intake.tail();
-        self.due.push(Reverse((next, number, slot)));
+        let tokens = sequence.tokens_to_event();
+        // Told or not, a stream has its events: each varies, each may meet the pause.
+        let events = (tokens as f64 / intake.profile.service.tokens_per_event.max(1.0)).round().max(1.0) as u64;
+        let pace_ms = self.step_ms(sequence, intake) * tokens as f64 * intake.jitter(events) / intake.speed;
+        let pace = intake.among_neighbours(at, pace_ms, false).max(Micros(1));
+        self.due.push(Reverse((at + pace + intake.tail(events), number, slot)));
     }
 
     fn take(&mut self, slot: usize) -> Option<Sequence> {

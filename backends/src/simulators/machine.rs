@@ -167,7 +167,7 @@ pub struct Stats {
     pub output_tokens: u64,
     /// Energy used, joules.
     pub joules: f64,
-    /// How the energy was reckoned: `per-token`, `power-while-busy` or `unknown`.
+    /// How the energy was reckoned: `power`, `per-token` or `unknown`.
     pub energy_basis: &'static str,
     /// The last job whose caller left.
     pub last_cancel: Option<LastCancel>,

@@ -82,9 +82,9 @@ impl Ask {
         let job = Job {
             id: 0,
             prompt_tokens: self.prompt_tokens,
-            cached_tokens: 0,
             output_tokens: natural.min(longest),
             reserved_output_tokens: longest,
+            ..Job::default()
         };
         (job, if natural > longest { "length" } else { "stop" })
     }
@@ -211,8 +211,7 @@ impl Embed {
 
     /// The work: the prompt and one step.
     pub(super) fn job(&self) -> Job {
-        let prompt_tokens = self.prompt_tokens;
-        Job { id: 0, prompt_tokens, cached_tokens: 0, output_tokens: 1, reserved_output_tokens: 0 }
+        Job { prompt_tokens: self.prompt_tokens, output_tokens: 1, ..Job::default() }
     }
 
     pub(super) fn answer(&self) -> Value {

@@ -2,6 +2,8 @@
 
 use pointsman_policies::fleet::{HardwareKind, ServiceModel};
 
+use super::power;
+pub use super::weather::Neighbours;
 use crate::hardware::{self, Hardware};
 use crate::lease::RateLimits;
 
@@ -13,6 +15,9 @@ const CLOUD_QUEUE: usize = 256;
 const GPU_PREFILL_CHUNK: u64 = 8192;
 /// Prompt tokens a llama.cpp server computes in one step: its default micro-batch, recalled.
 const CPU_PREFILL_CHUNK: u64 = 512;
+
+/// Tokens in one block of the prefix cache: as in the Mooncake trace.
+const PREFIX_BLOCK_TOKENS: u64 = 512;
 
 /// A simulated machine.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,8 +34,16 @@ pub struct Profile {
     pub max_waiting: usize,
     /// Prompt tokens computed in one step; only machines that batch read it.
     pub prefill_chunk_tokens: u64,
+    /// Tokens in one block of the prefix cache; `None` without one. Only machines that batch have it.
+    pub prefix_block_tokens: Option<u64>,
     /// A rare pause in streams; only machines that do not batch have it.
     pub tail: Option<Tail>,
+    /// Other customers of the same machine, whom nobody here can see; only machines that do not batch have them.
+    pub neighbours: Option<Neighbours>,
+    /// What it draws while idle, as a part of its all-in power.
+    pub idle_power_share: f64,
+    /// How much of each stream is told.
+    pub detail: Detail,
 }
 
 impl Profile {
@@ -47,8 +60,19 @@ impl Profile {
             HardwareKind::Wafer => hardware::find("cs3").and_then(Tail::of),
             _ => None,
         };
-        let limits = RateLimits::default();
-        Profile { kind, service, limits, context_tokens: None, max_waiting, prefill_chunk_tokens, tail }
+        Profile {
+            kind,
+            service,
+            limits: RateLimits::default(),
+            context_tokens: None,
+            max_waiting,
+            prefill_chunk_tokens,
+            prefix_block_tokens: (kind == HardwareKind::Gpu).then_some(PREFIX_BLOCK_TOKENS),
+            tail,
+            neighbours: None,
+            idle_power_share: power::idle_share(kind),
+            detail: Detail::Events,
+        }
     }
 
     /// A machine as the catalog has it, with its provider's limits.
@@ -65,10 +89,29 @@ impl Profile {
         matches!(self.kind, HardwareKind::Gpu | HardwareKind::Cpu)
     }
 
+    /// Tokens one event of a stream carries after the first; without end where only the ends are told.
+    pub(super) fn tokens_per_event(&self) -> f64 {
+        match self.detail {
+            Detail::Events => self.service.tokens_per_event,
+            Detail::Ends => f64::INFINITY,
+        }
+    }
+
     /// The longest prompt and answer together, tokens: the context or the KV memory, whichever is less.
     pub fn longest(&self) -> u64 {
         self.context_tokens.unwrap_or(u64::MAX).min(self.service.kv_tokens.unwrap_or(u64::MAX))
     }
+}
+
+/// How much of each stream a machine tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Detail {
+    /// Every event, as a client reads it.
+    #[default]
+    Events,
+    /// The first token and the last event, which carries all the others: all a simulation of a fleet reads. Time
+    /// between them passes in long strides, with the same mean and variance.
+    Ends,
 }
 
 /// A pause that an event of a stream meets now and then.

@@ -1,18 +1,24 @@
 //! Work that runs on a simulated machine: what was asked, how far it is, what it sends.
 
+use std::sync::Arc;
+
 use pointsman_policies::units::Micros;
 
 use crate::lease::Reservation;
 
 /// A request as a machine sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Job {
     /// The caller's number for it; unique among those that wait or run.
     pub id: u64,
     /// Length of the prompt, tokens.
     pub prompt_tokens: u64,
-    /// Of these, tokens whose KV the machine still holds and need not compute.
+    /// Of these, tokens whose KV the machine still holds and need not compute. A machine with a prefix cache finds out
+    /// itself where `prefix` is given.
     pub cached_tokens: u64,
+    /// Hashes of the prompt's blocks, each over all before it, so that an equal hash is an equal beginning. Empty where
+    /// nothing is known of the text.
+    pub prefix: Arc<[u64]>,
     /// Length of the answer, tokens, known to the simulation alone; at least one is made.
     pub output_tokens: u64,
     /// The longest answer the caller allows, tokens: what a limiter reserves.
@@ -36,6 +42,8 @@ pub struct Emission {
     pub queue: Micros,
     /// From its place to its first token.
     pub prefill: Micros,
+    /// Prompt tokens that needed no computing when the job last got its place.
+    pub cached_tokens: u64,
 }
 
 /// A job with its progress. It keeps what it has produced when it loses its place.
@@ -48,6 +56,8 @@ pub(super) struct Sequence {
     pub(super) reservation: Reservation,
     /// Tokens generated so far.
     pub(super) produced: u64,
+    /// Prompt tokens that need no computing.
+    pub(super) cached_tokens: u64,
     queue: Option<Micros>,
     admitted: Micros,
     prefill: Option<Micros>,
@@ -60,6 +70,7 @@ impl Sequence {
     pub(super) fn new(job: Job, ready: Micros, reservation: Reservation) -> Sequence {
         let admitted = ready;
         Sequence {
+            cached_tokens: job.cached_tokens,
             job,
             ready,
             reservation,
@@ -80,7 +91,7 @@ impl Sequence {
 
     /// What must be computed before it can go on, tokens: also what it produced before it lost its place.
     pub(super) fn uncomputed_tokens(&self) -> u64 {
-        self.kv_tokens().saturating_sub(self.job.cached_tokens)
+        self.kv_tokens().saturating_sub(self.cached_tokens)
     }
 
     /// It got a place. The first time counts as its wait.
@@ -114,6 +125,7 @@ impl Sequence {
         let carried = u32::try_from(self.produced - self.sent).unwrap_or(u32::MAX);
         self.sent = self.produced;
         let queue = self.queue.unwrap_or_default();
-        Some(Emission { id: self.job.id, at, tokens: carried, first, last, queue, prefill })
+        let cached_tokens = self.cached_tokens;
+        Some(Emission { id: self.job.id, at, tokens: carried, first, last, queue, prefill, cached_tokens })
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use pointsman_policies::fleet::{HardwareKind, ServiceModel};
 
+use super::super::profile::Detail;
 use super::*;
 use crate::hardware;
 use crate::lease::RateLimits;
@@ -32,7 +33,7 @@ fn exact(profile: Profile) -> Profile {
 }
 
 fn job(id: u64, prompt_tokens: u64, output_tokens: u64) -> Job {
-    Job { id, prompt_tokens, cached_tokens: 0, output_tokens, reserved_output_tokens: output_tokens }
+    Job { id, prompt_tokens, output_tokens, reserved_output_tokens: output_tokens, ..Job::default() }
 }
 
 /// Runs until idle; events by job.
@@ -286,18 +287,29 @@ fn a_seed_gives_the_same_events_and_another_seed_others() {
 }
 
 #[test]
-fn energy_says_from_which_numbers_it_comes() {
-    let table = [
-        ("h100", EnergyBasis::PerToken, 1.1 * 100.0),
-        ("h200", EnergyBasis::PowerWhileBusy, 1730.0 * 99.0 * 4.7e-3),
-        ("groq", EnergyBasis::Unknown, 0.0),
-    ];
+fn energy_is_an_idle_share_always_and_the_rest_by_what_is_done() {
+    // (machine, basis, joules of an hour in which one job ran)
+    let h100 = 1730.0 * (0.3 * 3600.0 + 0.7 * 3000.0 / 15_000.0 + 0.45 * 100.0 * 5.91e-3);
+    let cs3 = 31_000.0 * (0.6 * 3600.0 + 0.4 / 64.0 * (0.012 + 0.060 + 100.0 * 0.55e-3));
+    let table =
+        [("h100", EnergyBasis::Power, h100), ("cs3", EnergyBasis::Power, cs3), ("groq", EnergyBasis::Unknown, 0.0)];
     for (name, basis, joules) in table {
-        let mut engine = Engine::new(exact(shipped(name)), 1);
-        engine.submit(Micros(0), job(0, 10, 100));
-        drain(&mut engine);
-        let energy = engine.energy(Micros::from_secs(3600));
-        assert_eq!(energy.basis, basis, "{name}");
-        assert!((energy.joules - joules).abs() <= joules * 0.03, "{name}: {energy:?}, expected {joules}");
+        for detail in [Detail::Events, Detail::Ends] {
+            let mut engine = Engine::new(exact(Profile { detail, ..shipped(name) }), 1);
+            let idle = engine.watts();
+            engine.submit(Micros(0), job(0, 3000, 100));
+            drain(&mut engine);
+            let hour = Micros::from_secs(3600);
+            let energy = engine.energy(hour);
+            assert_eq!(energy.basis, basis, "{name}");
+            let beyond_idle = |joules: f64| joules - idle * 3600.0;
+            let error = (beyond_idle(energy.joules) - beyond_idle(joules)).abs();
+            assert!(error <= beyond_idle(joules) * 0.01, "{name}: {energy:?}, expected {joules}");
+        }
     }
 }
+
+/// Virtual time.
+mod virtual_time;
+/// What comes from outside.
+mod outside;
