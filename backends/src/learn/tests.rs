@@ -106,9 +106,9 @@ impl Bench {
         let job = Job {
             id,
             prompt_tokens: input_tokens,
-            cached_tokens: 0,
             output_tokens,
             reserved_output_tokens: output_tokens,
+            ..Job::default()
         };
         let at_dispatch = self.load();
         assert_eq!(self.engine.submit(self.now, job), Admission::Accepted, "the bench is not to be overloaded");

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use pointsman_backends::hardware;
+use pointsman_backends::simulators::change::Change;
 use pointsman_backends::simulators::engine::Engine;
 use pointsman_backends::simulators::profile::Profile;
 use pointsman_policies::fleet::PoolFacts;
@@ -32,8 +33,6 @@ pub(super) struct Machine {
     pub(super) due: Micros,
     pub(super) neighbour: Option<Neighbour>,
     pub(super) cache: PrefixCache,
-    /// Energy of the engines that were here before the last failure, joules.
-    pub(super) past_joules: f64,
 }
 
 impl Machine {
@@ -46,21 +45,25 @@ impl Machine {
             due: Micros::NEVER,
             neighbour: None,
             cache: PrefixCache::new((kv_tokens as f64 * CACHE_SHARE) as u64 / BLOCK_TOKENS),
-            past_joules: 0.0,
         }
     }
 
-    /// It fails and comes back empty.
-    pub(super) fn restart(&mut self, now: Micros, seed: u64) {
-        self.past_joules = self.joules(now);
-        let profile = self.engine.profile().clone();
-        let past_joules = self.past_joules;
-        *self =
-            Machine { past_joules, up: self.up, neighbour: self.neighbour, ..Machine::new(&profile, self.pool, seed) };
+    /// It fails; what it held is lost.
+    pub(super) fn fail(&mut self, now: Micros) {
+        self.up = false;
+        self.due = Micros::NEVER;
+        self.cache.clear();
+        self.engine.apply(now, Change::Down, &mut Vec::new());
+    }
+
+    /// It is back, empty.
+    pub(super) fn come_back(&mut self, now: Micros) {
+        self.up = true;
+        self.engine.apply(now, Change::Up, &mut Vec::new());
     }
 
     pub(super) fn joules(&self, now: Micros) -> f64 {
-        self.past_joules + self.engine.energy(now).joules
+        self.engine.energy(now).joules
     }
 
     pub(super) fn reported(&self, now: Micros) -> Reported {
@@ -87,6 +90,10 @@ pub(super) struct PrefixCache {
 impl PrefixCache {
     fn new(most_blocks: u64) -> PrefixCache {
         PrefixCache { most_blocks, ..PrefixCache::default() }
+    }
+
+    fn clear(&mut self) {
+        *self = PrefixCache::new(self.most_blocks);
     }
 
     /// Tokens of a prompt that are there already; after this all of it is.

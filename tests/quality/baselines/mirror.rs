@@ -113,9 +113,9 @@ fn job(request: &Kept) -> Job {
     Job {
         id: u64::from(request.id),
         prompt_tokens: request.input_tokens,
-        cached_tokens: 0,
         output_tokens: request.predicted_output_tokens,
         reserved_output_tokens: request.predicted_output_tokens,
+        ..Job::default()
     }
 }
 

@@ -345,9 +345,9 @@ fn a_mirror_foretells_what_an_engine_without_chance_does() {
     let job = |id, prompt_tokens, output_tokens| Job {
         id,
         prompt_tokens,
-        cached_tokens: 0,
         output_tokens,
         reserved_output_tokens: output_tokens,
+        ..Job::default()
     };
     engine.submit(Micros(0), job(1, 3_000, 50));
     engine.submit(Micros(0), job(2, 1_000, 20));

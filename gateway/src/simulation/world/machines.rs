@@ -44,6 +44,7 @@ impl World<'_> {
             cached_tokens,
             output_tokens: u64::from(request.output_tokens),
             reserved_output_tokens: reserved,
+            ..Job::default()
         };
         match machine.engine.submit(self.now, job) {
             Admission::Accepted => {
@@ -172,16 +173,14 @@ impl World<'_> {
             self.leave(key);
             self.plan(back, What::Broke(key));
         }
-        let seed = self.random.random();
         let Some(machine) = self.machines.get_mut(endpoint) else { return };
-        machine.up = false;
-        machine.restart(self.now, seed);
+        machine.fail(self.now);
         self.plan(self.now + NOTICED_AFTER, What::Noticed(endpoint, false));
     }
 
     fn up(&mut self, endpoint: usize) {
         if let Some(machine) = self.machines.get_mut(endpoint) {
-            machine.up = true;
+            machine.come_back(self.now);
             self.plan(self.now + NOTICED_AFTER, What::Noticed(endpoint, true));
         }
     }
@@ -202,9 +201,9 @@ impl World<'_> {
             let job = Job {
                 id: NEIGHBOUR | self.jobs_of_neighbours,
                 prompt_tokens: neighbour.input_tokens,
-                cached_tokens: 0,
                 output_tokens: neighbour.output_tokens,
                 reserved_output_tokens: neighbour.output_tokens,
+                ..Job::default()
             };
             let _ = machine.engine.submit(self.now, job); // a full machine loses them
         }
@@ -242,6 +241,6 @@ impl World<'_> {
 fn wait(refused: Refused) -> Option<Micros> {
     match refused {
         Refused::RateLimited { retry_after, .. } | Refused::QueueFull { retry_after } => Some(retry_after),
-        Refused::ContextTooLong { .. } => None,
+        Refused::ContextTooLong { .. } | Refused::Down => None,
     }
 }
