@@ -19,7 +19,7 @@ pub mod world;
 /// Attempts under way.
 mod attempts;
 /// One simulated endpoint.
-mod machine;
+pub mod machine;
 /// How much of the machines was in use.
 pub mod usage;
 /// What a run came to.

@@ -20,6 +20,8 @@ mod reference;
 mod scenarios;
 /// What people can pick today.
 mod baselines;
+/// What the best router could reach.
+mod oracle;
 /// Who is compared.
 mod policies;
 /// All runs.

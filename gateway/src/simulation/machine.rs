@@ -16,27 +16,35 @@ use super::router::{BLOCK_TOKENS, Reported};
 const CACHE_SHARE: f64 = 0.5;
 
 /// What a pool's machines are, without their provider's limits: those are the pool's together.
-pub(super) fn profile(pool: &PoolFacts) -> Profile {
+pub fn profile(pool: &PoolFacts) -> Profile {
     let catalog = hardware::find(&pool.hardware);
     let base = catalog.map_or_else(|| Profile::new(pool.kind, pool.service.clone()), Profile::of);
     let context_tokens = pool.models.iter().filter_map(|model| model.context).max();
     Profile { service: pool.service.clone(), limits: Default::default(), context_tokens, ..base }
 }
 
-/// One endpoint.
-#[derive(Debug)]
-pub(super) struct Machine {
-    pub(super) engine: Engine,
+/// What decides the chance of an endpoint's machine in a run with this seed.
+pub fn seed(run: u64, endpoint: usize) -> u64 {
+    run.wrapping_mul(10_007).wrapping_add(endpoint as u64)
+}
+
+/// One endpoint. A clone goes on as the original would, so that a what-if can run ahead of it.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// What serves.
+    pub engine: Engine,
+    /// What it holds of past prompts.
+    pub cache: PrefixCache,
     pub(super) pool: usize,
     pub(super) up: bool,
     /// When the heap of events has it next.
     pub(super) due: Micros,
     pub(super) neighbour: Option<Neighbour>,
-    pub(super) cache: PrefixCache,
 }
 
 impl Machine {
-    pub(super) fn new(profile: &Profile, pool: usize, seed: u64) -> Machine {
+    /// An idle machine of a pool.
+    pub fn new(profile: &Profile, pool: usize, seed: u64) -> Machine {
         let kv_tokens = profile.service.kv_tokens.unwrap_or(0);
         Machine {
             engine: Engine::new(profile.clone(), seed),
@@ -78,8 +86,8 @@ impl Machine {
 }
 
 /// Blocks of past prompts, the least recently used leave first.
-#[derive(Debug, Default)]
-pub(super) struct PrefixCache {
+#[derive(Clone, Debug, Default)]
+pub struct PrefixCache {
     most_blocks: u64,
     used: HashMap<u64, u64>,
     /// Uses in order; those that are not a block's last are skipped.
@@ -97,7 +105,7 @@ impl PrefixCache {
     }
 
     /// Tokens of a prompt that are there already; after this all of it is.
-    pub(super) fn take(&mut self, prefix: &[u64], input_tokens: u64) -> u64 {
+    pub fn take(&mut self, prefix: &[u64], input_tokens: u64) -> u64 {
         if self.most_blocks == 0 || prefix.is_empty() {
             return 0;
         }

@@ -21,7 +21,7 @@ use rand_pcg::Pcg64Mcg;
 use self::gateways::Gateway;
 use super::attempts::{Attempts, Key};
 use super::conditions::Conditions;
-use super::machine::{Machine, profile};
+use super::machine::{Machine, profile, seed};
 use super::report::{End, Outcome, Report};
 use super::router::{Act, Reported, Router, SeenEndpoint};
 use super::workload::{Request, Workload};
@@ -186,7 +186,7 @@ impl<'a> World<'a> {
         routers: &[Box<dyn Router + '_>],
     ) -> World<'a> {
         let pools = &setup.portfolio.facts;
-        let seed = |index: usize| conditions.seed.wrapping_mul(10_007).wrapping_add(index as u64);
+        let seed = |index: usize| seed(conditions.seed, index);
         let profiles: Vec<_> = pools.iter().map(profile).collect();
         let machines: Vec<Machine> = setup
             .portfolio
