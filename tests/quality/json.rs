@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::matrix::Cell;
 use crate::summary::{ClassSummary, Summary};
+use crate::verdict::Verdict;
 
 /// Everything.
 pub fn json(trace: &str, seeds: u64, cells: &[(Cell, Vec<Summary>)]) -> Value {
@@ -17,12 +18,28 @@ fn cell((cell, summaries): &(Cell, Vec<Summary>)) -> Value {
         "load": cell.load,
         "requests": cell.requests,
         "rps": cell.rps,
-        "policies": summaries.iter().map(policy).collect::<Vec<_>>(),
-        "oracle": { "upper_bound": Value::Null, "clairvoyant": Value::Null },
+        "policies": summaries.iter().map(|summary| policy(summary, cell.oracle.as_ref())).collect::<Vec<_>>(),
+        "oracle": cell.oracle.as_ref().map(oracle),
     })
 }
 
-fn policy(summary: &Summary) -> Value {
+/// Utility is the value of promises kept less the money spent, as a part of the value of all.
+fn oracle(verdict: &Verdict) -> Value {
+    let by_class: Map<String, Value> =
+        verdict.classes_found.iter().map(|(name, part)| (name.clone(), json!(part))).collect();
+    json!({
+        "upper_bound": verdict.utility_bound,
+        "clairvoyant": verdict.utility_found,
+        "attainment": {
+            "upper_bound": verdict.attainment_bound,
+            "clairvoyant": verdict.attainment_found,
+            "clairvoyant_by_class": by_class,
+        },
+        "clairvoyant_usd_per_1k_good": verdict.usd_per_1k_good_found,
+    })
+}
+
+fn policy(summary: &Summary, oracle: Option<&Verdict>) -> Value {
     let by_class: Map<String, Value> = summary
         .classes
         .iter()
@@ -55,6 +72,7 @@ fn policy(summary: &Summary) -> Value {
         },
         "attempts_by_pool": pools,
         "mistakes": summary.mistakes,
+        "utility": oracle.and_then(|verdict| verdict.utility(summary.name)),
     })
 }
 

@@ -22,10 +22,14 @@ mod scenarios;
 mod baselines;
 /// What the best router could reach.
 mod oracle;
+/// What baselines are set to.
+mod tuning;
 /// Who is compared.
 mod policies;
 /// All runs.
 mod matrix;
+/// How near they come to what is possible.
+mod verdict;
 /// The figures of a policy.
 mod summary;
 /// How sure they are.
@@ -48,6 +52,7 @@ use matrix::{Cell, Plan};
 use reference::Fleet;
 use scenarios::Scenario;
 use summary::Summary;
+use verdict::Verdict;
 
 fn main() -> ExitCode {
     match bench(&Arguments::parse()) {
@@ -82,6 +87,10 @@ fn bench(arguments: &Arguments) -> Result<(), String> {
         seeds: arguments.seeds,
         threads: arguments.threads,
     };
+    if let Some(file) = &arguments.tune {
+        let names: Vec<&str> = traces.iter().map(|trace| trace.name.as_str()).collect();
+        return tuning::tune(&plan, &names.join("+"), file, |line| println!("{line}"));
+    }
     let shown = std::io::stderr().is_terminal();
     let cells = plan.run(|done, of| {
         if shown {
@@ -91,7 +100,8 @@ fn bench(arguments: &Arguments) -> Result<(), String> {
     if shown {
         eprintln!();
     }
-    let summed = |cell: Cell| {
+    let summed = |mut cell: Cell| {
+        cell.oracle = arguments.oracle.map(|tries| Verdict::of(&plan, cell.scenario, cell.load, tries));
         let each = plan.candidates.iter().zip(&cell.reports);
         let summaries = each.map(|(candidate, reports)| Summary::of(candidate.name(), reports)).collect();
         (cell, summaries)
@@ -100,6 +110,9 @@ fn bench(arguments: &Arguments) -> Result<(), String> {
     let mut out = std::io::stdout().lock();
     for (cell, summaries) in &cells {
         writeln!(out, "{}", table::table(cell, summaries, arguments.seeds)).map_err(|error| error.to_string())?;
+        if let Some(verdict) = &cell.oracle {
+            writeln!(out, "{}", verdict.text()).map_err(|error| error.to_string())?;
+        }
     }
     let names: Vec<&str> = traces.iter().map(|trace| trace.name.as_str()).collect();
     let figures = json::json(&names.join("+"), arguments.seeds, &cells);

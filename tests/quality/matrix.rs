@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pointsman::simulation::report::Report;
+use pointsman::simulation::router::Router;
 use pointsman::simulation::workload::trace::Trace;
 use pointsman::simulation::workload::{Shape, Workload};
 use pointsman::simulation::world;
@@ -12,6 +13,7 @@ use pointsman::simulation::world;
 use crate::policies::Candidate;
 use crate::reference::Fleet;
 use crate::scenarios::Scenario;
+use crate::verdict::Verdict;
 
 /// What is run.
 pub struct Plan<'a> {
@@ -45,6 +47,8 @@ pub struct Cell {
     pub rps: f64,
     /// For each candidate, one report a seed.
     pub reports: Vec<Vec<Report>>,
+    /// What is possible, where it was asked for.
+    pub oracle: Option<Verdict>,
 }
 
 impl Plan<'_> {
@@ -86,6 +90,7 @@ impl Plan<'_> {
                 requests: work.requests.len(),
                 rps: work.requests.len() as f64 / work.span.as_secs().max(1e-6),
                 reports: self.candidates.iter().map(|_| reports.by_ref().take(seeds).collect()).collect(),
+                oracle: None,
             }
         };
         cells.iter().map(cell).collect()
@@ -94,9 +99,13 @@ impl Plan<'_> {
     fn once(&self, scenario: &Scenario, load: f64, candidate: &Candidate, seed: u64) -> Report {
         let work = self.workload(scenario, load, seed);
         let conditions = scenario.conditions(&self.fleet.set.portfolio, work.span, seed);
-        let gateways = work.requests.iter().map(|request| usize::from(request.gateway) + 1).max().unwrap_or(1);
-        let mut routers: Vec<_> =
-            (0..gateways).map(|gateway| candidate.router(self.fleet, seed * 100 + gateway as u64)).collect();
+        let mut routers = self.routers(candidate, &work, seed);
         world::run(&self.fleet.setup(), &work, &conditions, &mut routers)
+    }
+
+    /// One router for each gateway that requests of a workload come to.
+    pub fn routers(&self, candidate: &Candidate, work: &Workload, seed: u64) -> Vec<Box<dyn Router>> {
+        let gateways = work.requests.iter().map(|request| usize::from(request.gateway) + 1).max().unwrap_or(1);
+        (0..gateways).map(|gateway| candidate.router(self.fleet, seed * 100 + gateway as u64)).collect()
     }
 }

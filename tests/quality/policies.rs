@@ -7,10 +7,10 @@ use pointsman::simulation::pointsman::Pointsman;
 use pointsman::simulation::router::Router;
 use pointsman::snapshot::Snapshot;
 use pointsman_backends::fleet;
-use pointsman_policies::policy::Slo;
 
 use crate::baselines::{self, Baseline};
 use crate::reference::Fleet;
+use crate::tuning;
 
 /// The name of our own.
 const POINTSMAN: &str = "pointsman";
@@ -37,9 +37,9 @@ impl Candidate {
         match self {
             Candidate::Pointsman => Box::new(Pointsman::new(snapshot(fleet), seed)),
             Candidate::Baseline(baseline) => {
-                let promises: Vec<Slo> = fleet.set.policy.classes.iter().map(|class| class.slo).collect();
-                let world = baselines::World { pools: &fleet.set.portfolio.facts, promises: &promises };
-                baseline.build(&world, &[], seed)
+                let promises = tuning::promises(fleet);
+                let world = tuning::world(fleet, &promises);
+                baseline.build(&world, &tuning::settings(baseline, &world), seed)
             }
         }
     }

@@ -15,7 +15,7 @@ use fastrand::Rng;
 use pointsman_policies::policy::Slo;
 use serde_json::{Map, Value, json};
 
-use crate::baselines::{self, Baseline, Knob, World};
+use crate::baselines::{Baseline, Knob, World};
 use crate::matrix::Plan;
 use crate::oracle::instance::Instance;
 use crate::oracle::judge;
@@ -73,7 +73,8 @@ pub fn tune(plan: &Plan<'_>, traces: &str, file: &Path, mut told: impl FnMut(Str
         let settings: Map<String, Value> =
             knobs.iter().zip(&tried[at]).map(|(knob, value)| (knob.name.clone(), json!(value))).collect();
         told(format!("{:22} shipped {:.4}, found {best:.4}: {}", baseline.name, utilities[0], json!(settings)));
-        let on = json!({ "trace": traces, "from_s": plan.slice.from_s, "for_s": plan.slice.for_s, "loads": plan.loads });
+        let on =
+            json!({ "trace": traces, "from_s": plan.slice.from_s, "for_s": plan.slice.for_s, "loads": plan.loads });
         let row = json!({ "settings": settings, "tried": tried.len(), "on": on, "utility": best,
             "utility_as_shipped": utilities[0] });
         kept.insert(baseline.name.to_owned(), row);
@@ -136,6 +137,7 @@ fn utilities(plan: &Plan<'_>, baseline: &Baseline, world: &World<'_>, tried: &[V
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::baselines;
 
     #[test]
     fn settings_found_are_ones_that_a_search_may_choose_and_differ_from_the_trace_judged_on() {
@@ -159,7 +161,8 @@ mod tests {
         let knob = |name: &str, values: &[f64]| Knob { name: name.to_owned(), default: 2.0, values: values.to_vec() };
         let few = sample(&[knob("a", &[1.0, 2.0]), knob("b", &[2.0, 3.0, 4.0])]);
         assert_eq!((few.len(), &few[0]), (6, &vec![2.0, 2.0]));
-        let many = sample(&[knob("a", &[1.0, 2.0, 3.0, 4.0, 5.0]), knob("b", &[2.0, 3.0, 4.0]), knob("c", &[2.0, 3.0, 4.0])]);
+        let many =
+            sample(&[knob("a", &[1.0, 2.0, 3.0, 4.0, 5.0]), knob("b", &[2.0, 3.0, 4.0]), knob("c", &[2.0, 3.0, 4.0])]);
         assert_eq!(many.len(), MOST_TRIED);
         assert!(many.iter().enumerate().all(|(at, one)| !many[..at].contains(one)));
     }

@@ -81,7 +81,8 @@ impl Verdict {
         sorted.sort_by(|(_, one), (_, other)| other.total_cmp(one));
         for (name, utility) in sorted {
             let (of_found, of_bound) = (utility / self.utility_found * 100.0, utility / self.utility_bound * 100.0);
-            text += &format!("{name:22}{utility:>8.4}{of_found:>8.1} % of the clairvoyant{of_bound:>8.1} % of the bound\n");
+            text +=
+                &format!("{name:22}{utility:>8.4}{of_found:>8.1} % of the clairvoyant{of_bound:>8.1} % of the bound\n");
         }
         text
     }

@@ -29,6 +29,8 @@ pub struct Kept {
     pub input_tokens: u64,
     /// The answer as a granted predictor foretells it, tokens.
     pub predicted_output_tokens: u64,
+    /// The most the caller allows, tokens: machines and limits reckon with it.
+    pub max_output_tokens: u64,
     /// The prompt as a chain of hashes.
     pub prefix: Vec<u64>,
     /// When it came.
@@ -49,6 +51,7 @@ impl Kept {
             streamed: arrival.facts.stream,
             input_tokens: arrival.facts.input_tokens,
             predicted_output_tokens: arrival.predicted_output_tokens.max(1),
+            max_output_tokens: arrival.facts.max_output_tokens.unwrap_or(0),
             prefix: arrival.prefix.to_vec(),
             arrived: now,
             sent: now,
@@ -60,7 +63,7 @@ impl Kept {
     pub fn fits(&self, pool: &PoolFacts) -> bool {
         let context = pool.models.first().and_then(|model| model.context).unwrap_or(u64::MAX);
         let longest = context.min(pool.service.kv_tokens.unwrap_or(u64::MAX));
-        self.input_tokens + self.predicted_output_tokens <= longest
+        self.input_tokens + self.predicted_output_tokens.max(self.max_output_tokens) <= longest
     }
 }
 

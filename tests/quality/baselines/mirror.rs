@@ -2,7 +2,7 @@
 //! everything is sent that was sent there. What a request would experience is tried out on a clone.
 
 use pointsman_backends::simulators::engine::{Admission, Emission, Engine, Job};
-use pointsman_backends::simulators::profile::Profile;
+use pointsman_backends::simulators::profile::{Detail, Profile};
 use pointsman_policies::fleet::PoolFacts;
 use pointsman_policies::units::Micros;
 
@@ -106,6 +106,7 @@ fn certain(pool: &PoolFacts) -> Profile {
     let mut profile = Profile::new(pool.kind, pool.service.clone());
     profile.service.jitter_sigma = 0.0;
     profile.tail = None;
+    profile.detail = Detail::Ends;
     profile
 }
 

@@ -374,8 +374,10 @@ fn a_mirror_foretells_what_an_engine_without_chance_does() {
     let mut mirror = super::mirror::Mirror::default();
     mirror.submit(&choice(&first), 0);
     let predicted = mirror.predict(&choice(&next), 0);
-    assert_eq!(predicted.ttft_ms, second[0].at.as_ms());
-    assert_eq!(predicted.total_ms, second[19].at.as_ms());
+    // Long strides and single steps round differently, by microseconds.
+    let like = |one: f64, other: f64| assert!((one - other).abs() < 0.05, "{one} {other}");
+    like(predicted.ttft_ms, second[0].at.as_ms());
+    like(predicted.total_ms, second[19].at.as_ms());
 }
 
 #[test]

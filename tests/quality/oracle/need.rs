@@ -122,7 +122,14 @@ fn shared(machines: &Machines, ask: &Ask, share: BaseShare) -> Option<Work> {
     let longest_ms = service.step_base_ms + service.step_per_sequence_ms * slots + per_kv_ms * kv_most;
     let full_steps = uncached_tokens as f64 / profile.prefill_chunk_tokens.max(1) as f64;
     let stall_ms = (prefill_ms - longest_ms * full_steps - longest_ms.min(prefill_ms)).max(0.0);
-    let work = Shared { prefill_ms, stall_ms, own_ms, crowded_ms: 0.0, paced_ms: 0.0, decode_at_least_ms: decode_ms * pace_luck };
+    let work = Shared {
+        prefill_ms,
+        stall_ms,
+        own_ms,
+        crowded_ms: 0.0,
+        paced_ms: 0.0,
+        decode_at_least_ms: decode_ms * pace_luck,
+    };
     Some(Work::Shared(match share {
         BaseShare::ByHead => {
             let slack_ms = (ask.whole_within_ms() - before_ms) / gaps.max(1.0);
