@@ -10,6 +10,8 @@ const TOP: f64 = 28.0;
 const BOTTOM: f64 = 36.0;
 /// Labels at the right keep this distance.
 const LABEL_GAP: f64 = 12.0;
+/// Labels whose beginnings are further apart do not touch.
+const LABEL_WIDTH: f64 = 105.0;
 
 /// One policy.
 pub struct Series {
@@ -149,12 +151,13 @@ impl Chart {
             })
             .collect();
         labels.sort_by(|one, other| one.1.total_cmp(&other.1));
-        let mut above = f64::NEG_INFINITY;
+        let mut placed: Vec<(f64, f64)> = Vec::new();
         let lines = self.series.iter().any(|one| one.points.len() > 1);
         for (x, y, one) in labels {
-            let place = if lines { y.max(above + LABEL_GAP) } else { y };
-            above = place;
             let x = if lines { WIDTH - RIGHT + 8.0 } else { x + 7.0 };
+            let above = placed.iter().filter(|(other, _)| (x - other).abs() < LABEL_WIDTH).map(|(_, y)| y + LABEL_GAP);
+            let place = above.fold(y, f64::max);
+            placed.push((x, place));
             let (y, name) = (place + 3.5, escaped(&one.name));
             let _ = write!(
                 text,
