@@ -1,5 +1,8 @@
 //! Prices of a rate limit: a bucket that starts full, regains a little in each window, and never holds more than it can.
 
+/// Prices are moved as if no more than this many times what is regained in a window were missing or left.
+const MOST_EXCESS: f64 = 2.0;
+
 /// A bucket and what it costs to take from it in each window.
 #[derive(Clone, Debug)]
 pub struct Stock {
@@ -55,6 +58,7 @@ impl Stock {
             let kept = if at == 0 || price(at - 1).is_some_and(|earlier| now > earlier) { self.full } else { 0.0 };
             let spent = if price(at + 1).is_some_and(|later| later > now) { self.full } else { 0.0 };
             let excess = (self.taken[at] - self.regained - kept + spent) / self.regained.max(1e-9);
+            let excess = excess.clamp(-MOST_EXCESS, MOST_EXCESS);
             if excess < 0.0 && now == 0.0 { 0.0 } else { excess }
         };
         (0..self.per_unit.len()).map(excess).collect()
