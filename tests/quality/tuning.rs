@@ -164,8 +164,8 @@ mod tests {
         let knob = |name: &str, values: &[f64]| Knob { name: name.to_owned(), default: 2.0, values: values.to_vec() };
         let few = sample(&[knob("a", &[1.0, 2.0]), knob("b", &[2.0, 3.0, 4.0])]);
         assert_eq!((few.len(), &few[0]), (6, &vec![2.0, 2.0]));
-        let many =
-            sample(&[knob("a", &[1.0, 2.0, 3.0, 4.0, 5.0]), knob("b", &[2.0, 3.0, 4.0]), knob("c", &[2.0, 3.0, 4.0])]);
+        let values = [1.0, 2.0, 3.0, 4.0, 5.0];
+        let many = sample(&["a", "b", "c"].map(|name| knob(name, &values)));
         assert_eq!(many.len(), MOST_TRIED);
         assert!(many.iter().enumerate().all(|(at, one)| !many[..at].contains(one)));
     }

@@ -144,7 +144,7 @@ impl Lagrangian {
         let horizon_ms = ends.fold(WINDOW_MS, f64::max);
         let windows = (horizon_ms / WINDOW_MS).ceil() as usize;
         let pools: Vec<PoolPrices> =
-            instance.machines.iter().map(|machines| PoolPrices::new(machines, windows)).collect();
+            instance.machines.iter().map(|machines| PoolPrices::new(machines, windows, horizon_ms)).collect();
         Lagrangian { wishes, pools, horizon_ms, purchase: Purchase::default() }
     }
 
@@ -169,13 +169,13 @@ impl Lagrangian {
 }
 
 impl PoolPrices {
-    fn new(machines: &Machines, windows: usize) -> PoolPrices {
+    fn new(machines: &Machines, windows: usize, horizon_ms: f64) -> PoolPrices {
         let count = machines.count as f64;
         let prices = |at_once: f64| Prices::new(windows, WINDOW_MS, WINDOW_MS * at_once);
         if machines.profile.batches() {
             return PoolPrices::Shared { decode: prices(count), prefill: prices(count) };
         }
-        let stock = |amount: f64| Stock::per_minute(windows, WINDOW_MS, amount);
+        let stock = |amount: f64| Stock::per_minute(horizon_ms, amount);
         PoolPrices::Slots {
             slots: prices(count * f64::from(machines.profile.service.slots.max(1))),
             requests: machines.limits.requests_per_minute.map(stock),
