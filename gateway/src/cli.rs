@@ -41,6 +41,8 @@ enum Command {
     Policy(commands::policy::Arguments),
     /// Run a simulated machine behind a real port.
     Simulate(commands::simulate::Arguments),
+    /// Simulate the whole fleet under a load: promises kept, cost, energy, where it saturates first, what if.
+    SimulateFleet(Box<commands::simulate_fleet::Arguments>),
 }
 
 /// Arguments of `serve`.
@@ -90,6 +92,7 @@ pub fn run() -> ExitCode {
         Command::Replay(arguments) => commands::replay::run(&arguments),
         Command::Policy(arguments) => commands::policy::run(&arguments),
         Command::Simulate(arguments) => commands::simulate::run(&arguments),
+        Command::SimulateFleet(arguments) => commands::simulate_fleet::run(&arguments),
     };
     done.unwrap_or_else(|error| {
         anstream::eprintln!("pointsman: {error:#}");

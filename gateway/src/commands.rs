@@ -20,6 +20,8 @@ pub mod library;
 pub mod hardware;
 /// `pointsman simulate`
 pub mod simulate;
+/// `pointsman simulate-fleet`
+pub mod simulate_fleet;
 /// `pointsman policy`
 pub mod policy;
 /// How commands ask a running gateway.

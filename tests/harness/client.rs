@@ -19,7 +19,7 @@ use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::ClientConfig;
 
-/// No request of a test takes longer.
+/// No request of a test takes longer, unless it is told to be patient.
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// A request.
@@ -131,7 +131,7 @@ pub struct Stream {
     pub headers: HeaderMap,
     body: Incoming,
     events: Events,
-    _connection: Connection,
+    connection: Connection,
 }
 
 impl Stream {
@@ -146,7 +146,7 @@ impl Stream {
             if let Some(event) = self.events.take() {
                 return Next::Event(String::from_utf8_lossy(data(&event)).into_owned());
             }
-            match tokio::time::timeout(LONGEST, self.body.frame()).await.expect("an event in time") {
+            match tokio::time::timeout(self.connection.longest, self.body.frame()).await.expect("an event in time") {
                 None => return Next::End,
                 Some(Err(error)) => return Next::Broken(error.to_string()),
                 Some(Ok(frame)) => self.events.push(frame.into_data().expect("only data")),
@@ -156,7 +156,9 @@ impl Stream {
 
     /// The whole body, of an answer from which nothing has been taken.
     pub async fn whole(self) -> Result<Reply, hyper::Error> {
-        let body = tokio::time::timeout(LONGEST, self.body.collect()).await.expect("a whole answer in time")?;
+        let body = tokio::time::timeout(self.connection.longest, self.body.collect())
+            .await
+            .expect("a whole answer in time")?;
         Ok(Reply { status: self.status, headers: self.headers, body: body.to_bytes() })
     }
 
@@ -177,6 +179,7 @@ impl Stream {
 pub struct Connection {
     sender: Sender,
     authority: String,
+    longest: Duration,
     _driver: Arc<Driver>,
 }
 
@@ -227,7 +230,12 @@ impl Connection {
             let sender = Arc::new(tokio::sync::Mutex::new(sender));
             (Sender::Http1(sender), tokio::spawn(async move { drop(connection.await) }))
         };
-        Connection { sender, authority, _driver: Arc::new(Driver(task.abort_handle())) }
+        Connection { sender, authority, longest: LONGEST, _driver: Arc::new(Driver(task.abort_handle())) }
+    }
+
+    /// Waits so long for anything.
+    pub fn patient(self, longest: Duration) -> Connection {
+        Connection { longest, ..self }
     }
 
     /// Whether HTTP/2 is spoken.
@@ -250,10 +258,10 @@ impl Connection {
                 }
             }
         };
-        let response = tokio::time::timeout(LONGEST, sending).await.expect("an answer in time")?;
+        let response = tokio::time::timeout(self.longest, sending).await.expect("an answer in time")?;
         let (head, body) = response.into_parts();
         let events = Events::default();
-        Ok(Stream { status: head.status, headers: head.headers, body, events, _connection: self.clone() })
+        Ok(Stream { status: head.status, headers: head.headers, body, events, connection: self.clone() })
     }
 
     /// The same for those who expect an answer.

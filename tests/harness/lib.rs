@@ -33,3 +33,5 @@ pub mod receiver;
 pub mod virtual_time;
 /// Load, and the ledger that must close.
 pub mod load;
+/// Live against simulated.
+pub mod live;

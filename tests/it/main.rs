@@ -16,8 +16,6 @@ mod protocols;
 mod bad_input;
 /// Clients and machines that are too slow.
 mod slow;
-/// Requests that are held until a machine has room.
-mod queue;
 /// Failures before the first byte.
 mod failover;
 /// Failures after the first byte.
@@ -42,6 +40,10 @@ mod policy_command;
 mod operators;
 /// Recording and replay.
 mod replay;
+/// Whole fleets, simulated by command.
+mod simulate_fleet;
+/// The simulation against the real gateway and real time.
+mod live_and_simulated;
 /// Shutdown.
 mod shutdown;
 /// Explanations.

@@ -35,6 +35,7 @@ pub(super) struct Ask {
     pub(super) stream: bool,
     pub(super) include_usage: bool,
     longest: Option<u64>,
+    natural: Option<u64>,
     ignore_eos: bool,
 }
 
@@ -69,6 +70,7 @@ impl Ask {
             stream: raw.stream.unwrap_or(false),
             include_usage: raw.stream_options.and_then(|options| options.include_usage).unwrap_or(false),
             longest,
+            natural: raw.simulated_answer_tokens,
             ignore_eos: raw.ignore_eos.unwrap_or(false),
         })
     }
@@ -78,7 +80,8 @@ impl Ask {
     pub(super) fn job(&self, room: u64) -> (Job, &'static str) {
         let left = room.saturating_sub(self.prompt_tokens).max(1);
         let longest = self.longest.unwrap_or(DEFAULT_LONGEST_ANSWER.min(left));
-        let natural = if self.ignore_eos { u64::MAX } else { words::answer_length(self.seed) };
+        let drawn = || if self.ignore_eos { u64::MAX } else { words::answer_length(self.seed) };
+        let natural = self.natural.map_or_else(drawn, |tokens| tokens.max(1));
         let job = Job {
             id: 0,
             prompt_tokens: self.prompt_tokens,
@@ -100,6 +103,8 @@ struct RawAsk {
     max_tokens: Option<u64>,
     max_completion_tokens: Option<u64>,
     ignore_eos: Option<bool>,
+    /// Known to simulated machines alone: where the answer ends by itself. A gateway cannot tell it from the bound.
+    simulated_answer_tokens: Option<u64>,
     n: Option<u64>,
 }
 

@@ -1,5 +1,6 @@
 //! Numbers for people: few digits, thousands apart, one unit.
 
+use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 /// `12,204`
@@ -128,6 +129,24 @@ pub(super) fn time_of_day(unix_ms: u64) -> String {
 pub(super) fn tokens(log2: u32) -> String {
     let from = 1u64 << log2.min(62);
     if log2 == 0 { "up to 1".to_owned() } else { format!("{}–{}", count(from), count(2 * from - 1)) }
+}
+
+/// Rows as columns, two spaces apart; those named are flush left, the others right.
+pub(super) fn columns(text: &mut String, rows: &[Vec<String>], left: &[usize]) {
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..rows.iter().map(Vec::len).max().unwrap_or(0)).map(width).collect();
+    for row in rows {
+        let mut line = String::new();
+        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            let _ = match left.contains(&column) {
+                true => write!(line, "  {cell:<width$}"),
+                false => write!(line, "  {cell:>width$}"),
+            };
+        }
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
 }
 
 #[cfg(test)]

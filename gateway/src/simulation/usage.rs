@@ -2,6 +2,7 @@
 
 use pointsman_backends::simulators::engine::Engine;
 use pointsman_policies::fleet::LeaseState;
+use pointsman_policies::units::Micros;
 
 /// Sums over looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -14,6 +15,8 @@ pub struct Usage {
     kv_room_tokens: u64,
     limits: u64,
     limit_used: f64,
+    joules: f64,
+    looked_at: Micros,
 }
 
 impl Usage {
@@ -25,6 +28,14 @@ impl Usage {
         self.waiting += engine.waiting() as u64;
         self.kv_tokens += engine.kv_tokens();
         self.kv_room_tokens += service.kv_tokens.unwrap_or(0);
+    }
+
+    /// Used since the beginning, joules with the site's PUE.
+    pub(super) fn energy(&mut self, now: Micros, joules: f64) {
+        if self.looked_at != now {
+            (self.looked_at, self.joules) = (now, 0.0);
+        }
+        self.joules += joules;
     }
 
     pub(super) fn limit(&mut self, state: Option<LeaseState>) {
@@ -50,6 +61,11 @@ impl Usage {
     /// The part of what the provider's limits allow at once that was used up, 0 to 1; `None` where there is no limit.
     pub fn limits(&self) -> Option<f64> {
         (self.limits > 0).then(|| part(self.limit_used, self.limits as f64))
+    }
+
+    /// Mean power while requests came, kilowatts.
+    pub fn kw(&self) -> f64 {
+        part(self.joules, self.looked_at.as_secs()) / 1e3
     }
 
     /// Requests that waited inside of one machine.

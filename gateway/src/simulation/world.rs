@@ -21,7 +21,7 @@ use rand_pcg::Pcg64Mcg;
 use self::gateways::Gateway;
 use super::attempts::{Attempts, Key};
 use super::conditions::Conditions;
-use super::machine::{Machine, metered, profile, seed};
+use super::machine::{Machine, profile, seed};
 use super::report::{End, Outcome, Report};
 use super::router::{Act, Reported, Router, SeenEndpoint};
 use super::workload::{Request, Workload};
@@ -187,8 +187,7 @@ impl<'a> World<'a> {
     ) -> World<'a> {
         let pools = &setup.portfolio.facts;
         let seed = |index: usize| seed(conditions.seed, index);
-        let rented = setup.portfolio.pools.iter().map(|pool| pool.limits.is_some());
-        let profiles: Vec<_> = pools.iter().zip(rented).map(|(pool, rented)| metered(profile(pool), rented)).collect();
+        let profiles: Vec<_> = pools.iter().map(profile).collect();
         let machines: Vec<Machine> = setup
             .portfolio
             .endpoints
@@ -338,9 +337,12 @@ impl<'a> World<'a> {
 
     /// How much of every pool is in use now.
     fn look(&mut self) {
+        let now = self.now;
         for machine in &self.machines {
+            let pue = self.setup.portfolio.facts.get(machine.pool).map_or(1.0, |pool| pool.pue);
             let Some(pool) = self.report.pools.get_mut(machine.pool) else { continue };
             pool.usage.machine(&machine.engine);
+            pool.usage.energy(now, machine.joules(now) * pue);
         }
         for (pool, limiter) in self.report.pools.iter_mut().zip(&self.limiters) {
             pool.usage.limit(limiter.as_ref().and_then(|limiter| limiter.state(self.now)));

@@ -8,7 +8,7 @@ use super::command::explain;
 use super::stream::Outcome;
 use super::tally::{ClassDifference, Difference, Kind, Tally};
 use crate::commands::figures::{
-    bytes, change, count, dollars, joules, more, of, percent, points, share, time, time_of_day, tokens,
+    bytes, change, columns, count, dollars, joules, more, of, percent, points, share, time, time_of_day, tokens,
 };
 
 /// A class that loses more than this of its attainment is named in the verdict, 0 to 1.
@@ -310,23 +310,5 @@ fn source(text: &mut String, outcome: &Outcome) {
     unlisted(text, outcome.damage.len() as u64, MOST_DAMAGE.min(outcome.damage.len()));
     if !outcome.damage.is_empty() {
         text.push_str("everything around what is torn or damaged was read\n");
-    }
-}
-
-/// Rows as columns, two spaces apart; those named are flush left, the others right.
-fn columns(text: &mut String, rows: &[Vec<String>], left: &[usize]) {
-    let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..rows.iter().map(Vec::len).max().unwrap_or(0)).map(width).collect();
-    for row in rows {
-        let mut line = String::new();
-        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-            let _ = match left.contains(&column) {
-                true => write!(line, "  {cell:<width$}"),
-                false => write!(line, "  {cell:>width$}"),
-            };
-        }
-        let _ = writeln!(text, "{}", line.trim_end());
     }
 }

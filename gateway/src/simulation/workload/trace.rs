@@ -1,5 +1,6 @@
 //! Rows of a trace, whatever format its file has. Three are known by their first line: Azure's CSV, CSV with
-//! `t_s,client,input_tokens,output_tokens`, and Mooncake's JSON lines with hashes of prompt blocks.
+//! `t_s,client,input_tokens,output_tokens` (or `t_ms`), and Mooncake's JSON lines with hashes of prompt blocks. Lines of CSV
+//! that begin with `#` are comments.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -93,7 +94,7 @@ impl Trace {
         let mut trace = Trace { name: name.to_owned(), ..Trace::default() };
         let text = text.trim_start_matches('\u{feff}');
         let mut lines = text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
-        let mut lines = lines.by_ref().filter(|(_, line)| !line.is_empty()).peekable();
+        let mut lines = lines.by_ref().filter(|(_, line)| !(line.is_empty() || line.starts_with('#'))).peekable();
         let Some(&(_, first)) = lines.peek() else {
             return Err(Problem(None, "is empty".to_owned(), FORMATS));
         };
@@ -138,7 +139,11 @@ impl Trace {
             fields.get(column).copied().filter(|text| !text.is_empty()).ok_or_else(missing)
         };
         let time = field(columns.time, columns.time_name())?;
-        let at = if columns.dates { date(time) } else { seconds(time) };
+        let at = match columns.unit {
+            TimeUnit::Date => date(time),
+            TimeUnit::Seconds => seconds(time, 1e6),
+            TimeUnit::Milliseconds => seconds(time, 1e3),
+        };
         let at = at.ok_or_else(|| Problem(Some(number), format!("`{time}` is not a time"), columns.time_help()))?;
         let input_tokens = count(number, "prompt", field(columns.input, "the prompt's tokens")?)?;
         let output_tokens = count(number, "answer", field(columns.output, "the answer's tokens")?)?;
@@ -186,10 +191,18 @@ impl Trace {
     }
 }
 
+/// How a file writes times.
+#[derive(Clone, Copy)]
+enum TimeUnit {
+    Date,
+    Seconds,
+    Milliseconds,
+}
+
 /// Where a CSV file has what.
 struct Columns {
     time: usize,
-    dates: bool,
+    unit: TimeUnit,
     input: usize,
     output: usize,
     client: Option<usize>,
@@ -200,22 +213,34 @@ impl Columns {
         let names: Vec<String> = header.split(',').map(|name| name.trim().to_ascii_lowercase()).collect();
         let place = |wanted: &str| names.iter().position(|name| name == wanted);
         let azure = place("timestamp").zip(place("contexttokens")).zip(place("generatedtokens"));
-        let plain = place("t_s").zip(place("input_tokens")).zip(place("output_tokens"));
+        let seconds = place("t_s").map(|time| (time, TimeUnit::Seconds));
+        let time = seconds.or_else(|| place("t_ms").map(|time| (time, TimeUnit::Milliseconds)));
+        let plain = time.zip(place("input_tokens")).zip(place("output_tokens"));
         match (azure, plain) {
-            (Some(((time, input), output)), _) => Ok(Columns { time, dates: true, input, output, client: None }),
-            (_, Some(((time, input), output))) => {
-                Ok(Columns { time, dates: false, input, output, client: place("client") })
+            (Some(((time, input), output)), _) => {
+                Ok(Columns { time, unit: TimeUnit::Date, input, output, client: None })
+            }
+            (_, Some((((time, unit), input), output))) => {
+                Ok(Columns { time, unit, input, output, client: place("client") })
             }
             _ => Err(Problem(Some(1), format!("`{}` is the header of no known format", shortened(header)), FORMATS)),
         }
     }
 
     fn time_name(&self) -> &'static str {
-        if self.dates { "TIMESTAMP" } else { "t_s" }
+        match self.unit {
+            TimeUnit::Date => "TIMESTAMP",
+            TimeUnit::Seconds => "t_s",
+            TimeUnit::Milliseconds => "t_ms",
+        }
     }
 
     fn time_help(&self) -> &'static str {
-        if self.dates { "write it as `2023-11-16 18:15:46.6805900`" } else { "give seconds from the beginning" }
+        match self.unit {
+            TimeUnit::Date => "write it as `2023-11-16 18:15:46.6805900`",
+            TimeUnit::Seconds => "give seconds from the beginning",
+            TimeUnit::Milliseconds => "give milliseconds from the beginning",
+        }
     }
 }
 
@@ -241,9 +266,10 @@ fn tokens(line: usize, what: &str, tokens: u64) -> Result<u32, Problem> {
     })
 }
 
-fn seconds(text: &str) -> Option<Micros> {
-    let seconds: f64 = text.parse().ok()?;
-    (seconds.is_finite() && seconds >= 0.0).then(|| Micros((seconds * 1e6).round() as u64))
+/// A time from the beginning, in units of so many microseconds.
+fn seconds(text: &str, unit_us: f64) -> Option<Micros> {
+    let time: f64 = text.parse().ok()?;
+    (time.is_finite() && time >= 0.0).then(|| Micros((time * unit_us).round() as u64))
 }
 
 /// `2023-11-16 18:15:46.6805900`, with or without an offset from UTC; since 1970.

@@ -34,6 +34,14 @@ fn rows_of_clients_are_put_in_order_and_keep_their_client() {
 }
 
 #[test]
+fn times_may_be_milliseconds_and_comments_are_left_out() {
+    let text =
+        "# from somewhere\n# more\nt_ms,source,input_tokens,output_tokens\n53,conv,382,84\n257.5,conv,1318,192\n";
+    assert_eq!(rows(text), [(0, 382, 84), (204_500, 1318, 192)]);
+    refused("# a\nt_ms,input_tokens,output_tokens\nx,1,2\n", Some(3), "`x` is not a time");
+}
+
+#[test]
 fn mooncake_rows_keep_the_hashes_of_their_prompts() {
     let text = r#"{"timestamp": 10, "input_length": 1030, "output_length": 6, "hash_ids": [7, 8, 9]}
 {"timestamp": 50, "input_length": 600, "output_length": 1, "hash_ids": [7, 4]}"#;

@@ -1,0 +1,323 @@
+//! The result for people: the verdict first, then where it comes from, at most 100 columns.
+
+use std::fmt::Write as _;
+
+use super::case::{Case, Class, Pool, RESOURCES};
+use super::limit::{Bounds, HIGHEST, LOWEST};
+use super::study::{Limit, Study, WhatIf};
+use super::traffic::{rate, span};
+use crate::commands::figures::{columns, count, dollars, of, percent};
+
+/// What this is.
+pub(super) const SIMULATED: &str =
+    "Simulated: machines behave as the hardware catalog and the portfolio say; measure before you buy.";
+/// What a search over a stretch of the traffic is.
+pub(super) const BUSIEST: &str = "Limits are searched in the busiest stretch of the traffic, loads told apart to 2 %.";
+
+/// Below this part in use, nothing of a pool is used up, 0 to 1.
+const IDLE_BELOW: f64 = 0.5;
+/// What it means that a target is missed beside idle machines.
+const IDLE: &str = "No pool is half used there: look at the promises, the routes and the prices before the machines.";
+
+/// All of it.
+pub(super) fn text(study: &Study) -> String {
+    let mut text = format!("{}\n\n", verdict(study));
+    let _ = writeln!(text, "{}", subject(study));
+    let _ = writeln!(text, "{}", study.traffic);
+    for case in &study.cases {
+        text.push('\n');
+        one_load(&mut text, case);
+    }
+    if let Some(limit) = &study.limit {
+        text.push('\n');
+        saturation(&mut text, limit);
+    }
+    if !study.what_ifs.is_empty() {
+        text.push('\n');
+        what_ifs(&mut text, study);
+    }
+    let _ = writeln!(text, "\n{SIMULATED}");
+    if study.limit.as_ref().is_some_and(|limit| limit.slice.is_part) {
+        let _ = writeln!(text, "{BUSIEST}");
+    }
+    let _ = writeln!(text, "{}", effort(study));
+    text
+}
+
+/// The answer in one or two sentences.
+pub(super) fn verdict(study: &Study) -> String {
+    let Some(limit) = &study.limit else { return verdict_of_loads(study) };
+    let now = study.reference();
+    let load_now = now.map_or(1.0, |case| case.load);
+    let first = match limit.bounds {
+        Bounds { keeps: None, .. } => format!("Not even a load of {LOWEST:.2} keeps every target"),
+        Bounds { keeps: Some(_), fails: None } => {
+            format!("Every class keeps its target up to load {HIGHEST:.0} and beyond")
+        }
+        Bounds { keeps: Some(keeps), .. } => {
+            let rps = limit.beyond.as_ref().map_or(0.0, |beyond| beyond.rps / beyond.load * keeps);
+            format!("Every class keeps its target up to load {}, {} requests a second", load(keeps), rate(rps))
+        }
+    };
+    let mut verdict = format!("{first}.");
+    if let Some(class) = limit.beyond.as_ref().and_then(|beyond| beyond.failing().into_iter().next().cloned()) {
+        let part = class.fails().map_or_else(String::new, |part| format!(" its {part}"));
+        let _ = write!(verdict, "\nBeyond, {} misses{part} first.", class.name);
+    }
+    if let Some(now) = now.filter(|now| !now.keeps()) {
+        let failing: Vec<String> =
+            now.failing().iter().map(|class| format!("{} {}", class.name, percent(class.kept))).collect();
+        let _ = write!(verdict, "\nAt load {} it does not hold: {}.", load(load_now), failing.join(", "));
+    }
+    if let Some((best, bounds)) = best(study) {
+        let to = bounds.keeps.map_or_else(String::new, |keeps| format!(" It then holds up to load {}.", load(keeps)));
+        let _ = write!(verdict, "\nWhat helps most: {}.{to}", best.words);
+    }
+    if limit.beyond.as_ref().is_some_and(is_idle) {
+        let _ = write!(verdict, "\n{IDLE}");
+    }
+    verdict
+}
+
+fn verdict_of_loads(study: &Study) -> String {
+    let kept: Vec<String> = study.cases.iter().filter(|case| case.keeps()).map(|case| load(case.load)).collect();
+    match kept.len() {
+        0 => "Some class misses its target at every load.".to_owned(),
+        all if all == study.cases.len() => "Every class keeps its target at every load.".to_owned(),
+        _ => format!("Every class keeps its target at load {}.", kept.join(", ")),
+    }
+}
+
+/// The change that raises the limit most, if any does.
+fn best(study: &Study) -> Option<(&WhatIf, &Bounds)> {
+    let now = study.limit.as_ref()?.bounds.keeps.unwrap_or(0.0);
+    let raised = study.what_ifs.iter().filter_map(|what_if| Some((what_if, &what_if.outcome.as_ref().ok()?.0)));
+    let raised = raised.filter(|(_, bounds)| bounds.keeps.unwrap_or(0.0) > now * 1.03);
+    raised.max_by(|(_, one), (_, other)| one.keeps.unwrap_or(0.0).total_cmp(&other.keeps.unwrap_or(0.0)))
+}
+
+/// What is simulated, in words.
+pub(super) fn subject(study: &Study) -> String {
+    let part = match study.one_in {
+        1 => String::new(),
+        number => format!(", one in {} of them simulated", count(u64::from(number))),
+    };
+    format!(
+        "{} on {} with {}{part}, everybody asks for {}",
+        study.policy,
+        of(study.pools as u64, "pool"),
+        of(study.endpoints as u64, "endpoint"),
+        study.model
+    )
+}
+
+fn one_load(text: &mut String, case: &Case) {
+    let _ = writeln!(
+        text,
+        "Load {}: {} requests a second, {} kept{}",
+        load(case.load),
+        rate(case.rps),
+        percent(case.kept),
+        if case.keeps() { "" } else { ", targets missed" }
+    );
+    let _ = writeln!(text, "  {}", costs(case));
+    let heads = ["class", "requests", "kept", "target", "misses most", "TTFT p50", "p99", "held p50", "p99", "refused"];
+    let mut rows = vec![heads.map(str::to_owned).to_vec()];
+    rows.extend(case.classes.iter().map(class_row));
+    columns(text, &rows, &[0, 4]);
+    let heads = ["pool", "endpoints", "sent"].into_iter().chain(RESOURCES).chain(["429", "$/h", "kW"]);
+    let mut rows = vec![heads.map(str::to_owned).collect::<Vec<_>>()];
+    rows.extend(case.pools.iter().map(pool_row));
+    columns(text, &rows, &[0]);
+}
+
+/// What it costs, in words.
+pub(super) fn costs(case: &Case) -> String {
+    format!(
+        "{} an hour, {} a day, {} per 1,000 kept; {} kW, {} kWh a day, {} J per good token",
+        dollars(case.usd_per_hour),
+        dollars(case.usd_per_hour * 24.0),
+        dollars(case.usd_per_1k_good),
+        figure(case.kw),
+        figure(case.kw * 24.0),
+        figure(case.j_per_good_token)
+    )
+}
+
+fn class_row(class: &Class) -> Vec<String> {
+    let fails = class.fails().map_or_else(
+        || "-".to_owned(),
+        |part| {
+            let missed = class.misses.first().map_or(0.0, |(_, missed)| *missed);
+            format!("{part} {}", percent(missed))
+        },
+    );
+    let streams = class.ttft_ms.iter().any(|ms| *ms > 0.0);
+    let ttft = class.ttft_ms.map(|figure| if streams { ms(figure) } else { "-".to_owned() });
+    let held = class.held_ms.map(ms);
+    let [ttft_p50, ttft_p99] = ttft;
+    let [held_p50, held_p99] = held;
+    let mark = if class.keeps() { "" } else { " ✗" };
+    vec![
+        class.name.clone(),
+        count(class.requests),
+        format!("{}{mark}", percent(class.kept)),
+        percent(class.target),
+        fails,
+        ttft_p50,
+        ttft_p99,
+        held_p50,
+        held_p99,
+        count(class.refused),
+    ]
+}
+
+fn pool_row(pool: &Pool) -> Vec<String> {
+    let used = RESOURCES.map(|what| pool.used(what).map_or_else(|| "-".to_owned(), percent));
+    let mut row = vec![pool.name.clone(), count(pool.endpoints as u64), count(pool.sent)];
+    row.extend(used);
+    row.extend([count(pool.turned_away), dollars(pool.usd_per_hour), figure(pool.kw)]);
+    row
+}
+
+fn saturation(text: &mut String, limit: &Limit) {
+    let Some(beyond) = &limit.beyond else {
+        let _ = writeln!(text, "Where it saturates: at no load up to {HIGHEST:.0}");
+        return;
+    };
+    let _ = writeln!(
+        text,
+        "Where it saturates first: at load {}, {} requests a second",
+        load(beyond.load),
+        rate(beyond.rps)
+    );
+    for class in beyond.failing() {
+        let part = class.fails().unwrap_or("answer");
+        let _ = writeln!(text, "  {}", missed(class, part));
+    }
+    for pool in by_use(beyond) {
+        let (what, used) = pool.most_used();
+        let _ = writeln!(text, "  {}: {what} {} used", pool.name, percent(used));
+    }
+    if limit.slice.is_part {
+        let (from, length) = (span(limit.slice.from_s), span(limit.slice.for_s));
+        let _ = writeln!(text, "  searched in the busiest {length} of the traffic, from {from} on");
+    }
+}
+
+/// `realtime keeps 97.2 % of 99 %: time per token missed by 2.8 %`
+pub(super) fn missed(class: &Class, part: &str) -> String {
+    let by = class.misses.first().map_or(0.0, |(_, missed)| *missed);
+    let (kept, target) = (percent(class.kept), percent(class.target));
+    format!("{} keeps {kept}, target {target}: {} miss their {part}", class.name, percent(by))
+}
+
+/// Whether no pool is used up.
+fn is_idle(case: &Case) -> bool {
+    case.pools.iter().all(|pool| pool.most_used().1 < IDLE_BELOW)
+}
+
+/// Pools that are used, the most used first.
+pub(super) fn by_use(case: &Case) -> Vec<&Pool> {
+    let mut pools: Vec<&Pool> = case.pools.iter().filter(|pool| pool.sent > 0).collect();
+    pools.sort_by(|one, other| other.most_used().1.total_cmp(&one.most_used().1));
+    pools
+}
+
+fn what_ifs(text: &mut String, study: &Study) {
+    let Some(now) = study.reference() else { return };
+    let at = format!("kept at {}", load(now.load));
+    let mut rows = vec![
+        ["What if", "holds up to", "", &at, "worst class", "$/day", "$ per 1k", "kWh/day"].map(str::to_owned).to_vec(),
+    ];
+    let today = study.limit.as_ref().map(|limit| limit.bounds);
+    rows.push(what_if_row("as it is", today, None, now));
+    for what_if in &study.what_ifs {
+        match &what_if.outcome {
+            Ok((bounds, case)) => rows.push(what_if_row(&what_if.words, Some(*bounds), today, case)),
+            Err(why) => rows.push(vec![what_if.words.clone(), format!("cannot be: {why}")]),
+        }
+    }
+    columns(text, &rows, &[0, 4]);
+}
+
+fn what_if_row(words: &str, bounds: Option<Bounds>, today: Option<Bounds>, case: &Case) -> Vec<String> {
+    let change = bounds.zip(today).and_then(|(bounds, today)| Some(gain(bounds.keeps?, today.keeps?)));
+    vec![
+        words.to_owned(),
+        bounds.map_or_else(|| "-".to_owned(), |bounds| holds(&bounds)),
+        change.unwrap_or_default(),
+        percent(case.kept),
+        worst(case),
+        dollars(case.usd_per_hour * 24.0),
+        dollars(case.usd_per_1k_good),
+        figure(case.kw * 24.0),
+    ]
+}
+
+/// `+12 %`, `same` within what the search can tell.
+pub(super) fn gain(now: f64, before: f64) -> String {
+    let change = (now / before - 1.0) * 100.0;
+    match change.abs() {
+        small if small < 3.0 => "same".to_owned(),
+        size => format!("{}{size:.0} %", if change < 0.0 { "−" } else { "+" }),
+    }
+}
+
+/// The load up to which it holds.
+pub(super) fn holds(bounds: &Bounds) -> String {
+    match (bounds.keeps, bounds.fails) {
+        (None, _) => "never".to_owned(),
+        (Some(_), None) => format!(">{HIGHEST:.0}"),
+        (Some(keeps), Some(_)) => load(keeps),
+    }
+}
+
+/// The class that is farthest below its target, or nearest to it.
+pub(super) fn worst(case: &Case) -> String {
+    let worst =
+        case.classes.iter().min_by(|one, other| (one.kept - one.target).total_cmp(&(other.kept - other.target)));
+    worst.map_or_else(String::new, |class| {
+        format!("{} {}{}", class.name, percent(class.kept), if class.keeps() { "" } else { " ✗" })
+    })
+}
+
+/// How it was come by.
+pub(super) fn effort(study: &Study) -> String {
+    let simulated: u64 = study.cases.iter().map(|case| case.simulated).sum();
+    let slowest = study.cases.iter().map(|case| case.decision_ns[1]).fold(0.0, f64::max);
+    format!(
+        "Seed {}. {} simulated for the loads; a decision took {:.0} µs at the 99th percentile; {:.1} s in all.",
+        study.seed,
+        of(simulated, "request"),
+        slowest / 1e3,
+        study.took.as_secs_f64()
+    )
+}
+
+/// `0.7`, `1.42`
+pub(super) fn load(load: f64) -> String {
+    let text = format!("{load:.2}");
+    text.strip_suffix('0').map_or(text.clone(), str::to_owned)
+}
+
+/// Three digits that count.
+pub(super) fn figure(figure: f64) -> String {
+    match figure.abs() {
+        0.0 => "0".to_owned(),
+        size if size >= 1000.0 => count(figure.round() as u64),
+        size if size >= 100.0 => format!("{figure:.0}"),
+        size if size >= 10.0 => format!("{figure:.1}"),
+        _ => format!("{figure:.2}"),
+    }
+}
+
+/// `85 ms`, `1.2 s`
+pub(super) fn ms(ms: f64) -> String {
+    match ms {
+        ms if ms >= 10_000.0 => format!("{:.0} s", ms / 1e3),
+        ms if ms >= 1_000.0 => format!("{:.1} s", ms / 1e3),
+        ms if ms > 0.0 && ms < 1.0 => "<1 ms".to_owned(),
+        ms => format!("{ms:.0} ms"),
+    }
+}

@@ -1,0 +1,306 @@
+//! The same requests through the real gateway, over HTTP and in real time, and through the simulation: what each side comes
+//! to, in the same figures.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pointsman::config::set::{self, ConfigSet};
+use pointsman::simulation::conditions::{Conditions, Metrics};
+use pointsman::simulation::machine::profile;
+use pointsman::simulation::pointsman::Pointsman;
+use pointsman::simulation::report::Report;
+use pointsman::simulation::router::Router;
+use pointsman::simulation::workload::{Request, Workload};
+use pointsman::simulation::world::{self, Setup};
+use pointsman::snapshot::Snapshot;
+use pointsman_backends::fleet::Fleet;
+use pointsman_backends::lease::RateLimits;
+use pointsman_backends::portfolio::Secrets;
+use pointsman_backends::simulators::server::{RunningSimulator, Simulator, SimulatorConfig};
+use pointsman_policies::attain::{Observed, parts_kept};
+use pointsman_policies::policy::{Policy, Slo};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::client::{Ask, Connection, Next};
+use crate::files::{Files, PROCESS};
+use crate::gateway::Gateway;
+
+/// Held requests may wait so long and longer.
+const PATIENCE: Duration = Duration::from_secs(900);
+/// What prompts are made of; each begins with its own number, so that no cache knows it.
+const WORDS: &str = " the points are set so that each train takes the track that suits it best";
+/// Bytes of a token, as machines and gateway count before they know better.
+const BYTES_PER_TOKEN: usize = 4;
+
+/// Machines behind real ports, the gateway before them, and the same as the simulation has it.
+#[derive(Debug)]
+pub struct Stage {
+    /// The gateway.
+    pub gateway: Gateway,
+    /// The machines, in the order of the portfolio's endpoints.
+    pub machines: Vec<RunningSimulator>,
+    set: ConfigSet,
+    model: String,
+}
+
+/// What one side came to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Side {
+    /// By class: its name, what was kept and made, refusals, and the time to the first token in the middle, milliseconds.
+    pub classes: Vec<Class>,
+    /// Paid, US dollars.
+    pub usd: f64,
+    /// Answers by pool, in the order of the portfolio.
+    pub by_pool: Vec<u64>,
+}
+
+/// One class of a side.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Class {
+    /// Its name.
+    pub name: String,
+    /// Promises kept.
+    pub good: u64,
+    /// Promises made.
+    pub all: u64,
+    /// Not answered whole.
+    pub lost: u64,
+    /// The median of the time to first token of streams, milliseconds.
+    pub ttft_p50_ms: f64,
+    /// Its 99th percentile, milliseconds.
+    pub ttft_p99_ms: f64,
+}
+
+impl Class {
+    /// The part that was kept, 0 to 1.
+    pub fn kept(&self) -> f64 {
+        self.good as f64 / self.all.max(1) as f64
+    }
+}
+
+impl Side {
+    /// The part of all promises that was kept, 0 to 1.
+    pub fn kept(&self) -> f64 {
+        let sum = |count: fn(&Class) -> u64| self.classes.iter().map(count).sum::<u64>();
+        sum(|class| class.good) as f64 / sum(|class| class.all).max(1) as f64
+    }
+
+    /// The mean of several.
+    pub fn mean(sides: &[Side]) -> Side {
+        let count = sides.len().max(1) as u64;
+        let mut mean = sides.first().cloned().unwrap_or_default();
+        for side in sides.iter().skip(1) {
+            mean.usd += side.usd;
+            for (sum, one) in mean.by_pool.iter_mut().zip(&side.by_pool) {
+                *sum += one;
+            }
+            for (sum, one) in mean.classes.iter_mut().zip(&side.classes) {
+                sum.good += one.good;
+                sum.all += one.all;
+                sum.lost += one.lost;
+                sum.ttft_p50_ms += one.ttft_p50_ms;
+                sum.ttft_p99_ms += one.ttft_p99_ms;
+            }
+        }
+        mean.usd /= count as f64;
+        mean.by_pool.iter_mut().for_each(|sum| *sum /= count);
+        for class in &mut mean.classes {
+            class.ttft_p50_ms /= count as f64;
+            class.ttft_p99_ms /= count as f64;
+        }
+        mean
+    }
+}
+
+impl Stage {
+    /// Starts a machine for each endpoint of a portfolio, as the simulation would have it, and a gateway. Round trips are
+    /// left out: there are none on this host.
+    pub async fn start(portfolio: &str, policy: &str) -> Stage {
+        let near = |line: &&str| !line.trim_start().starts_with("round_trip_ms");
+        let mut text = portfolio.lines().filter(near).collect::<Vec<_>>().join("\n");
+        let planned = load(Files::new(PROCESS, &text, policy).folder());
+        let mut machines = Vec::new();
+        for (index, endpoint) in planned.portfolio.endpoints.iter().enumerate() {
+            let (pool, facts) = (&planned.portfolio.pools[endpoint.pool], &planned.portfolio.facts[endpoint.pool]);
+            let mut machine = profile(facts);
+            // A pool has its limits together; machines that know nothing of each other have their part.
+            let part = |limit: f64| limit / facts.endpoints.len() as f64;
+            machine.limits = pool.limits.map_or_else(RateLimits::default, |limits| RateLimits {
+                requests_per_minute: limits.requests_per_minute.map(part),
+                tokens_per_minute: limits.tokens_per_minute.map(part),
+                ..limits
+            });
+            let models = facts.models.iter().map(|model| model.name.clone()).collect();
+            let config = SimulatorConfig { seed: index as u64, ..SimulatorConfig::new(machine, models) };
+            let running = Simulator::start(config).await.expect("it can listen");
+            let scheme = if endpoint.address.tls { "https" } else { "http" };
+            let url = format!("\"{scheme}://{}\"", endpoint.address.authority);
+            assert!(text.contains(&url), "the portfolio writes {url}");
+            text = text.replace(&url, &format!("\"http://{}\"", running.address()));
+            machines.push(running);
+        }
+        let gateway = Gateway::start(PROCESS, &text, policy).await;
+        let set = load(gateway.files.folder());
+        let model = set.portfolio.facts[0].models[0].name.clone();
+        Stage { gateway, machines, set, model }
+    }
+
+    /// Plays the requests in real time and waits for the last answer.
+    pub async fn live(&self, workload: &Workload) -> Side {
+        let began = Instant::now();
+        let mut playing = JoinSet::new();
+        for (number, request) in workload.requests.iter().enumerate() {
+            let due = Duration::from_micros(request.at.0);
+            tokio::time::sleep(due.saturating_sub(began.elapsed())).await;
+            let ask = self.ask(workload, number, request);
+            let (address, stream) = (self.gateway.address(), request.stream);
+            playing.spawn(async move { (number, answer(address, ask, stream).await) });
+        }
+        let mut answers = Vec::new();
+        while let Some(answered) = playing.join_next().await {
+            answers.push(answered.expect("a client that ends well"));
+        }
+        answers.sort_by_key(|(number, _)| *number);
+        self.side(workload, answers.into_iter().map(|(_, answer)| answer))
+    }
+
+    /// Simulates the requests.
+    pub fn simulated(&self, workload: &Workload, seed: u64) -> Side {
+        let setup = Setup { portfolio: &self.set.portfolio, policy: &self.set.policy, model: &self.model };
+        let conditions = Conditions { seed, metrics: Metrics::LOST, ..Conditions::default() };
+        let snapshot = Snapshot::build(1, copy(&self.set), None, &Fleet::default());
+        let mut routers: [Box<dyn Router>; 1] = [Box::new(Pointsman::new(Arc::new(snapshot), seed))];
+        let report = world::run(&setup, workload, &conditions, &mut routers);
+        of_report(&report)
+    }
+
+    fn ask(&self, workload: &Workload, number: usize, request: &Request) -> Ask {
+        let bytes = request.input_tokens as usize * BYTES_PER_TOKEN;
+        let words = format!("{number} of {bytes}").chars().chain(WORDS.chars().cycle()).take(bytes).collect::<String>();
+        let mut body = json!({
+            "model": self.model,
+            "messages": [{ "role": "user", "content": words }],
+            "stream": request.stream,
+            "simulated_answer_tokens": request.output_tokens,
+        });
+        if request.max_output_tokens > 0 {
+            body["max_tokens"] = json!(request.max_output_tokens);
+        }
+        if request.stream {
+            body["stream_options"] = json!({ "include_usage": true });
+        }
+        Ask::chat(&body)
+            .header("x-pointsman-class", &workload.classes[usize::from(request.declared)])
+            .header("x-pointsman-tenant", &workload.tenants[usize::from(request.tenant)])
+    }
+
+    fn side(&self, workload: &Workload, answers: impl Iterator<Item = Option<Answer>>) -> Side {
+        let facts = &self.set.portfolio.facts;
+        let mut side = Side { by_pool: vec![0; facts.len()], ..Side::default() };
+        side.classes = workload.classes.iter().map(|name| Class { name: name.clone(), ..Class::default() }).collect();
+        let mut ttft_ms: Vec<Vec<f64>> = vec![Vec::new(); workload.classes.len()];
+        for (request, answer) in workload.requests.iter().zip(answers) {
+            let class = &mut side.classes[usize::from(request.class)];
+            class.all += 1;
+            let Some(answer) = answer else {
+                class.lost += 1;
+                continue;
+            };
+            let slo = slo(&self.set.policy, &class.name);
+            class.good += u64::from(parts_kept(&slo, &answer.observed).all(|(_, kept)| kept));
+            ttft_ms[usize::from(request.class)].extend(answer.observed.ttft_ms);
+            let pool = facts.iter().position(|pool| pool.endpoints.contains(&answer.endpoint)).expect("a pool");
+            side.by_pool[pool] += 1;
+            let price = facts[pool].model(&self.model).expect("it serves the model").price;
+            side.usd += (f64::from(request.input_tokens) * price.usd_per_m_input
+                + answer.observed.output_tokens as f64 * price.usd_per_m_output)
+                / 1e6;
+        }
+        for (class, times) in side.classes.iter_mut().zip(&mut ttft_ms) {
+            times.sort_by(f64::total_cmp);
+            let quantile = |part: f64| times.get((times.len() as f64 * part) as usize).or(times.last()).copied();
+            class.ttft_p50_ms = quantile(0.5).unwrap_or(0.0);
+            class.ttft_p99_ms = quantile(0.99).unwrap_or(0.0);
+        }
+        side
+    }
+}
+
+fn load(folder: &Path) -> ConfigSet {
+    let mut loaded = set::load(&folder.join("pointsman.toml"), Secrets::Optional);
+    loaded.set.take().unwrap_or_else(|| panic!("{}", loaded.render(false)))
+}
+
+fn copy(set: &ConfigSet) -> ConfigSet {
+    ConfigSet {
+        process: set.process.clone(),
+        portfolio: Arc::clone(&set.portfolio),
+        policy: Arc::clone(&set.policy),
+        candidate: None,
+        texts: set.texts.clone(),
+        hash: set.hash.clone(),
+    }
+}
+
+fn slo(policy: &Policy, class: &str) -> Slo {
+    policy.class_by_name(class).map_or(Slo::default(), |id| policy.classes[id.0].slo)
+}
+
+fn of_report(report: &Report) -> Side {
+    let classes = report.classes.iter().map(|class| Class {
+        name: class.name.clone(),
+        good: class.kept.good,
+        all: class.kept.all,
+        lost: class.shed + class.broken + class.unfinished,
+        ttft_p50_ms: class.ttft_us.quantile(0.5) / 1e3,
+        ttft_p99_ms: class.ttft_us.quantile(0.99) / 1e3,
+    });
+    let pools = (0..report.pools.len()).map(|pool| report.classes.iter().map(|class| class.by_pool[pool]).sum());
+    Side { classes: classes.collect(), usd: report.usd(), by_pool: pools.collect() }
+}
+
+struct Answer {
+    endpoint: String,
+    observed: Observed,
+}
+
+/// One request as a client sees it; `None` where it was refused or broke off.
+async fn answer(address: SocketAddr, ask: Ask, stream: bool) -> Option<Answer> {
+    let began = Instant::now();
+    let connection = Connection::http1(address).await.patient(PATIENCE);
+    let mut answered = connection.try_open(ask).await.ok()?;
+    if !answered.status.is_success() {
+        return None;
+    }
+    let endpoint = answered.header("x-pointsman-endpoint").to_owned();
+    let ms = |at: Instant| (at - began).as_secs_f64() * 1e3;
+    if !stream {
+        let reply = answered.whole().await.ok()?;
+        let output_tokens = reply.json()["usage"]["completion_tokens"].as_u64()?;
+        let observed = Observed { total_ms: ms(Instant::now()), output_tokens, ..Observed::default() };
+        return Some(Answer { endpoint, observed });
+    }
+    let (mut first, mut last, mut output_tokens, mut done) = (None, began, 0, false);
+    loop {
+        match answered.next().await {
+            Next::Event(event) if event == "[DONE]" => done = true,
+            Next::Event(event) if event.contains("\"usage\":{") => {
+                let usage: Value = serde_json::from_str(&event).ok()?;
+                output_tokens = usage["usage"]["completion_tokens"].as_u64()?;
+            }
+            Next::Event(_) => {
+                last = Instant::now();
+                first.get_or_insert(last);
+            }
+            Next::End => break,
+            Next::Broken(_) => return None,
+        }
+    }
+    let first = first.filter(|_| done)?;
+    let itl_ms = (output_tokens > 1).then(|| (last - first).as_secs_f64() * 1e3 / (output_tokens - 1) as f64);
+    let observed = Observed { streamed: true, ttft_ms: Some(ms(first)), itl_ms, total_ms: ms(last), output_tokens };
+    Some(Answer { endpoint, observed })
+}

@@ -1,0 +1,74 @@
+//! What the simulation says is what the real gateway does: the same requests over HTTP in real time, and in virtual time.
+
+use std::path::Path;
+
+use pointsman::simulation::workload::trace::Trace;
+use pointsman::simulation::workload::{Shape, Workload};
+use pointsman_tests::live::{Side, Stage};
+use pointsman_tests::run::beside_others;
+
+/// Two slow GPUs that these requests keep half busy, and a wafer with a limit. Promises are wide beside what a loaded test
+/// machine adds, a few tens of milliseconds.
+const PORTFOLIO: &str = r#"
+[pool.gpu]
+hardware = "h100"
+endpoints = ["http://gpu-1", "http://gpu-2"]
+[pool.gpu.service]
+step_base_ms = 30.0
+step_per_sequence_ms = 0.5
+prefill_tokens_per_s = 4_000
+slots = 12
+[pool.gpu.model.m]
+context = 32_768
+usd_per_m = { input = 0.2, output = 0.8 }
+[pool.wafer]
+hardware = "cs3"
+endpoints = ["http://wafer-1"]
+limits = { requests_per_minute = 90, tokens_per_minute = 200_000, reserves_output = true, slots = 8 }
+[pool.wafer.model.m]
+context = 32_768
+usd_per_m = { input = 0.85, output = 1.2 }
+"#;
+const POLICY: &str = r#"
+name = "wide"
+[class.realtime]
+ttft_ms = 600
+itl_ms = 25
+[class.interactive]
+ttft_ms = 1500
+itl_ms = 80
+[class.standard]
+ttft_ms = 5000
+itl_ms = 150
+[class.batch]
+deadline_s = 40
+"#;
+
+/// Points of attainment of all classes together, in which a run in real time may differ from the mean of simulated ones.
+const POINTS: f64 = 5.0;
+/// The same for one class of a few dozen requests, of which each is one or two points.
+const POINTS_OF_A_CLASS: f64 = 10.0;
+/// Per cent of the cost.
+const COST_PERCENT: f64 = 8.0;
+
+#[test]
+fn the_real_gateway_keeps_what_the_simulation_says_at_its_price() {
+    beside_others(async {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gateway/demo/azure2023-10min.csv");
+        let trace = Trace::load(&file).expect("a trace");
+        let shape = Shape { load: 0.4, from_s: 120.0, for_s: 16.0, ..Shape::default() };
+        let workload = Workload::build(&[trace], &shape);
+        let stage = Stage::start(PORTFOLIO, POLICY).await;
+        let live = stage.live(&workload).await;
+        let simulated: Vec<Side> = (1..=8).map(|seed| stage.simulated(&workload, seed)).collect();
+        let mean = Side::mean(&simulated);
+        println!("live {live:#?}\nsimulated {mean:#?}");
+        assert!((live.kept() - mean.kept()).abs() * 100.0 <= POINTS, "{} against {}", live.kept(), mean.kept());
+        for (real, drawn) in live.classes.iter().zip(&mean.classes) {
+            let points = (real.kept() - drawn.kept()).abs() * 100.0;
+            assert!(points <= POINTS_OF_A_CLASS, "{}: {} against {}", real.name, real.kept(), drawn.kept());
+        }
+        let percent = (live.usd / mean.usd - 1.0).abs() * 100.0;
+        assert!(percent <= COST_PERCENT, "${} against ${}", live.usd, mean.usd);
+    });
+}
