@@ -24,7 +24,7 @@ use crate::learn::hidden_load::Hidden;
 use crate::learn::observation;
 use crate::lease::{Limiter, RateLimits, Shortage};
 use crate::portfolio::{Endpoint, Portfolio};
-use crate::window::{self, Congestion};
+use crate::window::Congestion;
 pub use dispatched::{Dispatched, Flight};
 
 /// The longest a machine may ask us to stay away.
@@ -36,6 +36,7 @@ pub struct Fleet {
     origin: Instant,
     live: DashMap<EndpointId, Arc<Live>>,
     leases: DashMap<String, Arc<Lease>>,
+    pool_numbers: Mutex<Vec<String>>,
     tasks: TaskTracker,
 }
 
@@ -87,7 +88,13 @@ pub enum Verdict {
 
 impl Default for Fleet {
     fn default() -> Fleet {
-        Fleet { origin: Instant::now(), live: DashMap::new(), leases: DashMap::new(), tasks: TaskTracker::new() }
+        Fleet {
+            origin: Instant::now(),
+            live: DashMap::new(),
+            leases: DashMap::new(),
+            pool_numbers: Mutex::new(Vec::new()),
+            tasks: TaskTracker::new(),
+        }
     }
 }
 
@@ -121,6 +128,20 @@ impl Fleet {
         self.leases.retain(|name, _| pools.contains(name.as_str()));
     }
 
+    /// A number for each pool of a portfolio, in its order, that stays with the pool's name from one portfolio to the
+    /// next: requests of several generations wait together.
+    pub fn pool_numbers(&self, portfolio: &Portfolio) -> Vec<usize> {
+        let mut known = self.pool_numbers.lock();
+        let mut number = |name: &String| match known.iter().position(|known| known == name) {
+            Some(number) => number,
+            None => {
+                known.push(name.clone());
+                known.len() - 1
+            }
+        };
+        portfolio.pools.iter().map(|pool| number(&pool.name)).collect()
+    }
+
     /// Lets go of every endpoint and waits a while for their connections to close.
     pub async fn shut_down(&self, patience: Duration) {
         self.live.clear();
@@ -148,7 +169,7 @@ impl Fleet {
             (None, None) => true,
             _ => false,
         };
-        let window = portfolio.facts.get(endpoint.pool).map(window::of);
+        let window = pool.and_then(|pool| pool.window);
         let reusable = known.as_ref().filter(|live| live.connections.serves(&endpoint.address, tls, version));
         if let Some(live) =
             reusable.filter(|live| same_lease(live) && live.draining == draining && live.window == window)

@@ -48,6 +48,13 @@ pub struct PoolShape {
     pub ca_file: Option<Located<String>>,
     /// What the provider allows.
     pub limits: Option<LimitsShape>,
+    /// Whether the gateway holds what an endpoint would only queue, and so can still let something more urgent go first;
+    /// `true` where not given. Where `false`, everything is sent at once.
+    #[serde(default = "held")]
+    #[schemars(example = false)]
+    pub flow_control: bool,
+    /// How much of its work one endpoint is sent at once; about what it can have in progress where not given.
+    pub window: Option<WindowShape>,
     /// Free labels for `pool.labels["..."]` in policies.
     #[serde(default)]
     #[schemars(example = serde_json::json!({ "tier": "owned" }))]
@@ -57,6 +64,26 @@ pub struct PoolShape {
     pub model: BTreeMap<String, ModelShape>,
     /// `[pool.NAME.service]`: figures that differ from the catalog's.
     pub service: Option<ServiceOverrides>,
+}
+
+/// What a pool does that does not say whether its work is held.
+fn held() -> bool {
+    true
+}
+
+/// `window = { requests = N, prefill_tokens = N }`: what is sent to one endpoint before others have ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WindowShape {
+    /// Requests in flight; its slots where not given.
+    #[schemars(range(min = 1))]
+    #[schemars(example = 64)]
+    pub requests: Option<u32>,
+    /// Prompt tokens of requests whose first token has not come; what a machine that batches computes in 60 ms and a
+    /// round trip where not given. One such request is always sent.
+    #[schemars(range(min = 1))]
+    #[schemars(example = 16384)]
+    pub prefill_tokens: Option<u64>,
 }
 
 /// HTTP version spoken to the machines.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use http::uri::PathAndQuery;
 use pointsman_policies::facts::Api;
-use pointsman_policies::fleet::{Availability, EndpointState, ModelFacts, PoolFacts, Price};
+use pointsman_policies::fleet::{Availability, EndpointState, ModelFacts, PoolFacts, Price, Window};
 use pointsman_policies::language::{Diagnostic, Located, Report, Source, nearest, read};
 use pointsman_policies::units::Micros;
 use schemars::JsonSchema;
@@ -21,6 +21,7 @@ use crate::lease::{Limiter, RateLimits};
 use crate::pool::{HttpVersion, LimitsShape, ModelShape, PoolShape};
 use crate::site::SiteShape;
 use crate::tls;
+use crate::window;
 
 /// Other portfolios made of one.
 mod vary;
@@ -82,6 +83,8 @@ pub struct Pool {
     pub tls: Option<Arc<rustls::ClientConfig>>,
     /// What the provider allows.
     pub limits: Option<RateLimits>,
+    /// What one endpoint is sent at once; everything where `None`.
+    pub window: Option<Window>,
     /// Client's model name → the machines' name, where they differ.
     pub upstream_models: BTreeMap<String, String>,
 }
@@ -184,7 +187,7 @@ impl Building<'_> {
         if let Some(slots) = shape.limits.and_then(|limits| limits.slots) {
             service.slots = slots;
         }
-        self.portfolio.facts.push(PoolFacts {
+        let facts = PoolFacts {
             name: name.to_owned(),
             site: shape.site.as_ref().map_or_else(String::new, |site| site.value.clone()),
             vendor: shape.vendor.clone().unwrap_or_else(|| hardware.vendor.clone()),
@@ -197,7 +200,9 @@ impl Building<'_> {
             round_trip_ms: site.and_then(|site| site.round_trip_ms.as_ref()).map_or(0.0, |ms| ms.value),
             carbon_g_per_kwh: site.and_then(|site| site.carbon_g_per_kwh),
             pue: site.and_then(|site| site.pue).unwrap_or(1.0),
-        });
+        };
+        let window = shape.flow_control.then(|| window::of(&facts, shape.window.unwrap_or_default()));
+        self.portfolio.facts.push(facts);
         self.portfolio.pools.push(Pool {
             name: name.to_owned(),
             dialect,
@@ -207,6 +212,7 @@ impl Building<'_> {
             version,
             tls,
             limits: shape.limits.and_then(limits),
+            window,
             upstream_models: shape.model.iter().filter_map(upstream_name).collect(),
         });
         for (address, url) in addresses.into_iter().zip(&shape.endpoints) {

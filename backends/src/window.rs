@@ -7,6 +7,8 @@ use pointsman_policies::estimate::batches;
 use pointsman_policies::fleet::{PoolFacts, Window};
 use pointsman_policies::units::Micros;
 
+use crate::pool::WindowShape;
+
 /// A machine that batches is sent as many prompt tokens as it computes in this time, so that it never waits for the next
 /// while the gateway hears that one is done, milliseconds.
 const PREFILL_AHEAD_MS: f64 = 60.0;
@@ -15,14 +17,17 @@ const DECREASE: f64 = 0.7;
 /// A machine that says so many times about the same moment has said it once.
 const DECREASE_ONCE_IN: Micros = Micros::from_secs(1);
 
-/// The window as the figures of a pool have it.
-pub fn of(pool: &PoolFacts) -> Window {
+/// The window as the portfolio has it, else as the figures of the pool have it.
+pub fn of(pool: &PoolFacts, given: WindowShape) -> Window {
     let ahead_ms = pool.round_trip_ms + PREFILL_AHEAD_MS;
     let prefill_tokens = match batches(pool.kind) {
         true => (pool.service.prefill_tokens_per_s * ahead_ms / 1e3) as u64,
         false => u64::MAX,
     };
-    Window { requests: pool.service.slots.max(1), prefill_tokens }
+    Window {
+        requests: given.requests.unwrap_or(pool.service.slots).max(1),
+        prefill_tokens: given.prefill_tokens.unwrap_or(prefill_tokens),
+    }
 }
 
 /// How much of the window is used, by what the machine says: less at once where it has too much, more again answer by

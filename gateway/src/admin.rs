@@ -15,6 +15,8 @@ pub mod policy;
 pub mod generations;
 /// Decisions made of late, and those that would be made.
 pub mod decisions;
+/// Who waits for room.
+pub mod queue;
 /// Recording of decisions.
 pub mod record;
 /// The candidate on trial.
@@ -47,6 +49,7 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .merge(policy::reads())
         .merge(generations::reads())
         .merge(decisions::reads())
+        .merge(queue::reads())
         .merge(record::reads())
         .merge(trial::reads());
     let changes = Router::new()

@@ -6,7 +6,7 @@ use pointsman_policies::classify::{Because, Classified, classify};
 use pointsman_policies::decide::Decision;
 use pointsman_policies::explain::{AttemptOutcome, Explanation, Given, Origin, Outcome};
 
-use crate::record::{DecisionRecord, Record};
+use crate::record::{DecisionRecord, Record, Waited};
 
 /// Explains the decision of a record as it was made, by the policy that made it; `None` where the request was refused
 /// before anything was decided.
@@ -62,6 +62,7 @@ pub fn outcome(record: &Record) -> Outcome {
         outcome: record.outcome.as_str().to_owned(),
         status: record.status,
         attempts: attempts.collect(),
+        queue_ms: record.waited.as_ref().map(Waited::ms),
         ttft_ms: record.ttft_ms(),
         itl_ms: record.itl_ms(),
         total_ms: record.ended_at.as_secs_f64() * 1e3,

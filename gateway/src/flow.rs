@@ -8,7 +8,11 @@
 //!                                        └────► late and may be shed, or held too long ──► refused
 //! ```
 
-use std::collections::HashMap;
+/// The line itself, under its lock.
+mod line;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -17,9 +21,10 @@ use pointsman_backends::fleet::Dispatched;
 use pointsman_policies::decide::{Decision, Request, decide};
 use pointsman_policies::facts::{Facts, OwnedFacts};
 use pointsman_policies::fleet::{Fleet as View, Waiting};
+use pointsman_policies::passing::retry_in_ms;
 use pointsman_policies::plan::Hold;
 use pointsman_policies::policy::{Class, ClassId};
-use pointsman_policies::queue::{Held, Queue};
+use pointsman_policies::queue::Held;
 use pointsman_policies::refusal::Refusal;
 use pointsman_policies::trial::Arm;
 use pointsman_policies::units::Micros;
@@ -27,19 +32,12 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::record::DecisionRecord;
 use crate::snapshot::Snapshot;
+use line::LineUp;
 
 /// While anybody is held, limits and slack are looked at this often.
 pub const TICK: Micros = Micros(5_000);
-/// Requests that may be held where nothing else is said: a bound on memory, far above what any promise outlives.
-pub const MAX_HELD: usize = 20_000;
-/// Nobody is held longer than this.
-const LONGEST_HELD: Micros = Micros::from_secs(600);
-/// A held request is decided again once so much slack is left.
-const PRESSED: Micros = Micros(60_000);
-/// At most so many of them in one tick.
-const PRESSED_AT_ONCE: usize = 16;
-/// Sent from one pool's line without a look at the others: bounds the work under the lock.
-const RELEASED_AT_ONCE: usize = 64;
+/// Told to come back after this where nothing better is known, milliseconds.
+const DEFAULT_RETRY_MS: f64 = 1_000.0;
 
 /// Who is held; `T` is what the caller wants back with the outcome.
 #[derive(Debug)]
@@ -47,19 +45,6 @@ pub struct Flow<T> {
     line: Mutex<LineUp<T>>,
     held: AtomicUsize,
     tickets: AtomicU64,
-}
-
-#[derive(Debug)]
-struct LineUp<T> {
-    queue: Queue,
-    parked: HashMap<u64, Parked<T>>,
-}
-
-#[derive(Debug)]
-struct Parked<T> {
-    made: Arc<DecisionRecord>,
-    since: Micros,
-    token: T,
 }
 
 /// What is asked of a decision.
@@ -77,6 +62,15 @@ pub struct Ask<'a> {
     pub draw: u64,
 }
 
+/// A request that has been put in line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entered {
+    /// Its number.
+    pub ticket: u64,
+    /// Requests that stood before it.
+    pub ahead: usize,
+}
+
 /// What became of a request that was held.
 #[derive(Debug)]
 pub struct Released<T> {
@@ -86,12 +80,63 @@ pub struct Released<T> {
     pub made: Arc<DecisionRecord>,
     /// Sent to the first endpoint of its plan, or refused.
     pub outcome: Result<Dispatched, Refusal>,
+    /// How it came to that.
+    pub end: HeldEnd,
+    /// How often it moved from one pool's line to another's.
+    pub moved: u32,
+}
+
+/// How a request stopped being held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeldEnd {
+    /// There was room for it.
+    Sent,
+    /// No machine may be asked any more.
+    Refused,
+    /// It may be shed and was late, or made room for a better one.
+    Shed,
+    /// It had been held as long as anybody may be.
+    TooLong,
+    /// Its client left.
+    Left,
+}
+
+impl HeldEnd {
+    /// Every end there is.
+    pub const ALL: [HeldEnd; 5] = [HeldEnd::Sent, HeldEnd::Refused, HeldEnd::Shed, HeldEnd::TooLong, HeldEnd::Left];
+
+    /// The name in metrics and traces.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            HeldEnd::Sent => "sent",
+            HeldEnd::Refused => "refused",
+            HeldEnd::Shed => "shed",
+            HeldEnd::TooLong => "too-long",
+            HeldEnd::Left => "left",
+        }
+    }
+}
+
+/// Requests of one class that wait for one pool.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Overview {
+    /// The pool's name.
+    pub pool: String,
+    /// The class's name.
+    pub class: String,
+    /// How many.
+    pub requests: u64,
+    /// Their prompt tokens.
+    pub input_tokens: u64,
+    /// How long the first of them has waited, milliseconds.
+    pub oldest_ms: f64,
+    /// How much later the most pressed may be sent, milliseconds; negative where it is late already.
+    pub least_slack_ms: f64,
 }
 
 impl<T> Default for Flow<T> {
     fn default() -> Flow<T> {
-        let line = LineUp { queue: Queue::default(), parked: HashMap::new() };
-        Flow { line: Mutex::new(line), held: AtomicUsize::new(0), tickets: AtomicU64::new(1) }
+        Flow { line: Mutex::new(LineUp::default()), held: AtomicUsize::new(0), tickets: AtomicU64::new(1) }
     }
 }
 
@@ -101,48 +146,48 @@ impl<T> Flow<T> {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// What is held, by pool and priority.
-    pub fn waiting(&self, now: Micros) -> Vec<Waiting> {
-        if self.held() == 0 { Vec::new() } else { self.line.lock().queue.waiting(now, None) }
+    /// Who is held, by pool and class, in the order of their names.
+    pub fn overview(&self, now: Micros) -> Vec<Overview> {
+        if self.held() == 0 { Vec::new() } else { self.line.lock().overview(now) }
+    }
+
+    /// What is held, by pool and priority, as a generation's decisions read it.
+    pub fn waiting(&self, snapshot: &Snapshot, now: Micros) -> Vec<Waiting> {
+        if self.held() == 0 { Vec::new() } else { self.line.lock().waiting(snapshot, now) }
     }
 
     /// Decides a request that has just come, with every reason.
     pub fn decide(&self, ask: &Ask<'_>, now: Micros) -> DecisionRecord {
-        made(ask, OwnedFacts::of(ask.facts, headers_kept(ask.snapshot)), self.waiting(now), now)
+        let waiting = self.waiting(ask.snapshot, now);
+        made(ask, OwnedFacts::of(ask.facts, headers_kept(ask.snapshot)), waiting, now)
     }
 
     /// Work that was sent at once counts towards its tenant's share.
     pub fn sent(&self, made: &DecisionRecord, now: Micros) {
         let facts = &made.facts;
-        self.line.lock().queue.passed(now, tenant(facts), facts.input_tokens, facts.output_tokens);
+        self.line.lock().passed(now, tenant(facts), facts.input_tokens, facts.output_tokens);
     }
 
-    /// Holds a request whose plan says so, and returns its ticket; or refuses it where holding does not help.
-    pub fn hold(&self, made: Arc<DecisionRecord>, hold: Hold, token: T, now: Micros) -> Result<u64, (T, Refusal)> {
-        let class = class(&made);
-        let sheddable = class.is_some_and(|class| class.sheddable);
-        if sheddable && hold.slack_ms < 0.0 {
-            return Err((token, Refusal::Saturated { retry_in_ms: -hold.slack_ms }));
+    /// Holds a request whose plan says so; or refuses it where holding does not help. Where too many are held already,
+    /// the least urgent of those that may be shed goes, or the newcomer.
+    pub fn hold(&self, made: Arc<DecisionRecord>, hold: Hold, token: T, now: Micros) -> Result<Entered, (T, Refusal)> {
+        if class(&made).is_some_and(|class| class.sheddable) && hold.slack_ms < 0.0 {
+            return Err((token, Refusal::Saturated { retry_in_ms: retry_ms(&made).max(-hold.slack_ms) }));
         }
         let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
-        let held = held(&made, hold, (ticket, now), now);
+        let since = now - Micros::from_ms(made.facts.waited_ms);
+        let held = held(&made, hold, (ticket, since), now);
         let mut line = self.line.lock();
-        if line.parked.len() >= MAX_HELD {
-            let retry_in_ms = first_wait_ms(&made);
-            return Err((token, Refusal::Saturated { retry_in_ms }));
-        }
-        line.queue.hold(held);
-        line.parked.insert(ticket, Parked { made, since: now, token });
-        self.held.store(line.parked.len(), Ordering::Relaxed);
-        Ok(ticket)
+        let entered = line.enter(made, held, token);
+        self.held.store(line.len(), Ordering::Relaxed);
+        entered
     }
 
     /// The caller of a held request has left. `false` where it is not held any more.
     pub fn leave(&self, ticket: u64) -> bool {
         let mut line = self.line.lock();
-        line.queue.remove(ticket);
-        let left = line.parked.remove(&ticket).is_some();
-        self.held.store(line.parked.len(), Ordering::Relaxed);
+        let left = line.leave(ticket);
+        self.held.store(line.len(), Ordering::Relaxed);
         left
     }
 
@@ -157,99 +202,31 @@ impl<T> Flow<T> {
     }
 
     fn attend(&self, now: Micros, all: bool) -> Vec<Released<T>> {
-        let mut released = Vec::new();
         if self.held() == 0 {
-            return released;
+            return Vec::new();
         }
         let mut line = self.line.lock();
-        for pool in line.queue.pools() {
-            for _ in 0..RELEASED_AT_ONCE {
-                let Some(first) = line.queue.next(now, pool) else { break };
-                if !line.again(first, now, &mut released) {
-                    break;
-                }
-            }
-        }
-        if all {
-            for pressed in line.queue.pressed(now, now + PRESSED, PRESSED_AT_ONCE) {
-                line.again(pressed, now, &mut released);
-            }
-            line.give_up(now, &mut released);
-        }
-        self.held.store(line.parked.len(), Ordering::Relaxed);
+        let released = line.attend(now, all);
+        self.held.store(line.len(), Ordering::Relaxed);
         released
     }
 }
 
-impl<T> LineUp<T> {
-    /// Decides a held request again. Whether the place that it had in its pool's line is free: it was sent, refused, or
-    /// waits for another pool now.
-    fn again(&mut self, held: Held, now: Micros, released: &mut Vec<Released<T>>) -> bool {
-        let Some(parked) = self.parked.get(&held.ticket) else {
-            self.queue.remove(held.ticket);
-            return true;
-        };
-        let mut facts = parked.made.facts.clone();
-        facts.waited_ms = (now - parked.since).as_ms();
-        let waiting = self.queue.waiting(now, Some(held.ticket));
-        let made = redecided(&parked.made, facts, waiting, now);
-        let Some(plan) = &made.plan else {
-            return self.refuse(held.ticket, made, released);
-        };
-        let first = plan.attempts.first().map(|attempt| attempt.endpoint);
-        match (plan.hold, first) {
-            (None, Some(endpoint)) => self.send((held, endpoint), made, now, released),
-            (Some(hold), _) if hold.pool == held.pool => false,
-            (Some(hold), _) => {
-                let moved = self::held(&made, hold, (held.ticket, held.since), now);
-                self.queue.hold(moved);
-                true
-            }
-            (None, None) => false,
-        }
+/// What a decision without a plan says to the caller, with the time until there will be room.
+pub fn refusal(made: &DecisionRecord) -> Refusal {
+    let DecisionRecord { route, candidates, plan, .. } = made;
+    let decision = Decision { route: *route, candidates: candidates.clone(), plan: plan.clone() };
+    let refusal = Refusal::of(&decision, made.deciding().policy, &made.snapshot.portfolio.facts);
+    match refusal {
+        Some(Refusal::Saturated { .. }) | None => Refusal::Saturated { retry_in_ms: retry_ms(made) },
+        Some(refusal) => refusal,
     }
+}
 
-    fn send(
-        &mut self,
-        (held, endpoint): (Held, usize),
-        made: DecisionRecord,
-        now: Micros,
-        released: &mut Vec<Released<T>>,
-    ) -> bool {
-        let Some(target) = made.snapshot.target(endpoint) else { return false };
-        // What the decision saw may have been taken by a request that was sent at once.
-        let Ok(dispatched) = target.live.begin(now, made.work(endpoint)) else { return false };
-        self.queue.remove(held.ticket);
-        self.queue.sent(now, &held);
-        if let Some(parked) = self.parked.remove(&held.ticket) {
-            released.push(Released { token: parked.token, made: Arc::new(made), outcome: Ok(dispatched) });
-        }
-        true
-    }
-
-    fn refuse(&mut self, ticket: u64, made: DecisionRecord, released: &mut Vec<Released<T>>) -> bool {
-        let refusal = Refusal::of(&decision(&made), made.deciding().policy, &made.snapshot.portfolio.facts);
-        let refusal = refusal.unwrap_or(Refusal::Saturated { retry_in_ms: first_wait_ms(&made) });
-        self.queue.remove(ticket);
-        if let Some(parked) = self.parked.remove(&ticket) {
-            released.push(Released { token: parked.token, made: Arc::new(made), outcome: Err(refusal) });
-        }
-        true
-    }
-
-    /// Refuses whoever may be shed and is late, and whoever has been held too long.
-    fn give_up(&mut self, now: Micros, released: &mut Vec<Released<T>>) {
-        for held in self.queue.lost(now, LONGEST_HELD) {
-            self.queue.remove(held.ticket);
-            let Some(parked) = self.parked.remove(&held.ticket) else { continue };
-            let retry_in_ms = first_wait_ms(&parked.made);
-            released.push(Released {
-                token: parked.token,
-                made: parked.made,
-                outcome: Err(Refusal::Saturated { retry_in_ms }),
-            });
-        }
-    }
+/// When somebody who is refused may come back, milliseconds: when the work ahead of it will be done.
+fn retry_ms(made: &DecisionRecord) -> f64 {
+    let facts = made.facts.facts();
+    retry_in_ms(&made.candidates, &facts, made.fleet()).unwrap_or(DEFAULT_RETRY_MS)
 }
 
 /// Decides, and remembers every reason.
@@ -265,13 +242,6 @@ fn made(ask: &Ask<'_>, facts: OwnedFacts, waiting: Vec<Waiting>, now: Micros) ->
     DecisionRecord { snapshot, arm, facts, class, endpoints, learned, waiting, draw, route, candidates, plan }
 }
 
-fn redecided(before: &DecisionRecord, facts: OwnedFacts, waiting: Vec<Waiting>, now: Micros) -> DecisionRecord {
-    let borrowed = facts.facts();
-    let DecisionRecord { snapshot, arm, class, draw, .. } = before;
-    let ask = Ask { snapshot, arm: *arm, facts: &borrowed, class: *class, draw: *draw };
-    made(&ask, facts.clone(), waiting, now)
-}
-
 /// What the policies read, and what a candidate may want to read.
 fn headers_kept(snapshot: &Snapshot) -> impl Iterator<Item = &str> {
     let read = &snapshot.headers_read;
@@ -279,12 +249,13 @@ fn headers_kept(snapshot: &Snapshot) -> impl Iterator<Item = &str> {
     read.iter().chain(besides).map(String::as_str)
 }
 
+/// A request's place in line: by the pool's number, which generations share.
 fn held(made: &DecisionRecord, hold: Hold, (ticket, since): (u64, Micros), now: Micros) -> Held {
     let class = class(made);
     let facts = &made.facts;
     Held {
         ticket,
-        pool: hold.pool,
+        pool: made.snapshot.pool_number(hold.pool).unwrap_or(usize::MAX),
         priority: class.map_or(0, |class| class.priority),
         sheddable: class.is_some_and(|class| class.sheddable),
         tenant: tenant(facts),
@@ -305,14 +276,4 @@ fn class(made: &DecisionRecord) -> Option<&Class> {
 
 fn tenant(facts: &OwnedFacts) -> u64 {
     if facts.tenant.is_empty() { 0 } else { xxh3_64(facts.tenant.as_bytes()) }
-}
-
-fn decision(made: &DecisionRecord) -> Decision {
-    Decision { route: made.route, candidates: made.candidates.clone(), plan: made.plan.clone() }
-}
-
-/// The least wait that the decision saw anywhere, milliseconds: when somebody who is refused may come back.
-fn first_wait_ms(made: &DecisionRecord) -> f64 {
-    let passed = made.candidates.iter().filter_map(|candidate| candidate.verdict.as_ref().ok());
-    passed.map(|scored| scored.estimate.wait_ms).min_by(f64::total_cmp).unwrap_or(1_000.0).max(1_000.0)
 }

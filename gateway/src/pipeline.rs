@@ -74,8 +74,13 @@ async fn answer(
     };
     let prompt = body::read(gateway, snapshot, call, record).await?; // parsed just far enough
     let work = classify::classify(gateway, snapshot, &prompt, record)?; // what kind of work
-    let decided = decide::decide(gateway, snapshot, &work, record).await?; // pure; held where there is no room
-    forward::forward(gateway, snapshot, &prompt, decided, record).await // attempts, first byte wins
+    let mut decided = decide::decide(gateway, snapshot, &work, record).await?; // pure; held where there is no room
+    loop {
+        match forward::forward(gateway, snapshot, &prompt, decided, record).await {
+            Ok(response) => return Ok(response), // attempts, first byte wins
+            Err(refusal) => decided = decide::again(gateway, snapshot, &work, refusal, record).await?,
+        }
+    }
 } // relay streams the body and carries the record; settle accounts once, also on drop
 
 fn list_models(gateway: &Gateway, snapshot: &Snapshot, json: Bytes, mut record: Record) -> Response<Answer> {

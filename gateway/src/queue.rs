@@ -3,23 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_backends::fleet::Dispatched;
 use pointsman_policies::plan::Hold;
 use pointsman_policies::refusal::Refusal;
 use pointsman_policies::units::Micros;
 use tokio::sync::{Notify, oneshot};
 
-use crate::flow::{Flow, Released, TICK};
+use crate::flow::{Entered, Flow, Released, TICK};
 use crate::gateway::Gateway;
 use crate::record::DecisionRecord;
-
-/// What a request that waits is told.
-type Told = (Arc<DecisionRecord>, Result<Dispatched, Refusal>);
 
 /// Everything that waits.
 #[derive(Debug, Default)]
 pub struct Queue {
-    flow: Flow<oneshot::Sender<Told>>,
+    flow: Flow<oneshot::Sender<Released<()>>>,
     someone: Notify,
 }
 
@@ -29,17 +25,12 @@ impl Queue {
         &self.flow
     }
 
-    /// Holds a request until it is sent to the first endpoint of the plan that is returned, or refused. A client that
-    /// leaves meanwhile takes it along.
-    pub async fn wait(&self, made: Arc<DecisionRecord>, hold: Hold, now: Micros) -> Told {
+    /// Puts a request in line, or refuses it where holding does not help.
+    pub fn enter(&self, made: Arc<DecisionRecord>, hold: Hold, now: Micros) -> Result<Place<'_>, Refusal> {
         let (sender, receiver) = oneshot::channel();
-        let ticket = match self.flow.hold(Arc::clone(&made), hold, sender, now) {
-            Ok(ticket) => ticket,
-            Err((_, refusal)) => return (made, Err(refusal)),
-        };
+        let entered = self.flow.hold(made, hold, sender, now).map_err(|(_, refusal)| refusal)?;
         self.someone.notify_one();
-        let _place = Place { queue: self, ticket };
-        receiver.await.unwrap_or((made, Err(Refusal::Saturated { retry_in_ms: 1_000.0 })))
+        Ok(Place { queue: self, entered, receiver })
     }
 
     /// Room may have been made: a first token came, or a request ended.
@@ -62,21 +53,36 @@ impl Queue {
     }
 }
 
-fn tell(released: Vec<Released<oneshot::Sender<Told>>>) {
-    for Released { token, made, outcome } in released {
-        // Whoever has left meanwhile gives its place back by dropping it.
-        let _ = token.send((made, outcome));
+fn tell(released: Vec<Released<oneshot::Sender<Released<()>>>>) {
+    for Released { token, made, outcome, end, moved } in released {
+        // Whoever has left meanwhile gives its place on the machine back by dropping it.
+        let _ = token.send(Released { token: (), made, outcome, end, moved });
     }
 }
 
-/// A request's place in the queue; given up when it is dropped.
-struct Place<'q> {
+/// A request's place in line; given up when it is dropped.
+#[derive(Debug)]
+pub struct Place<'q> {
     queue: &'q Queue,
-    ticket: u64,
+    entered: Entered,
+    receiver: oneshot::Receiver<Released<()>>,
+}
+
+impl Place<'_> {
+    /// Requests that stood before it when it came.
+    pub fn ahead(&self) -> usize {
+        self.entered.ahead
+    }
+
+    /// Waits until it is sent to the first endpoint of the plan that was made last, or refused; `None` if nobody looks
+    /// after the line any more.
+    pub async fn released(mut self) -> Option<Released<()>> {
+        (&mut self.receiver).await.ok()
+    }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.queue.flow.leave(self.ticket);
+        self.queue.flow.leave(self.entered.ticket);
     }
 }

@@ -1,5 +1,8 @@
 //! What is remembered of one request: written along the pipeline, closed once, turned into spans and metrics behind it.
 
+/// A request's time in line.
+mod waited;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -18,6 +21,8 @@ use pointsman_policies::trial::Arm;
 
 use crate::prompt::Text;
 use crate::snapshot::{Deciding, Snapshot};
+
+pub use waited::Waited;
 
 /// Where a request stands among traces, by W3C Trace Context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,8 +205,8 @@ pub struct Record {
     pub classified_at: Duration,
     /// When the plan was made.
     pub decided_at: Duration,
-    /// When it was let go, where it was held.
-    pub released_at: Option<Duration>,
+    /// Its time in line, where it was held.
+    pub waited: Option<Waited>,
     /// The decision, once made.
     pub decision: Option<Arc<DecisionRecord>>,
     /// Every attempt, in order.
@@ -269,7 +274,7 @@ impl Record {
             read_at: Duration::ZERO,
             classified_at: Duration::ZERO,
             decided_at: Duration::ZERO,
-            released_at: None,
+            waited: None,
             decision: None,
             attempts: Vec::new(),
             hardware: None,
@@ -289,6 +294,11 @@ impl Record {
     /// Time since the request came.
     pub fn elapsed(&self) -> Duration {
         self.began.elapsed()
+    }
+
+    /// When it could be sent: once it was decided and, where it was held, let go.
+    pub fn ready_at(&self) -> Duration {
+        self.waited.as_ref().map_or(self.decided_at, |waited| waited.until)
     }
 
     /// Time to first token, milliseconds.

@@ -62,6 +62,7 @@ pub struct Snapshot {
     /// The answer to `GET /v1/models`.
     pub model_list: Bytes,
     live: Vec<Arc<Live>>,
+    pool_numbers: Vec<usize>,
     learned: ArcSwap<Learned>,
 }
 
@@ -100,6 +101,7 @@ impl Snapshot {
         let models = model_names(&portfolio);
         let model_list = Bytes::from(model_list(&models).to_string());
         let live = fleet.adopt(&portfolio);
+        let pool_numbers = fleet.pool_numbers(&portfolio);
         let version = version.into();
         let headers_read = headers_read(&policy, trial.as_deref());
         Snapshot {
@@ -117,6 +119,7 @@ impl Snapshot {
             models,
             model_list,
             live,
+            pool_numbers,
             learned: ArcSwap::from_pointee(Learned::default()),
         }
     }
@@ -168,6 +171,16 @@ impl Snapshot {
     /// Every endpoint in order.
     pub fn targets(&self) -> impl Iterator<Item = Target<'_>> {
         (0..self.live.len()).filter_map(|index| self.target(index))
+    }
+
+    /// What a pool is known by in every generation that has it.
+    pub fn pool_number(&self, pool: usize) -> Option<usize> {
+        self.pool_numbers.get(pool).copied()
+    }
+
+    /// The pool of this generation that a number stands for.
+    pub fn pool_of(&self, number: usize) -> Option<usize> {
+        self.pool_numbers.iter().position(|known| *known == number)
     }
 
     /// What has been learned of the machines.

@@ -5,6 +5,7 @@ use crate::facts::Facts;
 use crate::filter::{Rejection, filter};
 use crate::fleet::{Availability, EndpointState, Fleet, ModelFacts, PoolFacts, PoolLoad, ServiceModel};
 use crate::home::homes;
+use crate::passing::until_passed;
 use crate::pick::rank;
 use crate::plan::{Plan, hold, plan};
 use crate::policy::{Class, ClassId, Env, Policy, Route, Slo};
@@ -99,6 +100,7 @@ pub fn decide(request: &Request<'_>, fleet: Fleet<'_>, draw: u64) -> Decision {
     let first = ranking.first().and_then(|index| candidates.get(*index));
     let hold = first.and_then(|first| hold(first, &slo, request.facts, fleet));
     let plan = plan(&candidates, &ranking, &slo, request.facts, &route.budgets).map(|plan| Plan { hold, ..plan });
+    let plan = plan.or_else(|| until_passed(&candidates, &slo, request.facts, fleet));
     Decision { route: index, candidates, plan }
 }
 

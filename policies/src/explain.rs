@@ -16,6 +16,8 @@ use crate::refusal::{Refusal, admit};
 mod candidate;
 /// Class and route with the conditions they hang on.
 mod condition;
+/// Why it is held.
+mod held;
 /// The whole in one sentence.
 mod verdict;
 /// Figures as people read them.
@@ -71,6 +73,24 @@ pub struct PlanReason {
     pub attempts: Vec<AttemptReason>,
     /// Cut the answer this long after its first byte, milliseconds; by the process's limit where `null`.
     pub total_ms: Option<f64>,
+    /// How it is held before the first attempt; `null` where it is sent at once.
+    #[serde(default)]
+    pub hold: Option<HoldReason>,
+}
+
+/// Why and how long a request is held.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HoldReason {
+    /// The pool that it waits for.
+    pub pool: String,
+    /// Until there is room, as predicted, milliseconds.
+    pub wait_ms: f64,
+    /// How much later it may be sent with its promise still likely to be kept, milliseconds; negative where it is late.
+    pub slack_ms: f64,
+    /// Requests that wait for the same pool and go before it.
+    pub ahead: u64,
+    /// Of those, requests of a higher class.
+    pub ahead_higher: u64,
 }
 
 /// One attempt.
@@ -119,6 +139,9 @@ pub struct Outcome {
     pub status: u16,
     /// The attempts that were made.
     pub attempts: Vec<AttemptOutcome>,
+    /// How long it was held before the first, milliseconds; `null` where it was sent at once.
+    #[serde(default)]
+    pub queue_ms: Option<f64>,
     /// Observed time to first token, milliseconds.
     pub ttft_ms: Option<f64>,
     /// Observed time per output token, milliseconds.
@@ -222,7 +245,10 @@ impl Explanation {
             class: condition::class(given, classified),
             route: condition::route(given, classified.class, decision.route),
             candidates: candidate::candidates(given, classified.class, decision, &names),
-            plan: decision.plan.as_ref().map(|plan| PlanReason::of(plan, &names)),
+            plan: decision
+                .plan
+                .as_ref()
+                .map(|plan| PlanReason::of(plan, &names, held::held(given, classified.class, decision))),
             refusal: refusal.as_ref().map(RefusalReason::of),
             ..Explanation::refused(given, &Refusal::NoPoolAllowed(String::new()))
         };
@@ -257,13 +283,13 @@ impl RefusalReason {
 }
 
 impl PlanReason {
-    fn of(plan: &Plan, names: &Names) -> PlanReason {
+    fn of(plan: &Plan, names: &Names, hold: Option<HoldReason>) -> PlanReason {
         let attempts = plan.attempts.iter().map(|attempt| AttemptReason {
             endpoint: names.endpoint(attempt.endpoint),
             pool: names.pool(attempt.endpoint),
             first_byte_ms: attempt.first_byte_ms,
         });
-        PlanReason { attempts: attempts.collect(), total_ms: plan.total_ms }
+        PlanReason { attempts: attempts.collect(), total_ms: plan.total_ms, hold }
     }
 }
 

@@ -32,6 +32,8 @@ pub mod home;
 pub mod pick;
 /// What will be attempted.
 pub mod plan;
+/// What stands in the way for a while only.
+pub mod passing;
 /// Requests that are held until a machine has room.
 pub mod queue;
 /// All of it: facts and fleet → plan and reasons.

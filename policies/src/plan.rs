@@ -1,7 +1,7 @@
 //! What will be attempted, in what order, and how long each attempt may take.
 
 use crate::decide::Candidate;
-use crate::estimate::Estimate;
+use crate::estimate::{Estimate, Line, Place, estimate};
 use crate::facts::Facts;
 use crate::fleet::Fleet;
 use crate::policy::{Budgets, Slo};
@@ -75,14 +75,23 @@ pub fn plan(
 
 /// How a request is held whose best candidate has no room; `None` where it has.
 pub fn hold(first: &Candidate, slo: &Slo, facts: &Facts<'_>, fleet: Fleet<'_>) -> Option<Hold> {
-    let scored = first.verdict.as_ref().ok().filter(|scored| !scored.room)?;
-    let pool = fleet.endpoints.get(first.endpoint)?.pool;
-    Some(Hold { pool, slack_ms: slack_ms(&scored.estimate, slo, facts) })
+    first.verdict.as_ref().ok().filter(|scored| !scored.room)?;
+    let endpoint = fleet.endpoints.get(first.endpoint)?;
+    let (index, pool) = (endpoint.pool, fleet.pools.get(endpoint.pool)?);
+    // Without those before it: who comes later must not seem more pressed because of them.
+    let place = Place {
+        pool,
+        service: fleet.service(index)?,
+        model: pool.model(facts.model)?,
+        endpoint,
+        line: Line::default(),
+    };
+    Some(Hold { pool: index, slack_ms: slack_ms(&estimate(facts, &place), slo, facts) })
 }
 
 /// How much later a request may be sent than now: what is promised, less what it takes once it is sent. The promise is
 /// counted in full here: who has less slack goes first, and nobody is given up before it is broken.
-fn slack_ms(estimate: &Estimate, slo: &Slo, facts: &Facts<'_>) -> f64 {
+pub(crate) fn slack_ms(estimate: &Estimate, slo: &Slo, facts: &Facts<'_>) -> f64 {
     let (ttft_ms, total_ms) = (estimate.ttft_ms - estimate.wait_ms, estimate.total_ms - estimate.wait_ms);
     let later_tokens = facts.output_tokens.saturating_sub(1) as f64;
     let first = slo.ttft_ms.map(|bound_ms| match facts.stream {

@@ -9,22 +9,22 @@
 //!
 //! One release in [`AGING`] goes to whoever has waited longest, so that nobody waits for ever.
 
+/// What tenants have used.
+mod shares;
+#[cfg(test)]
+mod tests;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::fleet::Waiting;
 use crate::units::Micros;
+use shares::Shares;
 
 /// Of so many releases of a pool, one goes to whoever has waited longest: 4 %.
 pub const AGING: u32 = 25;
-/// Within this time what a tenant has used counts half, seconds.
-const USE_HALF_LIFE_S: f64 = 60.0;
 /// A tenant is beyond its share where it has used more than this many times the mean of those that wait.
 const BEYOND_SHARE: f64 = 1.5;
-/// Tenants told apart; further ones share an account by their hash.
-const MAX_TENANTS: u64 = 1024;
-/// Uses are kept relative to a moment that moves along, so that they do not outgrow numbers, half-lives.
-const REBASE_HALF_LIVES: f64 = 64.0;
 
 /// A request that is held.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -152,7 +152,7 @@ impl Queue {
             return self.get(*ticket);
         }
         let lane = queue.lanes.values().next()?;
-        let mean = self.shares.mean(lane.held.values(), now);
+        let mean = self.shares.mean(lane.held.values().take(LOOK_AHEAD).map(|held| held.tenant), now);
         let within = |held: &&Held| self.shares.of(now, held.tenant) <= mean * BEYOND_SHARE;
         let soonest = || lane.held.values();
         soonest().take(LOOK_AHEAD).find(within).or_else(|| soonest().next()).copied()
@@ -177,6 +177,17 @@ impl Queue {
         self.pools.get(&place.pool)?.lanes.get(&place.lane)?.held.get(&(place.due, ticket)).copied()
     }
 
+    /// Requests that go before one, but for those that come to be late; at most [`LOOK_AHEAD`] of its own standing.
+    pub fn ahead(&self, ticket: u64) -> usize {
+        let Some(place) = self.places.get(&ticket) else { return 0 };
+        let lanes = self.pools.get(&place.pool).into_iter().flat_map(|pool| pool.lanes.range(..=place.lane));
+        let before = |(key, lane): (&LaneKey, &Lane)| match *key == place.lane {
+            true => lane.held.range(..(place.due, ticket)).take(LOOK_AHEAD).count(),
+            false => lane.held.len(),
+        };
+        lanes.map(before).sum()
+    }
+
     /// Those whose last moment comes before `until` and has not passed, soonest first, at most `limit`.
     pub fn pressed(&mut self, now: Micros, until: Micros, limit: usize) -> Vec<Held> {
         self.expire(now);
@@ -189,16 +200,16 @@ impl Queue {
         pressed
     }
 
-    /// Those to be given up: who may be shed and is late, and whoever has been held for `longest`.
-    pub fn lost(&self, now: Micros, longest: Micros) -> Vec<Held> {
+    /// Those to be given up: who may be shed and is late, and whoever has been held for `longest`; whether it is that.
+    pub fn lost(&self, now: Micros, longest: Micros) -> Vec<(Held, bool)> {
         let sheddable = |key: &LaneKey| key.standing == Standing::Sheddable;
         let lanes = self.pools.values().flat_map(|pool| pool.lanes.iter().filter(move |(key, _)| sheddable(key)));
-        let late = lanes.flat_map(|(_, lane)| lane.held.range(..(now, 0)).map(|(_, held)| *held));
+        let late = lanes.flat_map(|(_, lane)| lane.held.range(..(now, 0)).map(|(_, held)| (*held, false)));
         let old = self.pools.values().flat_map(|pool| pool.by_age.range(..(now - longest, 0)));
-        let old = old.filter_map(|(_, ticket)| self.get(*ticket));
-        let mut lost: Vec<Held> = late.chain(old).collect();
-        lost.sort_unstable_by_key(|held| held.ticket);
-        lost.dedup_by_key(|held| held.ticket);
+        let old = old.filter_map(|(_, ticket)| Some((self.get(*ticket)?, true)));
+        let mut lost: Vec<(Held, bool)> = old.chain(late).collect();
+        lost.sort_by_key(|(held, _)| held.ticket);
+        lost.dedup_by_key(|(held, _)| held.ticket);
         lost
     }
 
@@ -216,10 +227,31 @@ impl Queue {
     /// and has only those before it that have to be sent sooner. Late ones go after all others.
     pub fn waiting(&mut self, now: Micros, of: Option<u64>) -> Vec<Waiting> {
         self.expire(now);
-        let of = of.and_then(|ticket| self.get(ticket));
+        let of = of.and_then(|ticket| Some((*self.places.get(&ticket)?, ticket)));
         let lanes = self.pools.iter().flat_map(|(pool, queue)| queue.lanes.iter().map(|lane| (*pool, lane)));
-        let of = |pool: usize, key: &LaneKey| of.filter(|held| held.pool == pool && held.lane() == *key);
-        lanes.filter_map(|(pool, (key, lane))| lane.waiting(now, pool, *key, of(pool, key))).collect()
+        let before = |pool: usize, key: &LaneKey| {
+            of.filter(|(place, _)| place.pool == pool && place.lane == *key).map(|(place, ticket)| (place.due, ticket))
+        };
+        lanes.filter_map(|(pool, (key, lane))| lane.waiting(now, pool, *key, before(pool, key))).collect()
+    }
+
+    /// The same for one whose turn it is at its pool: nobody goes before it there, whoever else waits.
+    pub fn waiting_behind(&mut self, now: Micros, first: &Held) -> Vec<Waiting> {
+        let mut waiting = self.waiting(now, Some(first.ticket));
+        waiting.retain(|waiting| waiting.pool != first.pool || waiting.priority < first.priority);
+        waiting
+    }
+
+    /// Others that wait for the pool of one whose turn it is, in order, at most `limit`.
+    pub fn after(&self, first: &Held, limit: usize) -> Vec<Held> {
+        let lanes = self.pools.get(&first.pool).into_iter().flat_map(|pool| pool.lanes.values());
+        let held = lanes.flat_map(|lane| lane.held.values()).filter(|held| held.ticket != first.ticket);
+        held.take(limit).copied().collect()
+    }
+
+    /// Everyone who is held, pool by pool, in the order in which they would go.
+    pub fn everyone(&self) -> impl Iterator<Item = Held> {
+        self.pools.values().flat_map(|pool| pool.lanes.values()).flat_map(|lane| lane.held.values().copied())
     }
 
     fn put(&mut self, held: Held, lane: LaneKey) {
@@ -261,7 +293,7 @@ impl Lane {
         Some(held)
     }
 
-    fn waiting(&self, now: Micros, pool: usize, key: LaneKey, before: Option<Held>) -> Option<Waiting> {
+    fn waiting(&self, now: Micros, pool: usize, key: LaneKey, before: Option<(Micros, u64)>) -> Option<Waiting> {
         let late = key.standing == Standing::Late;
         let (priority, slack) = match late {
             true => (i32::MIN, None),
@@ -277,50 +309,12 @@ impl Lane {
         };
         if let Some(before) = before {
             sum = Waiting { requests: 0, input_tokens: 0, output_tokens: 0, ..sum };
-            for held in self.held.range(..(before.due, before.ticket)).take(LOOK_AHEAD).map(|(_, held)| held) {
+            for held in self.held.range(..before).take(LOOK_AHEAD).map(|(_, held)| held) {
                 sum.requests += 1;
                 sum.input_tokens += held.input_tokens;
                 sum.output_tokens += held.output_tokens;
             }
         }
         (sum.requests > 0).then_some(sum)
-    }
-}
-
-/// What tenants have used lately. Instead of letting every account decay, what is new counts for more.
-#[derive(Clone, Debug, Default)]
-struct Shares {
-    used: BTreeMap<u64, f64>,
-    origin: Micros,
-}
-
-impl Shares {
-    fn of(&self, now: Micros, tenant: u64) -> f64 {
-        self.used.get(&(tenant % MAX_TENANTS)).copied().unwrap_or(0.0) / self.weight(now)
-    }
-
-    fn charge(&mut self, now: Micros, tenant: u64, work: f64) {
-        let weight = self.weight(now);
-        if weight > REBASE_HALF_LIVES.exp2() {
-            self.used.values_mut().for_each(|used| *used /= weight);
-            self.used.retain(|_, used| *used >= 1.0);
-            self.origin = now;
-        }
-        *self.used.entry(tenant % MAX_TENANTS).or_default() += work * self.weight(now);
-    }
-
-    fn weight(&self, now: Micros) -> f64 {
-        ((now - self.origin).as_secs() / USE_HALF_LIFE_S).exp2()
-    }
-
-    /// Mean use of the tenants of these requests; no request counts for its tenant twice.
-    fn mean<'h>(&self, held: impl Iterator<Item = &'h Held>, now: Micros) -> f64 {
-        let mut tenants: Vec<u64> = held.take(LOOK_AHEAD).map(|held| held.tenant % MAX_TENANTS).collect();
-        tenants.sort_unstable();
-        tenants.dedup();
-        if tenants.len() < 2 {
-            return f64::INFINITY; // nobody to be fair to
-        }
-        tenants.iter().map(|tenant| self.of(now, *tenant)).sum::<f64>() / tenants.len() as f64
     }
 }

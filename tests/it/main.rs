@@ -16,6 +16,8 @@ mod protocols;
 mod bad_input;
 /// Clients and machines that are too slow.
 mod slow;
+/// Requests that are held until a machine has room.
+mod queue;
 /// Failures before the first byte.
 mod failover;
 /// Failures after the first byte.

@@ -45,7 +45,9 @@ fn every_metric_is_there_after_traffic() {
         assert_is_openmetrics(&text);
         let names = names();
         assert!(names.len() >= 17, "{names:?}");
-        let missing: Vec<_> = names.iter().filter(|name| !text.contains(&format!("# TYPE {name} "))).collect();
+        // Nobody is held here; those are asked for where somebody is.
+        let here = names.iter().filter(|name| !name.starts_with("pointsman_queue_"));
+        let missing: Vec<_> = here.filter(|name| !text.contains(&format!("# TYPE {name} "))).collect();
         assert!(missing.is_empty(), "{missing:?} are missing in\n{text}");
         let line = "pointsman_tokens_total{class=\"interactive\",pool=\"good\",direction=\"output\"} 8\n";
         assert!(text.contains(line), "{text}");

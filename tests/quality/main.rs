@@ -38,8 +38,11 @@ mod intervals;
 mod table;
 /// As JSON.
 mod json;
+/// As a page.
+mod page;
 
 use std::io::{IsTerminal, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -115,12 +118,20 @@ fn bench(arguments: &Arguments) -> Result<(), String> {
         }
     }
     let names: Vec<&str> = traces.iter().map(|trace| trace.name.as_str()).collect();
-    let figures = json::json(&names.join("+"), arguments.seeds, &cells);
+    let trace = names.join("+");
     if let Some(file) = &arguments.json {
+        let figures = json::json(&trace, arguments.seeds, &cells);
         let text = serde_json::to_string_pretty(&figures).map_err(|error| error.to_string())?;
-        std::fs::write(file, text + "\n").map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+        write(file, &(text + "\n"))?;
+    }
+    if let Some(file) = &arguments.html {
+        write(file, &page::page(&trace, arguments.seeds, &cells))?;
     }
     Ok(())
+}
+
+fn write(file: &Path, text: &str) -> Result<(), String> {
+    std::fs::write(file, text).map_err(|error| format!("cannot write {}: {error}", file.display()))
 }
 
 fn list() -> Result<(), String> {

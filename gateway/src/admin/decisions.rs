@@ -13,6 +13,7 @@ use pointsman_policies::explain::{Explanation, Given};
 use pointsman_policies::facts::OwnedFacts;
 use pointsman_policies::fleet::Fleet;
 use pointsman_policies::language::{Source, compile};
+use pointsman_policies::learned::Learned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -22,7 +23,7 @@ use super::query::Query;
 use crate::explained::{explained, unix_ms};
 use crate::gateway::Gateway;
 use crate::pipeline::suppose;
-use crate::record::{Outcome, Record};
+use crate::record::{Outcome, Record, Waited};
 
 /// Decisions listed where the caller does not say.
 const LISTED: usize = 50;
@@ -57,6 +58,7 @@ struct Line {
     outcome: &'static str,
     code: Option<&'static str>,
     status: u16,
+    queue_ms: Option<f64>,
     ttft_ms: Option<f64>,
     itl_ms: Option<f64>,
     total_ms: f64,
@@ -124,6 +126,7 @@ fn line(record: &Record) -> Line {
             _ => None,
         },
         status: record.status,
+        queue_ms: record.waited.as_ref().map(Waited::ms),
         ttft_ms: record.ttft_ms(),
         itl_ms: record.itl_ms(),
         total_ms: record.ended_at.as_secs_f64() * 1e3,
@@ -184,8 +187,14 @@ fn answer(gateway: &Gateway, question: &Question<'_>) -> Result<Explanation, Pro
         Some(text) => text.parse().map_err(|_| bad(format!("`draw` is `{text}`, which is no number of 64 bits")))?,
         None => fastrand::u64(..),
     };
-    let endpoints = snapshot.endpoint_states(gateway.fleet().now());
-    let fleet = Fleet::new(&snapshot.portfolio.facts, &endpoints);
+    let now = gateway.fleet().now();
+    let endpoints = snapshot.endpoint_states(now);
+    let waiting = gateway.queue().flow().waiting(&snapshot, now);
+    let mut learned = Learned::clone(&snapshot.learned());
+    if candidate.is_some() {
+        learned.margins.clear(); // they are those of the classes of the policy in force
+    }
+    let fleet = Fleet { pools: &snapshot.portfolio.facts, endpoints: &endpoints, learned: &learned, waiting: &waiting };
     let mut explanation = Explanation::of(&Given { policy, facts: &facts, fleet, draw });
     explanation.policy = version;
     explanation.fleet = "live".to_owned();

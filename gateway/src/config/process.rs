@@ -2,6 +2,8 @@
 
 /// Who may operate the gateway, and how much it remembers of what they did.
 mod operators;
+/// How many requests are held, and how long.
+mod queueing;
 /// Whether and where decisions are recorded.
 mod recording;
 
@@ -18,6 +20,7 @@ use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
 pub use operators::{Admin, AdminShape, Generations, GenerationsShape, Token};
+pub use queueing::{QueueLimits, QueueShape};
 pub use recording::{Record, RecordShape};
 
 /// `pointsman.toml` as it is written. Every key has a default; an empty file serves.
@@ -54,6 +57,9 @@ pub struct ProcessShape {
     /// Bounds on what one client can take.
     #[serde(default)]
     pub limits: LimitsShape,
+    /// Bounds on requests that are held until a machine has room.
+    #[serde(default)]
+    pub queue: QueueShape,
     /// How long each phase of a request may take.
     #[serde(default)]
     pub timeouts: TimeoutsShape,
@@ -188,6 +194,8 @@ pub struct Process {
     pub connections: usize,
     /// Size of a request body, bytes.
     pub body_bytes: usize,
+    /// Bounds on requests that are held.
+    pub queue: QueueLimits,
     /// Time limits.
     pub timeouts: Timeouts,
     /// Logs and traces.
@@ -265,6 +273,7 @@ impl Process {
             tls,
             connections: shape.limits.connections.unwrap_or(DEFAULT_CONNECTIONS),
             body_bytes: shape.limits.body_bytes.unwrap_or(DEFAULT_BODY_BYTES),
+            queue: QueueLimits::new(&shape.queue),
             timeouts: Timeouts::new(&shape.timeouts),
             telemetry: shape.telemetry.clone(),
         }

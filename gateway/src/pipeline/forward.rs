@@ -237,13 +237,11 @@ fn write_headers(headers: &mut HeaderMap, target: Target<'_>, record: &Record) {
     if let Some(decision) = &record.decision {
         headers.insert(snapshot::POLICY_HEADER, decision.deciding().version_header.clone());
     }
-    let decided_ms = record.decided_at.as_secs_f64() * 1e3;
-    let first_ms = record.elapsed().as_secs_f64() * 1e3 - decided_ms;
     let texts = [
         (snapshot::CLASS_HEADER, record.class.as_deref().unwrap_or_default().to_owned()),
         (snapshot::ENDPOINT_HEADER, target.endpoint.id.to_string()),
         (HeaderName::from_static("x-request-id"), record.request_id.clone()),
-        (HeaderName::from_static("server-timing"), format!("decide;dur={decided_ms:.3}, first_byte;dur={first_ms:.3}")),
+        (HeaderName::from_static("server-timing"), timing(record)),
     ];
     for (name, text) in texts {
         if let Ok(value) = HeaderValue::try_from(text) {
@@ -251,6 +249,14 @@ fn write_headers(headers: &mut HeaderMap, target: Target<'_>, record: &Record) {
         }
     }
     headers.insert(snapshot::ATTEMPTS_HEADER, HeaderValue::from(record.attempts.len()));
+}
+
+/// Where the time until now went, as browsers show it.
+fn timing(record: &Record) -> String {
+    let ms = |span: Duration| span.as_secs_f64() * 1e3;
+    let (decided_ms, first_ms) = (ms(record.decided_at), ms(record.elapsed().saturating_sub(record.ready_at())));
+    let queue = record.waited.as_ref().map_or_else(String::new, |waited| format!("queue;dur={:.3}, ", waited.ms()));
+    format!("decide;dur={decided_ms:.3}, {queue}first_byte;dur={first_ms:.3}")
 }
 
 fn begin_attempt(record: &mut Record, index: usize, target: &Target<'_>) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use pointsman_policies::estimate::joules;
 
+use crate::flow::HeldEnd;
 use crate::gateway::Gateway;
 use crate::record::{Outcome, Record};
 use crate::trial;
@@ -59,6 +60,9 @@ pub(super) fn settle(gateway: &Gateway, mut record: Record) {
     if let Some(attempt) = record.attempts.last_mut().filter(|attempt| attempt.failure.is_none()) {
         attempt.ended = ended;
     }
+    if let Some(waited) = record.waited.as_mut().filter(|waited| waited.end == HeldEnd::Left) {
+        waited.until = ended;
+    }
     price(&mut record);
     log(&record);
     trial::settled(gateway, &record);
@@ -103,6 +107,7 @@ fn log(record: &Record) {
             status = record.status,
             outcome = outcome.as_str(),
             ms = record.ended_at.as_millis() as u64,
+            queue_ms = record.waited.as_ref().map_or(0, |waited| waited.ms() as u64),
             "request"
         ),
     }

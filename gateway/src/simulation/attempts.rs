@@ -41,6 +41,8 @@ pub(super) struct Attempt {
     pub(super) cancelled: bool,
     /// The machine has it.
     pub(super) running: bool,
+    /// The machine lost it before its end.
+    pub(super) cut: bool,
     /// The next attempt of the same request.
     pub(super) next: Option<Key>,
 }

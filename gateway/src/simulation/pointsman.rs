@@ -99,7 +99,7 @@ impl Pointsman {
     }
 
     fn released(&mut self, released: Vec<Released<u32>>, acts: &mut Vec<Act>) {
-        for Released { token: request, made, outcome } in released {
+        for Released { token: request, made, outcome, .. } in released {
             let first = made.plan.as_ref().and_then(|plan| plan.attempts.first()).map(|first| first.endpoint);
             match (outcome, first) {
                 (Ok(dispatched), Some(endpoint)) => {

@@ -21,7 +21,7 @@ use rand_pcg::Pcg64Mcg;
 use self::gateways::Gateway;
 use super::attempts::{Attempts, Key};
 use super::conditions::Conditions;
-use super::machine::{Machine, profile, seed};
+use super::machine::{Machine, metered, profile, seed};
 use super::report::{End, Outcome, Report};
 use super::router::{Act, Reported, Router, SeenEndpoint};
 use super::workload::{Request, Workload};
@@ -187,7 +187,8 @@ impl<'a> World<'a> {
     ) -> World<'a> {
         let pools = &setup.portfolio.facts;
         let seed = |index: usize| seed(conditions.seed, index);
-        let profiles: Vec<_> = pools.iter().map(profile).collect();
+        let rented = setup.portfolio.pools.iter().map(|pool| pool.limits.is_some());
+        let profiles: Vec<_> = pools.iter().zip(rented).map(|(pool, rented)| metered(profile(pool), rented)).collect();
         let machines: Vec<Machine> = setup
             .portfolio
             .endpoints

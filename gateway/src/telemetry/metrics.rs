@@ -67,6 +67,13 @@ struct Tried {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Held {
+    class: String,
+    pool: String,
+    end: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct WithResult {
     result: &'static str,
 }
@@ -90,6 +97,10 @@ pub struct Metrics {
     itl: Family<Served, Histogram>,
     duration: Family<Served, Histogram>,
     overhead: Histogram,
+    queue_time: Family<Served, Histogram>,
+    queue_held: Family<Served, Gauge>,
+    queue_ended: Family<Held, Counter>,
+    queue_moves: Family<Served, Counter>,
     generation: Gauge,
     reload_ok: Gauge,
     reloads: Family<WithResult, Counter>,
@@ -123,6 +134,10 @@ impl Default for Metrics {
             itl: Family::new_with_constructor(|| Histogram::new(ITL_BUCKETS_S)),
             duration: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS_S)),
             overhead: Histogram::new(OVERHEAD_BUCKETS_S),
+            queue_time: Family::new_with_constructor(|| Histogram::new(TTFT_BUCKETS_S)),
+            queue_held: Family::default(),
+            queue_ended: Family::default(),
+            queue_moves: Family::default(),
             generation: Gauge::default(),
             reload_ok: Gauge::default(),
             reloads: Family::default(),
@@ -166,6 +181,13 @@ impl Metrics {
         }
         if record.decision.is_some() {
             self.overhead.observe(record.decided_at.saturating_sub(record.read_at).as_secs_f64());
+        }
+        if let Some(waited) = &record.waited {
+            let served = Served { class: class.clone(), pool: waited.pool.to_string() };
+            self.queue_time.get_or_create(&served).observe(waited.ms() / 1e3);
+            self.queue_moves.get_or_create(&served).inc_by(u64::from(waited.moved));
+            let Served { class, pool } = served;
+            self.queue_ended.get_or_create(&Held { class, pool, end: waited.end.as_str() }).inc();
         }
         if let Some(usage) = record.usage {
             let of = |direction| Direction { class: class.clone(), pool: pool.clone(), direction };
@@ -231,6 +253,11 @@ impl Metrics {
         let registry = self.registry.lock(); // also keeps two scrapes apart
         self.in_flight.clear();
         self.available.clear();
+        self.queue_held.clear();
+        for waiting in gateway.queue().flow().overview(gateway.fleet().now()) {
+            let served = Served { class: waiting.class, pool: waiting.pool };
+            self.queue_held.get_or_create(&served).set(i64::try_from(waiting.requests).unwrap_or(i64::MAX));
+        }
         let snapshot = gateway.snapshot();
         let states = snapshot.endpoint_states(gateway.fleet().now());
         for (target, state) in snapshot.targets().zip(states) {
@@ -263,6 +290,15 @@ impl Metrics {
         seconds(r, metric::ITL, "Time per output token after the first", self.itl.clone());
         seconds(r, metric::DURATION, "Whole requests", self.duration.clone());
         seconds(r, metric::OVERHEAD, "From the end of a request's body to its plan", self.overhead.clone());
+        seconds(
+            r,
+            metric::QUEUE_TIME,
+            "Time that requests were held, by the pool they waited for",
+            self.queue_time.clone(),
+        );
+        r.register(metric::QUEUE_HELD, "Requests held now, by the pool they wait for", self.queue_held.clone());
+        r.register(metric::QUEUE_ENDED, "Requests that were held, by how that ended", self.queue_ended.clone());
+        r.register(metric::QUEUE_MOVES, "Moves of held requests to another pool's line", self.queue_moves.clone());
         r.register(metric::GENERATION, "The generation in force", self.generation.clone());
         r.register(metric::RELOAD_OK, "1 if the files as they are now are in force", self.reload_ok.clone());
         r.register(metric::RELOADS, "Reloads by result", self.reloads.clone());

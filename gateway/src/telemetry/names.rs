@@ -61,6 +61,14 @@ pub mod attribute {
     pub const ENERGY_J: &str = "pointsman.energy_joules";
     /// Why a candidate was or was not chosen.
     pub const REASON: &str = "pointsman.reason";
+    /// Requests that stood before it when it came to be held.
+    pub const QUEUE_AHEAD: &str = "pointsman.queue.ahead";
+    /// How often it moved from one pool's line to another's.
+    pub const QUEUE_MOVED: &str = "pointsman.queue.moved";
+    /// How much later it could have been sent when it came to be held, milliseconds.
+    pub const QUEUE_SLACK_MS: &str = "pointsman.queue.slack_ms";
+    /// How it stopped being held.
+    pub const QUEUE_END: &str = "pointsman.queue.end";
     /// Parts of the SLO that were missed.
     pub const SLO_MISSED: &str = "pointsman.slo_missed";
 }
@@ -69,6 +77,8 @@ pub mod attribute {
 pub mod span {
     /// Naming the class.
     pub const CLASSIFY: &str = "classify";
+    /// Being held until a machine has room.
+    pub const QUEUE: &str = "pointsman.queue";
     /// One candidate of the decision, an event.
     pub const CANDIDATE: &str = "candidate";
     /// The first token, an event.
@@ -97,6 +107,14 @@ pub mod metric {
     pub const DURATION: &str = "gen_ai_server_request_duration_seconds";
     /// From the last byte of a request to the plan.
     pub const OVERHEAD: &str = "pointsman_decision_seconds";
+    /// How long requests were held.
+    pub const QUEUE_TIME: &str = "pointsman_queue_seconds";
+    /// Requests held now.
+    pub const QUEUE_HELD: &str = "pointsman_queue_held";
+    /// Requests that were held, by how that ended.
+    pub const QUEUE_ENDED: &str = "pointsman_queue_ended";
+    /// Moves of held requests from one pool's line to another's.
+    pub const QUEUE_MOVES: &str = "pointsman_queue_moves";
     /// The generation in force.
     pub const GENERATION: &str = "pointsman_policy_generation";
     /// Whether the files as they are now are in force.

@@ -11,7 +11,7 @@ use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 use pointsman_policies::facts::Api;
 
 use super::names::{attribute as key, span};
-use crate::record::{AttemptRecord, DecisionRecord, Outcome, Record};
+use crate::record::{AttemptRecord, DecisionRecord, Outcome, Record, Waited};
 
 /// The spans of a record, root first.
 pub fn spans(record: &Record) -> Vec<SpanData> {
@@ -26,6 +26,9 @@ pub fn spans(record: &Record) -> Vec<SpanData> {
     }
     if let Some(decision) = &record.decision {
         tree.decision(decision);
+    }
+    if let Some(waited) = &record.waited {
+        tree.queue(waited);
     }
     if !record.attempts.is_empty() {
         tree.operation();
@@ -99,6 +102,18 @@ impl Tree<'_> {
         let events = candidates.collect();
         let name = format!("route {}", deciding.version);
         self.step(name.into(), self.record.classified_at, self.record.decided_at, attributes, events);
+    }
+
+    fn queue(&mut self, waited: &Waited) {
+        let attributes = vec![
+            text(key::POOL, &waited.pool),
+            number(key::QUEUE_AHEAD, waited.ahead as u64),
+            number(key::QUEUE_MOVED, u64::from(waited.moved)),
+            real(key::QUEUE_SLACK_MS, waited.slack_ms),
+            text(key::QUEUE_END, waited.end.as_str()),
+            text(key::OPENINFERENCE_SPAN_KIND, "CHAIN"),
+        ];
+        self.step(span::QUEUE.into(), waited.from, waited.until, attributes, Vec::new());
     }
 
     fn operation(&mut self) {

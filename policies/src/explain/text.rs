@@ -1,7 +1,7 @@
 //! An explanation as a terminal shows it: the verdict first, then what led to it, at most 100 columns wide.
 
 use super::figures::{count, ms, short, usd};
-use super::{CandidateReason, ClassReason, Explanation, Outcome, RouteReason, Tested};
+use super::{CandidateReason, ClassReason, Explanation, HoldReason, Outcome, RouteReason, Tested};
 use crate::facts::OwnedFacts;
 
 /// Columns of a line.
@@ -240,12 +240,14 @@ impl Page {
         let attempts = plan.attempts.iter().enumerate().map(|(place, attempt)| {
             format!("{} {}, first byte within {}", place + 1, attempt.endpoint, ms(attempt.first_byte_ms))
         });
+        let hold = plan.hold.as_ref().map(hold);
         let whole = plan.total_ms.map(|total| format!("whole answer within {} of its first byte", ms(total)));
-        self.entry("plan", &attempts.chain(whole).collect::<Vec<_>>());
+        self.entry("plan", &hold.into_iter().chain(attempts).chain(whole).collect::<Vec<_>>());
     }
 
     fn outcome(&mut self, outcome: &Outcome) {
         let mut words = vec![format!("{} {}", outcome.outcome, outcome.status)];
+        words.extend(outcome.queue_ms.map(|held| format!("held for {}", ms(held))));
         let figures = [("ttft", outcome.ttft_ms), ("itl", outcome.itl_ms), ("total", Some(outcome.total_ms))];
         words.extend(figures.iter().filter_map(|(name, figure)| Some(format!("{name} {}", ms((*figure)?)))));
         words.extend(outcome.output_tokens.map(|tokens| format!("{} tokens out", count(tokens))));
@@ -276,6 +278,16 @@ impl Page {
             self.entry("fleet", std::slice::from_ref(&explanation.fleet));
         }
     }
+}
+
+fn hold(hold: &HoldReason) -> String {
+    let behind = hold.behind();
+    let behind = if behind.is_empty() { behind } else { format!(", {behind}") };
+    let slack = match hold.slack_ms {
+        slack if slack >= 0.0 => format!("its promise can be kept for {} more", ms(slack)),
+        late => format!("it is {} too late for its promise", ms(-late)),
+    };
+    format!("held until `{}` has room{behind}; {slack}", hold.pool)
 }
 
 fn condition(tested: &Tested) -> String {

@@ -1,7 +1,7 @@
 //! The whole in one sentence: where it goes and why there, or why nowhere.
 
 use super::figures::{ms, short, usd};
-use super::{CandidateReason, Explanation, RouteReason};
+use super::{CandidateReason, Explanation, HoldReason, RouteReason};
 use crate::pick::NEAR_TIE;
 
 pub(super) fn verdict(explanation: &Explanation) -> String {
@@ -19,7 +19,22 @@ pub(super) fn verdict(explanation: &Explanation) -> String {
         return "decided nothing".to_owned();
     };
     let class = explanation.class.as_ref().map_or("", |class| class.name.as_str());
-    format!("{class} request goes to {}: {}", chosen.endpoint, why(explanation, chosen, route))
+    let to = match explanation.plan.as_ref().and_then(|plan| plan.hold.as_ref()) {
+        None => format!("goes to {}", chosen.endpoint),
+        Some(hold) => waits(hold, chosen),
+    };
+    match &chosen.rejection {
+        None => format!("{class} request {to}: {}", why(explanation, chosen, route)),
+        Some(rejection) => format!("{class} request {to}: {}, and no other may be asked sooner", rejection.message),
+    }
+}
+
+/// It goes where it goes, but not yet.
+fn waits(hold: &HoldReason, chosen: &CandidateReason) -> String {
+    let behind = hold.behind();
+    let behind = if behind.is_empty() { behind } else { format!(" {behind}") };
+    let about = if hold.wait_ms >= 1.0 { format!(", about {}", ms(hold.wait_ms)) } else { String::new() };
+    format!("waits for {}{behind}{about}", chosen.endpoint)
 }
 
 /// Why the first is first: what its objective counts, and what went before the objective.

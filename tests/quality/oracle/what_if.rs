@@ -138,11 +138,10 @@ impl Group {
             None => None,
         };
         let Some((_, machine)) = self.machines.iter_mut().find(|(index, _)| *index == endpoint) else { return };
-        let cached_tokens = machine.cache.take(ground.workload.prefix(asked), input);
         let job = Job {
             id: u64::from(request),
             prompt_tokens: input,
-            cached_tokens,
+            prefix: ground.workload.prefix(asked).into(),
             output_tokens: u64::from(asked.output_tokens),
             reserved_output_tokens: reserved,
             ..Job::default()

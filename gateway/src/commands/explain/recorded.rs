@@ -40,7 +40,7 @@ fn explained(found: &Found, log: &str) -> anyhow::Result<Explanation> {
     let mut endpoints = Vec::new();
     decision.states(set, &mut endpoints);
     let facts = decision.facts.facts();
-    let fleet = Fleet::new(&set.pools, &endpoints);
+    let fleet = Fleet { waiting: &decision.waiting, ..Fleet::new(&set.pools, &endpoints) };
     let given = Given { policy: &policy, facts: &facts, fleet, draw: decision.draw };
     let mut explanation = Explanation::of(&given);
     let same = match consider(&given) {
@@ -131,6 +131,7 @@ fn outcome(found: &Found) -> Outcome {
         outcome: ended.to_owned(),
         status: kept.status,
         attempts: Vec::new(),
+        queue_ms: Some(found.decision.facts.waited_ms).filter(|ms| *ms > 0.0),
         ttft_ms: kept.ttft_ms.map(f64::from),
         itl_ms: kept.itl_ms.map(f64::from),
         total_ms: f64::from(kept.total_ms),

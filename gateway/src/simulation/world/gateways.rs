@@ -120,6 +120,7 @@ impl<'a> World<'a> {
             reservation: None,
             cancelled: false,
             running: false,
+            cut: false,
             next: progress.attempts,
         });
         progress.attempts = Some(key);

@@ -1,5 +1,7 @@
 //! What machines do and send: admission, streams, failures, neighbours, metrics.
 
+use std::sync::Arc;
+
 use pointsman_backends::simulators::engine::{Admission, Emission, Job, Refused};
 use pointsman_policies::units::Micros;
 use rand::RngExt;
@@ -20,6 +22,7 @@ impl World<'_> {
         let (endpoint, id) = (attempt.endpoint, attempt.request);
         let Some(request) = self.request(id) else { return };
         let Some((pool, _)) = self.pool_of(endpoint) else { return };
+        self.advance(endpoint);
         let back = self.now + self.one_way(endpoint);
         let prefix = self.workload.prefix(request);
         let Some(machine) = self.machines.get_mut(endpoint) else { return };
@@ -37,11 +40,10 @@ impl World<'_> {
             Some(Ok(reservation)) => Some(reservation),
             None => None,
         };
-        let cached_tokens = machine.cache.take(prefix, input);
         let job = Job {
             id: key.job(),
             prompt_tokens: input,
-            cached_tokens,
+            prefix: if prefix.is_empty() { Arc::default() } else { prefix.into() },
             output_tokens: u64::from(request.output_tokens),
             reserved_output_tokens: reserved,
             ..Job::default()
@@ -49,9 +51,8 @@ impl World<'_> {
         match machine.engine.submit(self.now, job) {
             Admission::Accepted => {
                 if let Some(attempt) = self.attempts.get_mut(key) {
-                    (attempt.running, attempt.cached_tokens, attempt.reservation) = (true, cached_tokens, reservation);
+                    (attempt.running, attempt.reservation) = (true, reservation);
                 }
-                self.touch(endpoint);
             }
             Admission::Refused(refused) => {
                 if let Some((limiter, reservation)) =
@@ -62,6 +63,7 @@ impl World<'_> {
                 self.plan(back, What::Away(key, wait(refused)));
             }
         }
+        self.touch(endpoint);
     }
 
     /// Plans the machine's next event, unless an earlier one is planned already.
@@ -78,13 +80,20 @@ impl World<'_> {
         let now = self.now;
         let Some(machine) = self.machines.get_mut(endpoint).filter(|machine| machine.due == now) else { return };
         machine.due = Micros::NEVER;
+        self.advance(endpoint);
+        self.touch(endpoint);
+    }
+
+    /// Lets a machine do what is due, so that it is where it would be now.
+    fn advance(&mut self, endpoint: usize) {
         let mut emissions = std::mem::take(&mut self.emissions);
-        machine.engine.advance(now, &mut emissions);
+        if let Some(machine) = self.machines.get_mut(endpoint) {
+            machine.engine.advance(self.now, &mut emissions);
+        }
         for emission in emissions.drain(..) {
             self.emitted(endpoint, &emission);
         }
         self.emissions = emissions;
-        self.touch(endpoint);
     }
 
     fn emitted(&mut self, endpoint: usize, emission: &Emission) {
@@ -95,6 +104,7 @@ impl World<'_> {
         let back = emission.at + self.one_way(endpoint);
         let Some(attempt) = self.attempts.get_mut(key) else { return };
         attempt.output_tokens += u64::from(emission.tokens);
+        attempt.cached_tokens = emission.cached_tokens;
         let streams = self.workload.requests.get(attempt.request as usize).is_some_and(|request| request.stream);
         if emission.first {
             attempt.first = Some(emission.at);
@@ -131,6 +141,20 @@ impl World<'_> {
         }
     }
 
+    /// A machine loses an attempt before its end. It tells only the first token and the end of a stream, so what it had
+    /// made of the rest is reckoned from its pace alone.
+    fn cut(&mut self, key: Key) {
+        let Some(attempt) = self.attempts.get(key).filter(|attempt| attempt.running) else { return };
+        let longest = self.request(attempt.request).map_or(1, |request| u64::from(request.output_tokens));
+        let step_ms = self.pool_of(attempt.endpoint).map_or(1.0, |(_, pool)| pool.service.step_base_ms).max(0.01);
+        let later = attempt.first.map_or(0, |first| ((self.now - first).as_ms() / step_ms) as u64);
+        if let Some(attempt) = self.attempts.get_mut(key) {
+            attempt.output_tokens = (attempt.output_tokens + later).min(longest.saturating_sub(1));
+            attempt.cut = true;
+        }
+        self.leave(key);
+    }
+
     /// A gateway's change of mind has come. An attempt that ended meanwhile is forgotten when its end arrives.
     pub(super) fn cancel(&mut self, key: Key) {
         let Some(attempt) = self.attempts.get(key) else { return };
@@ -138,11 +162,14 @@ impl World<'_> {
         if !running {
             return;
         }
+        self.advance(endpoint);
         if let Some(machine) = self.machines.get_mut(endpoint) {
             machine.engine.cancel(self.now, key.job());
         }
-        self.leave(key);
-        self.attempts.remove(key);
+        self.cut(key);
+        if self.attempts.get(key).is_some_and(|attempt| attempt.cut) {
+            self.attempts.remove(key);
+        }
         self.touch(endpoint);
     }
 
@@ -169,8 +196,9 @@ impl World<'_> {
 
     fn down(&mut self, endpoint: usize) {
         let back = self.now + self.one_way(endpoint);
+        self.advance(endpoint);
         for key in self.attempts.running_at(endpoint) {
-            self.leave(key);
+            self.cut(key);
             self.plan(back, What::Broke(key));
         }
         let Some(machine) = self.machines.get_mut(endpoint) else { return };
@@ -194,6 +222,7 @@ impl World<'_> {
     /// A neighbour's request, and when its next comes.
     pub(super) fn neighbour(&mut self, endpoint: usize) {
         let draw: f64 = self.random.random();
+        self.advance(endpoint);
         let Some(machine) = self.machines.get_mut(endpoint) else { return };
         let Some(neighbour) = machine.neighbour.filter(|neighbour| neighbour.rps > 0.0) else { return };
         self.jobs_of_neighbours += 1;
@@ -215,6 +244,7 @@ impl World<'_> {
     /// Metrics of engines are read, and are on their way.
     pub(super) fn read(&mut self) {
         let now = self.now;
+        (0..self.machines.len()).for_each(|endpoint| self.advance(endpoint));
         self.underway.push_back(self.machines.iter().map(|machine| machine.reported(now)).collect());
         if self.conditions.metrics.delay == Micros(0) {
             self.metrics();

@@ -1,0 +1,126 @@
+//! The order of the line, and what decisions are told of it.
+
+use super::*;
+
+const NOW: Micros = Micros::from_secs(1_000);
+const LONG: Micros = Micros::from_secs(600);
+
+/// One of pool 0 that came now and is due after so many milliseconds.
+fn held(ticket: u64, priority: i32, due_ms: u64) -> Held {
+    Held {
+        ticket,
+        pool: 0,
+        priority,
+        sheddable: false,
+        tenant: 0,
+        since: NOW + Micros(ticket),
+        due: NOW + Micros(due_ms * 1_000),
+        input_tokens: 100,
+        output_tokens: 10,
+    }
+}
+
+fn queue(all: impl IntoIterator<Item = Held>) -> Queue {
+    let mut queue = Queue::default();
+    all.into_iter().for_each(|held| queue.hold(held));
+    queue
+}
+
+/// The order in which a pool's requests go, as their tickets.
+fn order(queue: &mut Queue, now: Micros) -> Vec<u64> {
+    let next = || {
+        let next = queue.next(now, 0)?;
+        queue.sent(now, &next);
+        queue.remove(next.ticket).map(|held| held.ticket)
+    };
+    std::iter::from_fn(next).collect()
+}
+
+#[test]
+fn higher_classes_go_first_and_in_a_class_who_is_due_soonest() {
+    let mut queue = queue([held(1, 0, 10), held(2, 30, 900), held(3, 30, 300), held(4, 20, 50)]);
+    assert_eq!(order(&mut queue, NOW), [3, 2, 4, 1]);
+    assert!(queue.is_empty() && queue.pools().is_empty());
+}
+
+#[test]
+fn who_has_lost_its_promise_goes_after_those_who_have_not_and_what_may_be_shed_comes_last() {
+    let shed = Held { sheddable: true, ..held(4, 90, 900) };
+    let mut queue = queue([held(1, 30, 10), held(2, 0, 900), held(3, 20, 900), shed]);
+    assert_eq!(order(&mut queue, NOW + Micros(20_000)), [3, 2, 1, 4]);
+}
+
+#[test]
+fn one_release_in_so_many_goes_to_whoever_has_waited_longest() {
+    let old = Held { since: NOW, ..held(999, 0, 900_000) };
+    let mut queue = queue((1..=60).map(|ticket| held(ticket, 30, 500)).chain([old]));
+    let order = order(&mut queue, NOW);
+    assert_eq!(order.iter().position(|ticket| *ticket == 999), Some(AGING as usize - 1), "{order:?}");
+}
+
+/// The one that is given its turn by its age alone sees nobody before it, or it would be held again for ever.
+#[test]
+fn whose_turn_it_is_has_nobody_before_it() {
+    let old = Held { since: NOW, ..held(9, 10, 900_000) };
+    let mut queue = queue([old, held(1, 30, 500), held(2, 10, 300), held(3, 0, 800)]);
+    queue.pools.get_mut(&0).unwrap().releases = AGING - 1;
+    let next = queue.next(NOW, 0).unwrap();
+    assert_eq!(next.ticket, 9);
+    let priorities = |waiting: Vec<Waiting>| waiting.iter().map(|waiting| waiting.priority).collect::<Vec<_>>();
+    assert_eq!(priorities(queue.waiting(NOW, Some(9))), [30, 10, 0], "as one that only asks");
+    assert_eq!(priorities(queue.waiting_behind(NOW, &next)), [0]);
+}
+
+#[test]
+fn a_tenant_beyond_its_share_waits_until_the_others_have_had_theirs() {
+    let of = |ticket: u64, tenant| Held { tenant, ..held(ticket, 0, ticket) };
+    let mut greedy_first = queue((1..=6).map(|ticket| of(ticket, 7)).chain((11..=13).map(|ticket| of(ticket, 8))));
+    greedy_first.passed(NOW, 7, 1_000, 500);
+    assert_eq!(order(&mut greedy_first, NOW)[..3], [11, 12, 13], "the other has had nothing");
+
+    // 2000 against 120 is beyond a share, a thousandth of it is not.
+    for (charged, now, expected) in [(NOW, NOW, [11, 1]), (NOW, NOW + LONG, [1, 11])] {
+        let of = |ticket, tenant| Held { due: NOW + LONG + Micros(ticket), ..of(ticket, tenant) };
+        let mut queue = queue([of(1, 7), of(11, 8)]);
+        queue.passed(charged, 7, 1_000, 500);
+        queue.passed(now, 8, 100, 10);
+        assert_eq!(order(&mut queue, now), expected);
+    }
+}
+
+#[test]
+fn a_request_stands_in_one_line_and_leaves_nothing_behind() {
+    let mut queue = queue([held(1, 0, 100)]);
+    queue.hold(Held { pool: 3, ..held(1, 0, 80) });
+    assert_eq!((queue.len(), queue.pools()), (1, vec![3]));
+    assert_eq!(queue.next(NOW, 0), None);
+    assert_eq!(queue.remove(1).map(|held| held.pool), Some(3));
+    assert_eq!(queue.remove(1), None);
+    assert!(queue.waiting(NOW, None).is_empty() && queue.everyone().next().is_none());
+}
+
+#[test]
+fn decisions_see_what_goes_before_them() {
+    let mut queue = queue([held(1, 30, 100), held(2, 30, 200), held(3, 30, 300), held(4, 0, 50)]);
+    let sum = |waiting: &Waiting| (waiting.priority, waiting.requests, waiting.input_tokens, waiting.least_slack_ms);
+    let seen: Vec<_> = queue.waiting(NOW, None).iter().map(sum).collect();
+    assert_eq!(seen, [(30, 3, 300, Some(100.0)), (0, 1, 100, Some(50.0))], "one that comes now");
+    let seen: Vec<_> = queue.waiting(NOW, Some(2)).iter().map(sum).collect();
+    assert_eq!(seen, [(30, 1, 100, Some(100.0)), (0, 1, 100, Some(50.0))], "one that stands second");
+    assert_eq!((queue.ahead(1), queue.ahead(3), queue.ahead(4)), (0, 2, 3));
+    let late = queue.waiting(NOW + Micros(150_000), Some(1)).iter().map(sum).collect::<Vec<_>>();
+    assert!(late.contains(&(i32::MIN, 1, 100, None)), "who is late goes after all others: {late:?}");
+}
+
+#[test]
+fn who_is_pressed_is_told_apart_from_who_is_lost() {
+    let shed = |ticket, due_ms| Held { sheddable: true, ..held(ticket, 0, due_ms) };
+    let mut queue = queue([held(1, 0, 30), held(2, 0, 5), held(3, 0, 500), shed(4, 5), shed(5, 500)]);
+    let now = NOW + Micros(10_000);
+    let tickets = |held: Vec<Held>| held.iter().map(|held| held.ticket).collect::<Vec<_>>();
+    assert_eq!(tickets(queue.pressed(now, now + Micros(60_000), 16)), [1], "soon, but not yet late");
+    assert_eq!(queue.lost(now, LONG).iter().map(|(held, old)| (held.ticket, *old)).collect::<Vec<_>>(), [(4, false)]);
+    let lost = queue.lost(NOW + LONG + LONG, LONG);
+    assert!(lost.len() == 5 && lost.iter().all(|(_, old)| *old), "nobody is held for ever: {lost:?}");
+    assert_eq!(queue.least().map(|held| held.ticket), Some(5), "of what may be shed, what is due last");
+}
