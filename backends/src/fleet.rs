@@ -3,6 +3,8 @@
 
 /// A request on its way.
 mod dispatched;
+/// Asking engines for their metrics.
+mod scraper;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use crate::connect::Connections;
 use crate::endpoint::EndpointId;
 use crate::health::breaker::{Breaker, Position};
+use crate::health::engine_report::{EngineReport, Reported, Share};
 use crate::inflight::Load;
 pub use crate::inflight::Work;
 use crate::learn::hidden_load::Hidden;
@@ -26,6 +29,7 @@ use crate::lease::{Limiter, RateLimits, Shortage};
 use crate::portfolio::{Endpoint, Portfolio};
 use crate::window::Congestion;
 pub use dispatched::{Dispatched, Flight};
+use scraper::{Asked, Scraper};
 
 /// The longest a machine may ask us to stay away.
 const LONGEST_BACK_PRESSURE: Micros = Micros::from_secs(60);
@@ -58,6 +62,7 @@ pub struct Live {
     draining: bool,
     lease: Option<Arc<Lease>>,
     window: Option<Window>,
+    scraper: Option<Arc<Scraper>>,
     shared: Arc<State>,
 }
 
@@ -69,6 +74,26 @@ struct State {
     back_pressure_until: AtomicU64,
     congestion: Congestion,
     hidden: Mutex<Option<Hidden>>,
+    reported: Mutex<Reported>,
+}
+
+impl State {
+    /// What others have there, and how much predictions are widened because that is not known well.
+    fn reported(&self, now: Micros, asked: bool) -> (Share, f64) {
+        let reported = self.reported.lock();
+        let told = asked || reported.age_s(now).is_some();
+        (reported.foreign(now), if told { reported.widening(now) } else { 1.0 })
+    }
+
+    /// Keeps account of what the gateway has there, and of all that is known to be there, from this moment on.
+    fn account(&self, now: Micros) {
+        let (in_flight, context_tokens) = (self.load.requests(), self.load.context_tokens());
+        let mut reported = self.reported.lock();
+        reported.note(now, Share { in_flight, context_tokens });
+        let foreign = reported.foreign(now);
+        drop(reported);
+        self.load.account(now, foreign);
+    }
 }
 
 /// How an attempt ended, for the endpoint's health.
@@ -171,20 +196,41 @@ impl Fleet {
         };
         let window = pool.and_then(|pool| pool.window);
         let reusable = known.as_ref().filter(|live| live.connections.serves(&endpoint.address, tls, version));
-        if let Some(live) =
-            reusable.filter(|live| same_lease(live) && live.draining == draining && live.window == window)
-        {
-            return Arc::clone(live);
-        }
         let connections = reusable.map_or_else(
             || Arc::new(Connections::new(endpoint.address.clone(), tls.cloned(), version, self.tasks.clone())),
             |live| Arc::clone(&live.connections),
         );
-        let shared = known.map_or_else(Arc::default, |known| Arc::clone(&known.shared));
+        let shared = known.as_ref().map_or_else(Arc::default, |known| Arc::clone(&known.shared));
+        let scraper = self.scraper(portfolio, endpoint, known.as_deref(), (&connections, &shared));
+        let same_scraper = |live: &Live| live.scraper.as_ref().map(Arc::as_ptr) == scraper.as_ref().map(Arc::as_ptr);
+        let same = |live: &Live| same_lease(live) && live.draining == draining && live.window == window;
+        if let Some(live) = reusable.filter(|live| same(live) && same_scraper(live)) {
+            return Arc::clone(live);
+        }
         let id = endpoint.id.clone();
-        let live = Arc::new(Live { id, connections, origin: self.origin, draining, lease, window, shared });
+        let live = Arc::new(Live { id, connections, origin: self.origin, draining, lease, window, scraper, shared });
         self.live.insert(endpoint.id.clone(), Arc::clone(&live));
         live
+    }
+
+    /// Who asks an endpoint for its metrics: as before where nothing has changed.
+    fn scraper(
+        &self,
+        portfolio: &Portfolio,
+        endpoint: &Endpoint,
+        known: Option<&Live>,
+        (connections, state): (&Arc<Connections>, &Arc<State>),
+    ) -> Option<Arc<Scraper>> {
+        let pool = portfolio.pools.get(endpoint.pool)?;
+        let scrape = pool.scrape(endpoint)?;
+        let kv_tokens = portfolio.facts.get(endpoint.pool)?.service.kv_tokens;
+        let before = known.and_then(|known| known.scraper.as_ref());
+        if let Some(before) = before.filter(|before| before.serves(&scrape, kv_tokens, connections)) {
+            return Some(Arc::clone(before));
+        }
+        let (id, origin) = (endpoint.id.clone(), self.origin);
+        let asked = Asked { id, connections: Arc::clone(connections), state: Arc::clone(state), kv_tokens, origin };
+        Scraper::start(scrape, pool, asked, &self.tasks).map(Arc::new)
     }
 }
 
@@ -192,13 +238,14 @@ impl Live {
     /// The view that the decision reads.
     pub fn state(&self, pool: usize, now: Micros) -> EndpointState {
         let load = &self.shared.load;
+        let (foreign, widening) = self.shared.reported(now, self.scraper.is_some());
         let hidden = self.shared.hidden.lock().map_or(observation::Factors::NEUTRAL, |hidden| hidden.factors(now));
         EndpointState {
             pool,
             availability: self.availability(now),
-            in_flight: load.requests(),
+            in_flight: load.requests().saturating_add(foreign.in_flight),
             prefill_tokens: load.prefill_tokens(),
-            context_tokens: load.context_tokens(),
+            context_tokens: load.context_tokens().saturating_add(foreign.context_tokens),
             output_tokens_ahead: load.output_tokens(),
             lease: self.lease(now),
             prefilling: load.prefilling(),
@@ -206,6 +253,7 @@ impl Live {
             window: self.window(),
             ttft_factor: hidden.ttft,
             itl_factor: hidden.itl,
+            widening,
             ..EndpointState::idle(pool)
         }
     }
@@ -213,6 +261,16 @@ impl Live {
     /// What has been learned of load there that nobody tells of; `None` for nothing.
     pub fn set_hidden(&self, hidden: Option<Hidden>) {
         *self.shared.hidden.lock() = hidden;
+    }
+
+    /// Its engine said of itself what was true at a moment; `kv_tokens` is its memory. For whoever asks it himself.
+    pub fn take_report(&self, at: Micros, report: &EngineReport, kv_tokens: Option<u64>) {
+        self.shared.reported.lock().take(at, report, kv_tokens);
+    }
+
+    /// How old the last report of its engine is, seconds; `None` where there is none.
+    pub fn report_age_s(&self, now: Micros) -> Option<f64> {
+        self.shared.reported.lock().age_s(now)
     }
 
     /// What it is sent at once.

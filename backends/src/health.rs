@@ -4,5 +4,7 @@
 pub mod breaker;
 /// What an engine says of its load.
 pub mod engine_report;
+/// Asking an engine.
+pub mod scrape;
 /// Metrics of engines, as text.
 pub mod metrics_text;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use parking_lot::Mutex;
 use pointsman_policies::units::Micros;
 
+use crate::health::engine_report::Share;
 use crate::learn::meter::{Mark, Meter};
 
 /// The size of a request as it is known when it is sent, and what it was promised.
@@ -36,9 +37,10 @@ pub struct Load {
 }
 
 impl Load {
-    /// Keeps account of the load from this moment on; to be called whenever it has changed.
-    pub fn account(&self, now: Micros) {
-        self.meter.lock().load(now, self.requests(), self.context_tokens());
+    /// Keeps account of the load from this moment on, with what others have there; to be called whenever it has changed.
+    pub fn account(&self, now: Micros, foreign: Share) {
+        let requests = self.requests().saturating_add(foreign.in_flight);
+        self.meter.lock().load(now, requests, self.context_tokens().saturating_add(foreign.context_tokens));
     }
 
     /// The account at this moment.

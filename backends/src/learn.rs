@@ -54,6 +54,9 @@ use service::{Confidence, Residual, Service};
 /// Pools and classes that are remembered though the portfolio does not have them now.
 const MOST_AWAY: usize = 1_024;
 
+/// How far one observation moves the mean error of predictions: about the last fifty count.
+const ERROR_STEP: f64 = 0.02;
+
 /// Which mechanisms are on; tests switch them off one by one to see what each is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Switches {
@@ -96,6 +99,8 @@ struct Pool {
     service: Service,
     ttft_drift: DriftTest,
     itl_drift: DriftTest,
+    ttft_error: Option<f64>,
+    itl_error: Option<f64>,
 }
 
 #[derive(Clone, Debug)]
@@ -114,7 +119,9 @@ impl Learner {
     /// The pools of a portfolio and the classes of a policy, from now on; names that are known keep what was learned.
     pub fn adopt(&mut self, pools: &[PoolFacts], classes: &[Class]) {
         self.margins.adopt(classes.iter().map(|class| (class.name.as_str(), class.target)));
+        let mut errors = HashMap::new();
         for pool in std::mem::take(&mut self.pools) {
+            errors.insert(pool.name.clone(), (pool.ttft_error, pool.itl_error));
             self.away.insert(pool.name, pool.service.save());
         }
         let mut known: HashMap<String, Endpoint> =
@@ -124,8 +131,17 @@ impl Learner {
             if let Some(saved) = self.away.remove(&facts.name) {
                 service.restore(&saved);
             }
+            let (ttft_error, itl_error) = errors.remove(&facts.name).unwrap_or_default();
             let (ttft_drift, itl_drift) = (DriftTest::default(), DriftTest::default());
-            self.pools.push(Pool { name: facts.name.clone(), kind: facts.kind, service, ttft_drift, itl_drift });
+            self.pools.push(Pool {
+                name: facts.name.clone(),
+                kind: facts.kind,
+                service,
+                ttft_drift,
+                itl_drift,
+                ttft_error,
+                itl_error,
+            });
             for name in &facts.endpoints {
                 let new = || Endpoint { name: name.clone(), pool: at, hidden: Hidden::new(facts.kind) };
                 let endpoint = known.remove(name).unwrap_or_else(new);
@@ -160,6 +176,7 @@ impl Learner {
     pub fn observe_first_byte(&mut self, seen: &Observation) {
         let Some(endpoint) = self.endpoints.get_mut(seen.endpoint) else { return };
         let Some(pool) = self.pools.get_mut(endpoint.pool) else { return };
+        follow(&mut pool.ttft_error, seen.ttft_ms(), seen.predicted.ttft_ms);
         if let Some(residual) = pool.service.learn_ttft(seen) {
             endpoint.hidden.ttft.learn(seen.first_byte, residual.log, residual.weight);
             if let Some(drift) = pool.drift(Time::Ttft, residual, seen.first_byte) {
@@ -174,6 +191,7 @@ impl Learner {
     pub fn observe_end(&mut self, seen: &Observation) {
         let Some(endpoint) = self.endpoints.get_mut(seen.endpoint) else { return };
         let Some(pool) = self.pools.get_mut(endpoint.pool) else { return };
+        follow(&mut pool.itl_error, seen.itl_ms(), seen.predicted.itl_ms);
         if let Some(residual) = pool.service.learn_itl(seen) {
             endpoint.hidden.itl.learn(seen.last_byte, residual.log, residual.weight);
             if let Some(drift) = pool.drift(Time::Itl, residual, seen.last_byte) {
@@ -187,6 +205,16 @@ impl Learner {
     /// The service model of each pool as learned, in the portfolio's order.
     pub fn services(&self) -> &[ServiceModel] {
         &self.services
+    }
+
+    /// How far predictions of a pool's times have been off lately: the mean of the logarithm of observed over predicted,
+    /// without its sign.
+    pub fn error(&self, pool: usize, time: Time) -> Option<f64> {
+        let pool = self.pools.get(pool)?;
+        match time {
+            Time::Ttft => pool.ttft_error,
+            Time::Itl => pool.itl_error,
+        }
     }
 
     /// How sure a pool's model is.
@@ -267,6 +295,15 @@ impl Learner {
             Time::Ttft => self.margins.learn_ttft(seen.class, kind, promise),
             Time::Itl => self.margins.learn_itl(seen.class, kind, promise),
         }
+    }
+}
+
+/// Lets a mean error follow one observation.
+fn follow(error: &mut Option<f64>, observed_ms: Option<f64>, predicted_ms: f64) {
+    let Some(off) = observed_ms.map(|observed_ms| (observed_ms / predicted_ms).ln().abs()) else { return };
+    if off.is_finite() {
+        let before = error.unwrap_or(off);
+        *error = Some(before + ERROR_STEP * (off - before));
     }
 }
 

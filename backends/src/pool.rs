@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use pointsman_policies::fleet::{ModelFacts, Price};
 use pointsman_policies::language::Located;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::hardware::ServiceOverrides;
+use crate::health::metrics_text::Engine;
+use crate::lease::RateLimits;
 use crate::secret::SecretRef;
 
 /// `[pool.NAME]`: endpoints with the same hardware, vendor, dialect, site and models.
@@ -46,6 +49,18 @@ pub struct PoolShape {
     /// PEM file with the certificates to trust instead of the system's.
     #[schemars(example = &"tls/ca.pem")]
     pub ca_file: Option<Located<String>>,
+    /// The engine whose Prometheus metrics tell the load of each machine, so that what others send it is seen too:
+    /// `vllm`, `sglang` (started with `--enable-metrics`), `llamacpp` (`--metrics`) or `tensorrt-llm`. Not asked where not
+    /// given.
+    #[schemars(example = &"vllm")]
+    pub metrics: Option<Engine>,
+    /// Where the metrics are, below the base URL; the engine's usual path where not given.
+    #[schemars(example = &"/metrics")]
+    pub metrics_path: Option<Located<String>>,
+    /// How often each machine is asked for its metrics, milliseconds; 1000 where not given.
+    #[schemars(range(min = 50, max = 60_000))]
+    #[schemars(example = 500)]
+    pub metrics_interval_ms: Option<u64>,
     /// What the provider allows.
     pub limits: Option<LimitsShape>,
     /// Whether the gateway holds what an endpoint would only queue, and so can still let something more urgent go first;
@@ -120,6 +135,18 @@ pub struct LimitsShape {
     pub slots: Option<u32>,
 }
 
+impl LimitsShape {
+    /// The limits, where there is one.
+    pub fn rate_limits(self) -> Option<RateLimits> {
+        let limits = RateLimits {
+            requests_per_minute: self.requests_per_minute.map(|requests| requests as f64),
+            tokens_per_minute: self.tokens_per_minute.map(|tokens| tokens as f64),
+            reserves_output: self.reserves_output,
+        };
+        (limits.requests_per_minute.is_some() || limits.tokens_per_minute.is_some()).then_some(limits)
+    }
+}
+
 /// `[pool.NAME.model."MODEL"]`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -133,6 +160,18 @@ pub struct ModelShape {
     pub context: Option<u64>,
     /// Price, US dollars per million tokens.
     pub usd_per_m: Option<PriceShape>,
+}
+
+impl ModelShape {
+    /// What policies may know of it.
+    pub fn facts(&self, name: &str) -> ModelFacts {
+        let price = self.usd_per_m.unwrap_or_default();
+        ModelFacts {
+            name: name.to_owned(),
+            context: self.context,
+            price: Price { usd_per_m_input: price.input, usd_per_m_output: price.output },
+        }
+    }
 }
 
 /// Price of tokens, US dollars per million.

@@ -1,12 +1,15 @@
 //! The portfolio file: everything the gateway may send work to, read into checked values.
 
+/// Engines that tell of their load.
+mod metrics;
+
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use http::uri::PathAndQuery;
 use pointsman_policies::facts::Api;
-use pointsman_policies::fleet::{Availability, EndpointState, ModelFacts, PoolFacts, Price, Window};
+use pointsman_policies::fleet::{Availability, EndpointState, PoolFacts, Window};
 use pointsman_policies::language::{Diagnostic, Located, Report, Source, nearest, read};
 use pointsman_policies::units::Micros;
 use schemars::JsonSchema;
@@ -22,6 +25,7 @@ use crate::pool::{HttpVersion, LimitsShape, ModelShape, PoolShape};
 use crate::site::SiteShape;
 use crate::tls;
 use crate::window;
+pub use metrics::Metrics;
 
 /// Other portfolios made of one.
 mod vary;
@@ -85,6 +89,8 @@ pub struct Pool {
     pub limits: Option<RateLimits>,
     /// What one endpoint is sent at once; everything where `None`.
     pub window: Option<Window>,
+    /// How its engines are asked for their metrics.
+    pub metrics: Option<Metrics>,
     /// Client's model name → the machines' name, where they differ.
     pub upstream_models: BTreeMap<String, String>,
 }
@@ -172,6 +178,7 @@ impl Building<'_> {
         let dialect = self.dialect(shape.dialect.as_ref());
         let addresses: Vec<Address> = shape.endpoints.iter().filter_map(|url| self.address(url)).collect();
         let tls = self.tls(shape, version, addresses.iter().any(|address| address.tls));
+        let metrics = metrics::read(shape, &mut self.report);
         let api_key = shape.api_key.as_ref().and_then(|reference| self.secret(reference));
         if shape.model.is_empty() {
             let none =
@@ -195,7 +202,7 @@ impl Building<'_> {
             kind: hardware.kind,
             endpoints: Vec::new(),
             labels: shape.labels.clone(),
-            models: shape.model.iter().map(model_facts).collect(),
+            models: shape.model.iter().map(|(name, model)| model.facts(name)).collect(),
             service,
             round_trip_ms: site.and_then(|site| site.round_trip_ms.as_ref()).map_or(0.0, |ms| ms.value),
             carbon_g_per_kwh: site.and_then(|site| site.carbon_g_per_kwh),
@@ -211,8 +218,9 @@ impl Building<'_> {
             drain: shape.drain,
             version,
             tls,
-            limits: shape.limits.and_then(limits),
             window,
+            metrics,
+            limits: shape.limits.and_then(LimitsShape::rate_limits),
             upstream_models: shape.model.iter().filter_map(upstream_name).collect(),
         });
         for (address, url) in addresses.into_iter().zip(&shape.endpoints) {
@@ -330,24 +338,6 @@ fn endpoint(pool_name: &str, pool: usize, address: Address, dialect: &dyn Dialec
     Endpoint { id: EndpointId::new(pool_name, &address), pool, address, paths }
 }
 
-fn model_facts((name, model): (&String, &ModelShape)) -> ModelFacts {
-    let price = model.usd_per_m.unwrap_or_default();
-    ModelFacts {
-        name: name.clone(),
-        context: model.context,
-        price: Price { usd_per_m_input: price.input, usd_per_m_output: price.output },
-    }
-}
-
 fn upstream_name((name, model): (&String, &ModelShape)) -> Option<(String, String)> {
     model.upstream.clone().filter(|upstream| upstream != name).map(|upstream| (name.clone(), upstream))
-}
-
-fn limits(shape: LimitsShape) -> Option<RateLimits> {
-    let limits = RateLimits {
-        requests_per_minute: shape.requests_per_minute.map(|requests| requests as f64),
-        tokens_per_minute: shape.tokens_per_minute.map(|tokens| tokens as f64),
-        reserves_output: shape.reserves_output,
-    };
-    (limits.requests_per_minute.is_some() || limits.tokens_per_minute.is_some()).then_some(limits)
 }

@@ -9,7 +9,7 @@ use pointsman_backends::fleet::Fleet;
 
 use crate::config::set::ConfigSet;
 use crate::generations::History;
-use crate::learning::Learning;
+use crate::learning::{self, Learning};
 use crate::queue::Queue;
 use crate::reload::ReloadStatus;
 use crate::snapshot::Snapshot;
@@ -43,6 +43,7 @@ impl Gateway {
         let snapshot = Snapshot::build(generation, set, trial, &fleet);
         let status = ReloadStatus::first(&snapshot);
         let learning = Learning::default();
+        learning::file::load(&learning, &snapshot.process.state);
         learning.adopt(&snapshot);
         telemetry.metrics().generation(generation);
         Arc::new(Gateway {

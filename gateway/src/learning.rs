@@ -3,8 +3,10 @@
 
 /// What a served request teaches.
 pub mod served;
+/// What outlives the process.
+pub mod file;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 use pointsman_backends::fleet::Flight;
@@ -27,6 +29,8 @@ pub struct Learning {
     state: Mutex<State>,
     /// When decisions are told next; microseconds.
     due: AtomicU64,
+    /// Whether something was learned that is not saved.
+    unsaved: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -72,7 +76,7 @@ impl Learning {
     /// Knows nothing; mechanisms can be switched off to see what they are worth.
     pub fn new(switches: Switches) -> Learning {
         let state = State { learner: Learner::new(switches), generation: 0 };
-        Learning { state: Mutex::new(state), due: AtomicU64::new(0) }
+        Learning { state: Mutex::new(state), ..Learning::default() }
     }
 
     /// The learner itself; for saving, loading and showing.
@@ -140,6 +144,7 @@ impl Learning {
         let mut state = self.state.lock();
         let Some(seen) = observation(&state.learner, answering, ending) else { return };
         tell(&mut state.learner, &seen);
+        self.unsaved.store(true, Ordering::Relaxed);
         target.live.set_hidden(state.learner.hidden(seen.endpoint));
         if now.0 >= self.due.load(Ordering::Relaxed) && state.generation == snapshot.generation {
             self.due.store((now + PUBLISH_EVERY).0, Ordering::Relaxed);

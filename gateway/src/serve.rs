@@ -19,6 +19,7 @@ use crate::config::set::ConfigSet;
 use crate::decision_log::writer::LogFiles;
 use crate::gateway::Gateway;
 use crate::generations::entry::Change;
+use crate::learning::file as learning;
 use crate::queue::Queue;
 use crate::record::Record;
 use crate::reload;
@@ -87,6 +88,7 @@ pub async fn start(set: ConfigSet, options: Options) -> io::Result<Running> {
         tokio::spawn(sweep(Arc::clone(&gateway))),
         tokio::spawn(tend(Arc::clone(&gateway))),
         tokio::spawn(Queue::tend(Arc::clone(&gateway))),
+        tokio::spawn(learning::keep(Arc::clone(&gateway))),
     ];
     if let Some(process_file) = watched {
         background.push(tokio::spawn(reload::watch(Arc::clone(&gateway), process_file)));
@@ -117,6 +119,8 @@ impl Running {
         if let Err(error) = gateway.trials().save() {
             tracing::warn!("the counts of the trial are lost: {error}");
         }
+        let saving = Arc::clone(&gateway);
+        let _ = tokio::task::spawn_blocking(move || learning::save_and_log(&saving)).await;
         gateway.fleet().shut_down(LAST_CONNECTIONS).await;
         gateway.telemetry().recorder().stop().await;
         drop(gateway);

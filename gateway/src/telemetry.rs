@@ -4,6 +4,8 @@
 pub mod names;
 /// Counters and histograms.
 pub mod metrics;
+/// Metrics of what is learned.
+mod learned;
 /// Records → spans.
 pub mod spans;
 /// Spans → an OTLP receiver.

@@ -5,6 +5,7 @@ use crate::facts::Facts;
 use crate::filter::{Rejection, filter};
 use crate::fleet::{Availability, EndpointState, Fleet, ModelFacts, PoolFacts, PoolLoad, ServiceModel};
 use crate::home::homes;
+use crate::learned::Margin;
 use crate::passing::until_passed;
 use crate::pick::rank;
 use crate::plan::{Plan, hold, plan};
@@ -238,7 +239,9 @@ fn judge(
     if let Some(ceiling) = max_usd.filter(|ceiling| estimate.usd > *ceiling) {
         return Err(Rejection::Price { usd: estimate.usd, ceiling });
     }
-    let promise = Promise { strictest_itl_ms: endpoint.strictest_itl_ms, ..view.promise };
+    let Margin { ttft, itl } = view.promise.margin;
+    let margin = Margin { ttft: ttft / endpoint.widening, itl: itl / endpoint.widening };
+    let promise = Promise { strictest_itl_ms: endpoint.strictest_itl_ms, margin, ..view.promise };
     let strain = strain(&promise, &estimate, request.facts).max(put_off(request.facts, view, endpoint));
     Ok(Scored {
         estimate,

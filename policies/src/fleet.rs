@@ -245,6 +245,10 @@ pub struct EndpointState {
     /// The same of the time per output token.
     #[serde(default = "neutral")]
     pub itl_factor: f64,
+    /// By how much predictions are widened there, because what its engine says of its load is old or missing. 1 where it
+    /// is fresh, and where the engine is not asked.
+    #[serde(default = "neutral")]
+    pub widening: f64,
     /// Of this request's prompt, tokens that it is believed to have in its prefix cache.
     #[serde(default)]
     pub cached_tokens: u64,
@@ -281,6 +285,7 @@ impl EndpointState {
             window: None,
             ttft_factor: 1.0,
             itl_factor: 1.0,
+            widening: 1.0,
             cached_tokens: 0,
         }
     }

@@ -54,6 +54,8 @@ mod explain;
 mod traces;
 /// Metrics, health, logs.
 mod metrics;
+/// What is learned, and from what.
+mod learning;
 /// Commands and shipped files.
 mod shipped;
 /// `fmt`.

@@ -25,7 +25,10 @@ fn every_metric_is_there_after_traffic() {
         let receiver = receiver::start().await;
         let bad = machines::faulty("cs3", &["error500:1"]).await;
         let good = machines::start("h100").await;
-        let pools = [PoolText::new("bad", [url(&bad)]).price(1), PoolText::new("good", [url(&good)]).price(2)];
+        let pools = [
+            PoolText::new("bad", [url(&bad)]).price(1),
+            PoolText::new("good", [url(&good)]).price(2).key("metrics = \"vllm\""),
+        ];
         let record = "[record]\nfile = \"decisions.log\"\n";
         let process = format!("{PROCESS}{record}[telemetry]\notlp_endpoint = \"{}\"\n", receiver.url());
         let policy = format!("{CHEAPEST}[canary]\npolicy = \"candidate.toml\"\n");
@@ -39,6 +42,7 @@ fn every_metric_is_there_after_traffic() {
         gateway.metric("pointsman_reloads_total").await;
         gateway.metric("pointsman_spans_total").await;
         gateway.metric("pointsman_decisions_recorded_total").await;
+        gateway.metric("pointsman_engine_metrics_age_seconds{").await;
         let reply = gateway.admin("/metrics").await;
         assert_eq!(reply.header("content-type"), "application/openmetrics-text; version=1.0.0; charset=utf-8");
         let text = reply.text();

@@ -42,13 +42,14 @@ pub struct Flight {
 impl Dispatched {
     pub(super) fn new(live: Arc<Live>, reservation: Option<Reservation>, now: Micros, work: Work) -> Dispatched {
         let load = &live.shared.load;
+        let foreign = live.shared.reported.lock().foreign(now);
         let at_dispatch = Load {
-            in_flight: load.requests(),
+            in_flight: load.requests().saturating_add(foreign.in_flight),
             prefill_tokens: load.prefill_tokens(),
-            context_tokens: load.context_tokens(),
+            context_tokens: load.context_tokens().saturating_add(foreign.context_tokens),
         };
         let in_flight = Some(InFlight::begin(load, work));
-        load.account(now);
+        live.shared.account(now);
         let input_tokens = work.input_tokens;
         Dispatched { live, reservation, in_flight, input_tokens, sent: now, at_dispatch, first: None, settled: false }
     }
@@ -92,7 +93,7 @@ impl Dispatched {
     fn leave(&mut self, now: Micros) {
         self.settled = true;
         self.in_flight = None;
-        self.live.shared.load.account(now);
+        self.live.shared.account(now);
     }
 }
 

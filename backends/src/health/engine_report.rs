@@ -1,13 +1,19 @@
 //! What an inference engine says of itself, and what of that the gateway did not know already.
 
+use std::collections::VecDeque;
+
 use pointsman_policies::units::Micros;
 
 /// In this time half of what was reported is no longer counted on, seconds.
 const HALF_LIFE_S: f64 = 5.0;
 /// What is older than this says nothing, seconds.
 const OLDEST_S: f64 = 30.0;
-/// By how much an estimate is widened where metrics are wanted and none have come for long.
+/// By how much predictions are widened where metrics are wanted and none have come for long.
 const WIDEST: f64 = 0.25;
+/// Moments closer than this are one.
+const SAME_MOMENT: Micros = Micros(100_000);
+/// Moments remembered: reports up to about half a minute old can be told from the gateway's own work.
+const MOST_MOMENTS: usize = 256;
 
 /// One reading of an engine's metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -24,63 +30,92 @@ pub struct EngineReport {
     pub prefix_totals: Option<(f64, f64)>,
 }
 
-/// What the gateway itself had on the machine at the moment of a report.
+/// Work on a machine: the gateway's own, or what others sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Own {
-    /// Requests sent and not yet finished.
+pub struct Share {
+    /// Requests.
     pub in_flight: u32,
-    /// Their prompt and expected answer tokens.
+    /// Their tokens.
     pub context_tokens: u64,
 }
 
-/// Work on a machine that others sent, as far as it is still believed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Foreign {
-    /// Requests.
-    pub in_flight: u32,
-    /// Tokens they hold in KV memory.
-    pub context_tokens: u64,
+impl Share {
+    fn max(self, other: Share) -> Share {
+        Share {
+            in_flight: self.in_flight.max(other.in_flight),
+            context_tokens: self.context_tokens.max(other.context_tokens),
+        }
+    }
+}
+
+/// What the gateway had on the machine from one moment on.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    from: Micros,
+    /// The most until the next moment.
+    most: Share,
+    /// What was there in the end.
+    last: Share,
 }
 
 /// The last report of a machine, as far as it goes beyond what the gateway counts itself.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Reported {
     at: Option<Micros>,
     in_flight: f64,
     context_tokens: f64,
     prefix_totals: Option<(f64, f64)>,
     prefix_hit_rate: Option<f64>,
+    own: VecDeque<Moment>,
 }
 
 impl Reported {
-    /// A report came. `before` and `after` are what the gateway had there when it asked and when it was answered; what
-    /// arrived or left in between is given the benefit of the doubt. `kv_tokens` is the memory of the machine.
-    pub fn take(&mut self, now: Micros, report: &EngineReport, before: Own, after: Own, kv_tokens: Option<u64>) {
-        let own = f64::from(before.in_flight.max(after.in_flight));
-        let own_tokens = before.context_tokens.max(after.context_tokens) as f64;
-        self.in_flight = (f64::from(report.running) + f64::from(report.waiting) - own).max(0.0);
+    /// What the gateway itself has on the machine from now on; reports may come late and are held against this.
+    pub fn note(&mut self, now: Micros, own: Share) {
+        match self.own.back_mut() {
+            Some(moment) if now < moment.from + SAME_MOMENT => {
+                moment.most = moment.most.max(own);
+                moment.last = own;
+            }
+            _ => {
+                self.own.push_back(Moment { from: now, most: own, last: own });
+                if self.own.len() > MOST_MOMENTS {
+                    self.own.pop_front();
+                }
+            }
+        }
+    }
+
+    /// A report came that was true at a moment. What arrived or left about then is given the benefit of the doubt. One
+    /// that is older than what is remembered is left out. `kv_tokens` is the memory of the machine.
+    pub fn take(&mut self, at: Micros, report: &EngineReport, kv_tokens: Option<u64>) {
+        let Some(own) = self.own_about(at) else { return };
+        self.in_flight = (f64::from(report.running) + f64::from(report.waiting) - f64::from(own.in_flight)).max(0.0);
         let held = report.kv_used.zip(kv_tokens).map(|(part, capacity)| part.clamp(0.0, 1.0) * capacity as f64);
-        self.context_tokens = held.map_or(0.0, |held| (held - own_tokens).max(0.0));
+        self.context_tokens = held.map_or(0.0, |held| (held - own.context_tokens as f64).max(0.0));
         self.prefix_hit_rate = report.prefix_hit_rate.or_else(|| self.hit_rate_since(report.prefix_totals));
         self.prefix_totals = report.prefix_totals;
-        self.at = Some(now);
+        self.at = Some(at);
     }
 
     /// What others have on the machine: fully counted when fresh, half after a half-life, not at all when it is old.
-    pub fn foreign(&self, now: Micros) -> Foreign {
+    pub fn foreign(&self, now: Micros) -> Share {
+        if self.in_flight == 0.0 && self.context_tokens == 0.0 {
+            return Share::default();
+        }
         let weight = self.weight(now);
-        Foreign {
+        Share {
             in_flight: (self.in_flight * weight).round() as u32,
             context_tokens: (self.context_tokens * weight) as u64,
         }
     }
 
-    /// The factor by which estimates are widened: 1 with a fresh report, more the less the last one is believed.
+    /// The factor by which predictions are widened: 1 with a fresh report, more the less the last one is believed.
     pub fn widening(&self, now: Micros) -> f64 {
         1.0 + WIDEST * (1.0 - self.weight(now))
     }
 
-    /// Seconds since the last report.
+    /// Seconds since what was last reported was true.
     pub fn age_s(&self, now: Micros) -> Option<f64> {
         self.at.map(|at| (now - at).as_secs())
     }
@@ -97,6 +132,19 @@ impl Reported {
         }
     }
 
+    /// The most that the gateway had there about a moment; `None` where that is forgotten.
+    fn own_about(&self, at: Micros) -> Option<Share> {
+        let (from, to) = (at - SAME_MOMENT, at + SAME_MOMENT);
+        let mut own = Share::default();
+        for moment in self.own.iter().rev().filter(|moment| moment.from <= to) {
+            if moment.from + SAME_MOMENT < from {
+                return Some(own.max(moment.last));
+            }
+            own = own.max(moment.most);
+        }
+        (self.own.len() < MOST_MOMENTS).then_some(own)
+    }
+
     /// The share of hits since the report before; the last known where nothing was looked up or the engine restarted.
     fn hit_rate_since(&self, totals: Option<(f64, f64)>) -> Option<f64> {
         let (queries, hits) = totals?;
@@ -110,33 +158,51 @@ impl Reported {
 mod tests {
     use super::*;
 
-    const OWN: Own = Own { in_flight: 3, context_tokens: 1_000 };
+    const OWN: Share = Share { in_flight: 3, context_tokens: 1_000 };
 
     fn reported(running: u32, waiting: u32) -> Reported {
         let report = EngineReport { running, waiting, kv_used: Some(0.5), ..EngineReport::default() };
         let mut reported = Reported::default();
-        reported.take(Micros::from_secs(10), &report, OWN, OWN, Some(10_000));
+        reported.note(Micros::from_secs(1), OWN);
+        reported.take(Micros::from_secs(10), &report, Some(10_000));
         reported
     }
 
     #[test]
     fn only_what_others_sent_is_added() {
         let at = Micros::from_secs(10);
-        assert_eq!(reported(5, 2).foreign(at), Foreign { in_flight: 4, context_tokens: 4_000 });
+        assert_eq!(reported(5, 2).foreign(at), Share { in_flight: 4, context_tokens: 4_000 });
         assert_eq!(reported(2, 0).foreign(at).in_flight, 0, "a report that lags behind us takes nothing off");
-        assert_eq!(Reported::default().foreign(at), Foreign::default());
+        assert_eq!(Reported::default().foreign(at), Share::default());
+    }
+
+    #[test]
+    fn a_report_that_comes_late_is_held_against_what_was_there_when_it_was_true() {
+        let at = Micros::from_secs;
+        let mut reported = Reported::default();
+        reported.note(at(1), Share { in_flight: 10, ..OWN });
+        reported.note(at(6), Share { in_flight: 2, ..OWN });
+        reported.take(at(5), &EngineReport { running: 12, ..EngineReport::default() }, None);
+        assert_eq!(reported.foreign(at(5)).in_flight, 2);
+        assert_eq!(reported.age_s(at(8)), Some(3.0));
+        let long = (0..1_000).map(|tenth| Micros(tenth * 100_000));
+        long.for_each(|now| reported.note(now, OWN));
+        reported.take(at(5), &EngineReport { running: 500, ..EngineReport::default() }, None);
+        assert_eq!(reported.foreign(at(5)).in_flight, 2, "what is forgotten cannot be held against a report");
     }
 
     #[test]
     fn what_comes_and_goes_while_asking_is_not_taken_for_foreign() {
-        let report = EngineReport { running: 5, ..EngineReport::default() };
         let mut reported = Reported::default();
-        reported.take(Micros(0), &report, Own { in_flight: 5, ..OWN }, Own { in_flight: 2, ..OWN }, None);
-        assert_eq!(reported.foreign(Micros(0)), Foreign::default());
+        reported.note(Micros(1_000_000), Share { in_flight: 2, ..OWN });
+        reported.note(Micros(1_020_000), Share { in_flight: 5, ..OWN });
+        reported.note(Micros(1_040_000), Share { in_flight: 1, ..OWN });
+        reported.take(Micros(1_090_000), &EngineReport { running: 5, ..EngineReport::default() }, None);
+        assert_eq!(reported.foreign(Micros(1_090_000)), Share::default());
     }
 
     #[test]
-    fn the_older_a_report_the_less_it_counts_and_the_wider_the_estimate() {
+    fn the_older_a_report_the_less_it_counts_and_the_wider_the_prediction() {
         let reported = reported(11, 0);
         let at = |second| reported.foreign(Micros::from_secs(second)).in_flight;
         assert_eq!((at(10), at(15), at(20), at(60)), (8, 4, 2, 0));
@@ -149,7 +215,7 @@ mod tests {
         let mut reported = Reported::default();
         let mut rate = |queries, hits| {
             let report = EngineReport { prefix_totals: Some((queries, hits)), ..EngineReport::default() };
-            reported.take(Micros(0), &report, OWN, OWN, None);
+            reported.take(Micros(0), &report, None);
             reported.prefix_hit_rate()
         };
         assert_eq!(rate(100.0, 20.0), Some(0.2));

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pointsman_backends::fleet::{Dispatched, Verdict};
+use pointsman_backends::health::engine_report::EngineReport;
 use pointsman_backends::learn::Switches;
 use pointsman_backends::learn::output_length::Asked;
 use pointsman_policies::facts::Facts;
@@ -33,6 +34,8 @@ pub struct Pointsman {
     running: BTreeMap<u32, Running>,
     random: Pcg64Mcg,
     tick: Micros,
+    /// When the last report of each endpoint's engine was true.
+    reported: Vec<Option<Micros>>,
 }
 
 /// A request that was sent.
@@ -56,7 +59,8 @@ impl Pointsman {
         let random = Pcg64Mcg::seed_from_u64(seed);
         let (flow, learning) = (Flow::default(), Learning::default());
         learning.adopt(&snapshot);
-        Pointsman { snapshot, flow, learning, running: BTreeMap::new(), random, tick: Micros(0) }
+        let (running, tick, reported) = (BTreeMap::new(), Micros(0), Vec::new());
+        Pointsman { snapshot, flow, learning, running, random, tick, reported }
     }
 
     /// The same with some of what it learns switched off.
@@ -64,6 +68,24 @@ impl Pointsman {
         let learning = Learning::new(switches);
         learning.adopt(&self.snapshot);
         Pointsman { learning, ..self }
+    }
+
+    /// Takes over what engines have said of themselves since.
+    fn hear(&mut self, seen: &Seen<'_>) {
+        self.reported.resize(seen.endpoints.len(), None);
+        for (index, (endpoint, heard)) in seen.endpoints.iter().zip(&mut self.reported).enumerate() {
+            let Some(told) = endpoint.reported.filter(|told| *heard != Some(told.at)) else { continue };
+            *heard = Some(told.at);
+            let Some(target) = self.snapshot.target(index) else { continue };
+            let kv_tokens = target.facts.service.kv_tokens;
+            let report = EngineReport {
+                running: told.running,
+                waiting: told.waiting,
+                kv_used: kv_tokens.map(|capacity| told.kv_tokens as f64 / capacity.max(1) as f64),
+                ..EngineReport::default()
+            };
+            target.live.take_report(told.at, &report, kv_tokens);
+        }
     }
 
     /// The facts with the length of the answer that experience lets expect.
@@ -141,7 +163,8 @@ impl Router for Pointsman {
         "pointsman"
     }
 
-    fn arrive(&mut self, now: Micros, arrival: &Arrival<'_>, _seen: &Seen<'_>, acts: &mut Vec<Act>) {
+    fn arrive(&mut self, now: Micros, arrival: &Arrival<'_>, seen: &Seen<'_>, acts: &mut Vec<Act>) {
+        self.hear(seen);
         let snapshot = Arc::clone(&self.snapshot);
         let draw = self.random.random();
         let facts = self.with_length(&arrival.facts, arrival.class);

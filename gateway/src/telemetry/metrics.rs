@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::learned::LearnedMetrics;
 use super::names::metric;
 use crate::gateway::Gateway;
 use crate::record::Record;
@@ -112,6 +113,7 @@ pub struct Metrics {
     spans: Family<WithResult, Counter>,
     in_flight: Family<OfEndpoint, Gauge>,
     available: Family<OfEndpoint, Gauge>,
+    learned: LearnedMetrics,
 }
 
 /// Finer than the conventions' buckets, which start too late for wafer-scale; the SLOs of the shipped policies are edges.
@@ -149,6 +151,7 @@ impl Default for Metrics {
             spans: Family::default(),
             in_flight: Family::default(),
             available: Family::default(),
+            learned: LearnedMetrics::default(),
         };
         metrics.reload_ok.set(1);
         for result in ["same", "different", "dropped"] {
@@ -266,6 +269,7 @@ impl Metrics {
             let available = state.availability == Availability::Ready;
             self.available.get_or_create(&endpoint).set(i64::from(available));
         }
+        self.learned.read(gateway);
         let mut text = String::new();
         match encode(&mut text, &registry) {
             Ok(()) => text,
@@ -311,6 +315,7 @@ impl Metrics {
         r.register(metric::SPANS, "Spans by what became of them", self.spans.clone());
         r.register(metric::IN_FLIGHT, "Requests in flight by endpoint", self.in_flight.clone());
         r.register(metric::AVAILABLE, "1 if the endpoint may be asked", self.available.clone());
+        self.learned.register(r);
     }
 }
 

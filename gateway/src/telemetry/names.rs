@@ -133,6 +133,16 @@ pub mod metric {
     pub const DECISIONS_RECORDED: &str = "pointsman_decisions_recorded";
     /// Spans by what became of them.
     pub const SPANS: &str = "pointsman_spans";
+    /// How far predictions are off, by pool.
+    pub const PREDICTION_ERROR: &str = "pointsman_prediction_error";
+    /// How far predictions are trusted, by class and hardware.
+    pub const MARGIN: &str = "pointsman_margin";
+    /// Load that nobody tells of, by endpoint.
+    pub const HIDDEN_LOAD: &str = "pointsman_hidden_load_factor";
+    /// Machines that were found changed.
+    pub const DRIFTS: &str = "pointsman_drifts";
+    /// Age of what engines say of themselves.
+    pub const REPORT_AGE: &str = "pointsman_engine_metrics_age_seconds";
     /// Requests in flight by endpoint.
     pub const IN_FLIGHT: &str = "pointsman_endpoint_in_flight";
     /// Whether an endpoint may be asked.
