@@ -208,7 +208,10 @@ fn saturation(text: &mut String, limit: &Limit) {
 /// `realtime keeps 97.2 % of 99 %: time per token missed by 2.8 %`
 pub(super) fn missed(class: &Class, part: &str) -> String {
     let by = class.misses.first().map_or(0.0, |(_, missed)| *missed);
-    let (kept, target) = (percent(class.kept), percent(class.target));
+    let target = percent(class.target);
+    // Just below the target is not the target.
+    let kept = Some(percent(class.kept)).filter(|kept| *kept != target);
+    let kept = kept.unwrap_or_else(|| format!("{:.2} %", class.kept * 100.0));
     format!("{} keeps {kept}, target {target}: {} miss their {part}", class.name, percent(by))
 }
 
