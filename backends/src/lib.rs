@@ -25,6 +25,8 @@ pub mod connect;
 pub mod tls;
 /// The guard held to the last byte.
 pub mod inflight;
+/// What was spent, served and drawn, and what follows for prices.
+pub mod accounts;
 /// How much a machine is sent at once.
 pub mod window;
 /// Wire formats.

@@ -70,6 +70,13 @@ pub struct PoolShape {
     pub flow_control: bool,
     /// How much of its work one endpoint is sent at once; about what it can have in progress where not given.
     pub window: Option<WindowShape>,
+    /// Price of its electricity, US dollars per kilowatt-hour; its site's where not given. It is added to the prices of
+    /// its models: leave it out where they include it.
+    #[schemars(range(min = 0.0))]
+    #[schemars(example = 0.11)]
+    pub usd_per_kwh: Option<f64>,
+    /// `[pool.NAME.commitment]`: what is owed for it each calendar month, used or not.
+    pub commitment: Option<Located<CommitmentShape>>,
     /// Free labels for `pool.labels["..."]` in policies.
     #[serde(default)]
     #[schemars(example = serde_json::json!({ "tier": "owned" }))]
@@ -99,6 +106,21 @@ pub struct WindowShape {
     #[schemars(range(min = 1))]
     #[schemars(example = 16384)]
     pub prefill_tokens: Option<u64>,
+}
+
+/// Take or pay: what is owed each calendar month whether it is used or not. Its price falls while consumption lags, and
+/// returns as it catches up; with both keys, the one that lags more counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CommitmentShape {
+    /// US dollars, at the pool's prices.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    #[schemars(example = 50_000)]
+    pub usd_per_month: Option<f64>,
+    /// Tokens, prompts and answers together.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    #[schemars(example = 200_000_000_000_u64)]
+    pub tokens_per_month: Option<f64>,
 }
 
 /// HTTP version spoken to the machines.

@@ -16,12 +16,13 @@ use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
+use crate::accounts::Commitment;
 use crate::connect::Version;
 use crate::dialects::{self, DIALECTS, Dialect};
 use crate::endpoint::{Address, EndpointId};
 use crate::hardware;
 use crate::lease::{Limiter, RateLimits};
-use crate::pool::{HttpVersion, LimitsShape, ModelShape, PoolShape};
+use crate::pool::{CommitmentShape, HttpVersion, LimitsShape, ModelShape, PoolShape};
 use crate::site::SiteShape;
 use crate::tls;
 use crate::window;
@@ -93,6 +94,8 @@ pub struct Pool {
     pub metrics: Option<Metrics>,
     /// Client's model name → the machines' name, where they differ.
     pub upstream_models: BTreeMap<String, String>,
+    /// What is owed for it.
+    pub commitment: Option<Commitment>,
 }
 
 impl Pool {
@@ -168,11 +171,7 @@ struct Building<'a> {
 impl Building<'_> {
     fn pool(&mut self, name: &str, shape: &PoolShape, sites: Option<&BTreeMap<String, SiteShape>>) {
         let index = self.portfolio.pools.len();
-        let version = match shape.http {
-            None | Some(HttpVersion::Auto) => Version::Negotiated,
-            Some(HttpVersion::H1) => Version::Http1,
-            Some(HttpVersion::H2) => Version::Http2,
-        };
+        let version = version(shape.http);
         let site = shape.site.as_ref().and_then(|site| self.site(site, sites));
         let hardware = self.hardware(&shape.hardware);
         let dialect = self.dialect(shape.dialect.as_ref());
@@ -186,6 +185,7 @@ impl Building<'_> {
             let help = format!("add `[pool.{name}.model.\"MODEL\"]`");
             self.report.push(none.at(shape.hardware.span.clone()).help(help));
         }
+        let commitment = shape.commitment.as_ref().and_then(|commitment| self.commitment(commitment));
         let (Some(hardware), Some(dialect)) = (hardware, dialect) else { return };
         let mut service = hardware.service_model();
         if let Some(overrides) = &shape.service {
@@ -207,6 +207,8 @@ impl Building<'_> {
             round_trip_ms: site.and_then(|site| site.round_trip_ms.as_ref()).map_or(0.0, |ms| ms.value),
             carbon_g_per_kwh: site.and_then(|site| site.carbon_g_per_kwh),
             pue: site.and_then(|site| site.pue).unwrap_or(1.0),
+            usd_per_kwh: shape.usd_per_kwh.or(site.and_then(|site| site.usd_per_kwh)),
+            power_cap_kw: site.and_then(|site| site.power_cap_kw),
         };
         let window = shape.flow_control.then(|| window::of(&facts, shape.window.unwrap_or_default()));
         self.portfolio.facts.push(facts);
@@ -222,6 +224,7 @@ impl Building<'_> {
             metrics,
             limits: shape.limits.and_then(LimitsShape::rate_limits),
             upstream_models: shape.model.iter().filter_map(upstream_name).collect(),
+            commitment,
         });
         for (address, url) in addresses.into_iter().zip(&shape.endpoints) {
             let endpoint = endpoint(name, index, address, dialect);
@@ -270,6 +273,16 @@ impl Building<'_> {
             self.unknown("unknown-dialect", "dialect", name, known, &help);
         }
         found
+    }
+
+    fn commitment(&mut self, shape: &Located<CommitmentShape>) -> Option<Commitment> {
+        let CommitmentShape { usd_per_month, tokens_per_month } = shape.value;
+        if usd_per_month.is_none() && tokens_per_month.is_none() {
+            let nothing = Diagnostic::error("empty-commitment", "the commitment does not say what is owed");
+            self.report.push(nothing.at(shape.span.clone()).help("give `usd_per_month`, `tokens_per_month` or both"));
+            return None;
+        }
+        Some(Commitment { usd_per_month, tokens_per_month })
     }
 
     fn unknown<'n>(
@@ -326,6 +339,14 @@ impl Building<'_> {
                 None
             }
         }
+    }
+}
+
+fn version(http: Option<HttpVersion>) -> Version {
+    match http {
+        None | Some(HttpVersion::Auto) => Version::Negotiated,
+        Some(HttpVersion::H1) => Version::Http1,
+        Some(HttpVersion::H2) => Version::Http2,
     }
 }
 

@@ -17,6 +17,8 @@ pub mod generations;
 pub mod decisions;
 /// Who waits for room.
 pub mod queue;
+/// What prices count as, and why.
+pub mod prices;
 /// Recording of decisions.
 pub mod record;
 /// The candidate on trial.
@@ -51,6 +53,7 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .merge(decisions::reads())
         .merge(queue::reads())
         .merge(record::reads())
+        .merge(prices::reads())
         .merge(trial::reads());
     let changes = Router::new()
         .merge(policy::changes())

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use parking_lot::{Mutex, MutexGuard};
 use pointsman_backends::fleet::Fleet;
 
+use crate::accounting::Accounting;
 use crate::config::set::ConfigSet;
 use crate::generations::History;
 use crate::learning::{self, Learning};
@@ -25,6 +26,7 @@ pub struct Gateway {
     learning: Learning,
     telemetry: Telemetry,
     trials: Trials,
+    accounting: Accounting,
     history: History,
     reload_status: ArcSwap<ReloadStatus>,
     reloading: Mutex<()>,
@@ -40,7 +42,9 @@ impl Gateway {
         let generation = history.begin(&set);
         let trials = Trials::new(&set.process.state);
         let trial = trials.adopt(generation, &set);
+        let accounting = Accounting::open(&set.process.state);
         let snapshot = Snapshot::build(generation, set, trial, &fleet);
+        accounting.publish(&snapshot, fleet.now());
         let status = ReloadStatus::first(&snapshot);
         let learning = Learning::default();
         learning::file::load(&learning, &snapshot.process.state);
@@ -53,6 +57,7 @@ impl Gateway {
             learning,
             telemetry,
             trials,
+            accounting,
             history,
             reload_status: ArcSwap::from_pointee(status),
             reloading: Mutex::new(()),
@@ -95,6 +100,11 @@ impl Gateway {
         &self.trials
     }
 
+    /// What was spent, served and drawn.
+    pub fn accounting(&self) -> &Accounting {
+        &self.accounting
+    }
+
     /// What was in force before, and what was refused.
     pub fn history(&self) -> &History {
         &self.history
@@ -122,6 +132,7 @@ impl Gateway {
         let trial = self.trials.adopt(generation, &set);
         let snapshot = Arc::new(Snapshot::build(generation, set, trial, &self.fleet));
         self.learning.adopt(&snapshot);
+        self.accounting.publish(&snapshot, self.fleet.now());
         self.snapshot.store(Arc::clone(&snapshot));
         self.fleet.retain(&snapshot.portfolio);
         self.telemetry.metrics().generation(generation);

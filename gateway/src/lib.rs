@@ -21,6 +21,8 @@ pub mod trial;
 pub mod serve;
 /// What lives as long as the process.
 pub mod gateway;
+/// What was spent, served and drawn, and what it makes of prices.
+pub mod accounting;
 /// What stands between a decision and the machines.
 pub mod flow;
 /// What it learns while it works.

@@ -107,9 +107,9 @@ impl Refusal {
             Refusal::Unserved(Unserved::Saturated { .. } | Unserved::Unavailable { .. }) | Refusal::TimedOut(_) => {
                 Fault::Machines
             }
-            Refusal::Unserved(Unserved::NoPoolAllowed(_)) | Refusal::Misconfigured(_) | Refusal::Internal => {
-                Fault::Gateway
-            }
+            Refusal::Unserved(Unserved::NoPoolAllowed(_) | Unserved::OverBudget { .. })
+            | Refusal::Misconfigured(_)
+            | Refusal::Internal => Fault::Gateway,
             _ => Fault::Caller,
         }
     }
@@ -196,7 +196,7 @@ fn status(unserved: &Unserved) -> StatusCode {
     match unserved {
         Unserved::UnknownModel { .. } => StatusCode::NOT_FOUND,
         Unserved::UnknownClass { .. } | Unserved::ContextTooLong { .. } => StatusCode::BAD_REQUEST,
-        Unserved::Saturated { .. } => StatusCode::TOO_MANY_REQUESTS,
+        Unserved::Saturated { .. } | Unserved::OverBudget { .. } => StatusCode::TOO_MANY_REQUESTS,
         Unserved::NoPoolAllowed(_) | Unserved::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
     }
 }

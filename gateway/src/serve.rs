@@ -14,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::accounting::Accounting;
 use crate::admin;
 use crate::config::set::ConfigSet;
 use crate::decision_log::writer::LogFiles;
@@ -89,6 +90,7 @@ pub async fn start(set: ConfigSet, options: Options) -> io::Result<Running> {
         tokio::spawn(tend(Arc::clone(&gateway))),
         tokio::spawn(Queue::tend(Arc::clone(&gateway))),
         tokio::spawn(learning::keep(Arc::clone(&gateway))),
+        tokio::spawn(Accounting::tend(Arc::clone(&gateway))),
     ];
     if let Some(process_file) = watched {
         background.push(tokio::spawn(reload::watch(Arc::clone(&gateway), process_file)));
@@ -121,6 +123,9 @@ impl Running {
         }
         let saving = Arc::clone(&gateway);
         let _ = tokio::task::spawn_blocking(move || learning::save_and_log(&saving)).await;
+        if let Err(error) = gateway.accounting().save() {
+            tracing::warn!("what was spent of late is lost: {error}");
+        }
         gateway.fleet().shut_down(LAST_CONNECTIONS).await;
         gateway.telemetry().recorder().stop().await;
         drop(gateway);

@@ -1,5 +1,6 @@
 //! The decision: one request, one view of the fleet, one draw → a plan, with a reason for every candidate.
 
+use crate::caps::{SitePower, allows, give_way, powered, read_load, site_power, waits_for_power, yields};
 use crate::estimate::{Estimate, Line, Place, estimate, uncached_tokens};
 use crate::facts::Facts;
 use crate::filter::{Rejection, filter};
@@ -91,6 +92,9 @@ pub fn decide(request: &Request<'_>, fleet: Fleet<'_>, draw: u64) -> Decision {
         return Decision { route: index, candidates: Vec::new(), plan: None };
     };
     let mut candidates = weigh(request, fleet, (class, &slo), route, &env);
+    if let Some(yields) = yields(request.policy, class, fleet, draw) {
+        give_way(&yields, &mut candidates, |endpoint| fleet.endpoints.get(endpoint).map(|endpoint| endpoint.pool));
+    }
     let passed = candidates.iter().filter_map(|candidate| candidate.verdict.as_ref().ok());
     let best = Best::of(passed.map(|scored| &scored.estimate));
     for scored in candidates.iter_mut().filter_map(|candidate| candidate.verdict.as_mut().ok()) {
@@ -129,6 +133,7 @@ struct PoolView<'p> {
     model: Result<&'p ModelFacts, Rejection>,
     promise: Promise,
     price: PoolPrice,
+    power: Option<SitePower>,
     line: PoolLine,
 }
 
@@ -151,13 +156,15 @@ fn weigh(
     env: &Env<'_>,
 ) -> Vec<Candidate> {
     let limits = &request.policy.limits;
-    let reads_load = request.policy.reads_load || !limits.pool_concurrency.is_empty() || !fleet.waiting.is_empty();
+    let reads_load = request.policy.reads_load || read_load(limits) || !fleet.waiting.is_empty();
     let loads = if reads_load { fleet.loads() } else { Vec::new() };
     let priority = class.map_or(0, |class| class.priority);
     let views: Vec<PoolView<'_>> = (fleet.pools.iter().enumerate())
         .filter_map(|(index, pool)| {
             let load = loads.get(index);
-            let (tier, model) = match allowed(request, route, (index, pool, load), env) {
+            let allowed = allowed(request, route, (index, pool, load), env)
+                .and_then(|found| allows(limits, fleet, &loads, request.facts, index).map(|()| found));
+            let (tier, model) = match allowed {
                 Ok((tier, model)) => (tier, Ok(model)),
                 Err(rejection) => (0, Err(rejection)),
             };
@@ -168,7 +175,8 @@ fn weigh(
                 tier,
                 model,
                 promise: Promise { slo: *slo, margin, strictest_itl_ms: None },
-                price: fleet.learned.price(index),
+                price: fleet.learned.price(index).with_energy(pool, limits.usd_per_tonne_co2),
+                power: site_power(limits, &loads, index),
                 line: line(fleet, index, load, priority),
             })
         })
@@ -203,12 +211,6 @@ fn allowed<'p>(
         return Err(Rejection::Excluded);
     }
     let tier = route.tiers.iter().position(|tier| tier.allows(index, &env)).ok_or(Rejection::Route)?;
-    let allowed = request.policy.limits.pool_concurrency.get(index).copied().flatten();
-    if let Some((load, allowed)) = load.zip(allowed)
-        && load.in_flight >= allowed
-    {
-        return Err(Rejection::Concurrency { in_flight: load.in_flight, allowed });
-    }
     Ok((u8::try_from(tier).unwrap_or(u8::MAX), model))
 }
 
@@ -235,7 +237,11 @@ fn judge(
     let model = view.model?;
     filter(request, model, endpoint)?;
     let place = Place { pool: view.pool, service: view.service, model, endpoint, line: view.line.ahead };
-    let estimate = estimate(request.facts, &place);
+    let powered = powered(view.power, view.pool, endpoint)?;
+    let estimate = match view.power.filter(|_| !powered) {
+        None => estimate(request.facts, &place),
+        Some(site) => waits_for_power(estimate(request.facts, &place), site, endpoint),
+    };
     if let Some(ceiling) = max_usd.filter(|ceiling| estimate.usd > *ceiling) {
         return Err(Rejection::Price { usd: estimate.usd, ceiling });
     }
@@ -247,7 +253,7 @@ fn judge(
         estimate,
         strain,
         effective_usd: view.price.effective_usd(&estimate),
-        room: has_room(request.facts, view, endpoint),
+        room: powered && has_room(request.facts, view, endpoint),
         score: 0.0,
         home: false,
     })

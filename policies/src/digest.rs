@@ -72,6 +72,12 @@ impl Words {
             Rejection::Model | Rejection::Route | Rejection::Excluded | Rejection::Pinned | Rejection::Draining => {}
             Rejection::Price { usd, ceiling } => self.numbers([usd, ceiling]),
             Rejection::Concurrency { in_flight, allowed } => self.counts([in_flight as usize, allowed as usize]),
+            Rejection::Budget { period, spent_usd, usd, retry_in_ms } => {
+                self.counts([period as usize]);
+                self.numbers([spent_usd, usd, retry_in_ms]);
+            }
+            Rejection::VendorShare { share, allowed } => self.numbers([share, allowed]),
+            Rejection::Power { kw, allowed_kw } => self.numbers([kw, allowed_kw]),
             Rejection::Context { needed, allowed } | Rejection::BeyondLease { needed, allowed } => {
                 self.word(needed);
                 self.word(allowed);

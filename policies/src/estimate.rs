@@ -8,6 +8,9 @@ use crate::fleet::{EndpointState, HardwareKind, ModelFacts, PoolFacts, ServiceMo
 /// prompts cannot make an estimate run away.
 const MAX_PREFILL_SLOWDOWN: f64 = 5.0;
 
+/// Sequences that share a machine whose energy per token is published: an H100's 1.1 J per token and its power meet there.
+const TYPICAL_BATCH: u32 = 20;
+
 /// The prediction for one request on one endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Estimate {
@@ -67,8 +70,7 @@ pub fn estimate(facts: &Facts<'_>, place: &Place<'_>) -> Estimate {
     let ttft_ms = pool.round_trip_ms + wait_ms + first_ms * endpoint.ttft_factor;
     let output_tokens = facts.output_tokens as f64;
     let total_ms = ttft_ms + itl_ms * (output_tokens - 1.0).max(0.0);
-    let usd =
-        (facts.input_tokens as f64 * model.price.usd_per_m_input + output_tokens * model.price.usd_per_m_output) / 1e6;
+    let usd = model.price.usd(facts.input_tokens, facts.output_tokens);
     let joules = joules(pool, facts.input_tokens, facts.output_tokens, endpoint.in_flight);
     let grams_co2 = joules.zip(pool.carbon_g_per_kwh).map(|(joules, carbon)| joules / 3.6e6 * carbon);
     Estimate { wait_ms, ttft_ms, itl_ms, total_ms, usd, joules, grams_co2 }
@@ -92,12 +94,13 @@ fn prefill_ms(facts: &Facts<'_>, place: &Place<'_>) -> f64 {
 }
 
 /// Energy of an answer of known length on a pool's hardware, joules including PUE: by the catalog's energy per output
-/// token where there is one, else a share of the machine's power for the time it works. `None` where neither is known.
+/// token where there is one, else a share of the machine's power for the time it works, in a batch as published figures
+/// are of: an idle machine would else seem many times as hungry as one that was measured. `None` where neither is known.
 pub fn joules(pool: &PoolFacts, input_tokens: u64, output_tokens: u64, neighbours: u32) -> Option<f64> {
     let service = &pool.service;
     let measured = service.joules_per_output_token.map(|joules| joules * output_tokens as f64);
     let by_power = || {
-        let batch = f64::from(neighbours.saturating_add(1).min(service.slots.max(1)));
+        let batch = f64::from(neighbours.saturating_add(1).max(TYPICAL_BATCH).min(service.slots.max(1)));
         let step_ms = service.step_base_ms + service.step_per_sequence_ms * batch;
         let busy_s = output_tokens as f64 * step_ms / 1e3 / batch + input_tokens as f64 / service.prefill_tokens_per_s;
         service.power_kw.map(|kilowatts| kilowatts * 1e3 * busy_s)
@@ -145,6 +148,7 @@ fn memory_wait_ms(facts: &Facts<'_>, service: &ServiceModel, endpoint: &Endpoint
     overflow / limit.max(1) as f64 * mean_remaining_ms(endpoint, itl_ms)
 }
 
-fn mean_remaining_ms(endpoint: &EndpointState, itl_ms: f64) -> f64 {
+/// How much longer those who are served at an endpoint take on average, milliseconds.
+pub(crate) fn mean_remaining_ms(endpoint: &EndpointState, itl_ms: f64) -> f64 {
     endpoint.output_tokens_ahead as f64 / f64::from(endpoint.in_flight.max(1)) * itl_ms
 }

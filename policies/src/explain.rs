@@ -14,6 +14,8 @@ use crate::refusal::{Refusal, admit};
 
 /// Candidates in words and figures.
 mod candidate;
+/// Why a price counts as more or less than it is.
+mod price;
 /// Class and route with the conditions they hang on.
 mod condition;
 /// Why it is held.

@@ -2,6 +2,7 @@
 
 use crate::decide::Request;
 use crate::fleet::{Availability, EndpointState, ModelFacts};
+use crate::price::Period;
 
 /// Why an endpoint was not considered.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -28,6 +29,31 @@ pub enum Rejection {
         in_flight: u32,
         /// Requests allowed.
         allowed: u32,
+    },
+    /// A budget is used up, or is being used up too fast.
+    Budget {
+        /// What it is for.
+        period: Period,
+        /// US dollars spent in the period, with what is under way.
+        spent_usd: f64,
+        /// The budget, US dollars.
+        usd: f64,
+        /// Milliseconds until asking again may help.
+        retry_in_ms: f64,
+    },
+    /// The pool's vendor serves as much as `[limits]` allows.
+    VendorShare {
+        /// Its part of all tokens with this request, 0 to 1.
+        share: f64,
+        /// The part that is allowed.
+        allowed: f64,
+    },
+    /// The pool's site would draw more than it may.
+    Power {
+        /// What it would draw, kilowatts.
+        kw: f64,
+        /// What is allowed, kilowatts.
+        allowed_kw: f64,
     },
     /// Prompt and answer do not fit.
     Context {
@@ -73,13 +99,16 @@ pub enum Rejection {
 
 impl Rejection {
     /// Every name there is.
-    pub const CODES: [&str; 13] = [
+    pub const CODES: [&str; 16] = [
         "model",
         "route",
         "excluded",
         "pinned",
         "price",
         "concurrency",
+        "budget",
+        "vendor-share",
+        "power",
         "context",
         "breaker-open",
         "back-pressure",
@@ -98,6 +127,9 @@ impl Rejection {
             Rejection::Pinned => "pinned",
             Rejection::Price { .. } => "price",
             Rejection::Concurrency { .. } => "concurrency",
+            Rejection::Budget { .. } => "budget",
+            Rejection::VendorShare { .. } => "vendor-share",
+            Rejection::Power { .. } => "power",
             Rejection::Context { .. } => "context",
             Rejection::BreakerOpen { .. } => "breaker-open",
             Rejection::BackPressure { .. } => "back-pressure",
@@ -118,8 +150,13 @@ impl Rejection {
             | Rejection::Price { .. }
             | Rejection::Context { .. }
             | Rejection::BeyondLease { .. } => None,
-            Rejection::Draining | Rejection::Concurrency { .. } => Some(1_000.0),
-            Rejection::BreakerOpen { retry_in_ms } | Rejection::BackPressure { retry_in_ms } => Some(retry_in_ms),
+            Rejection::Draining
+            | Rejection::Concurrency { .. }
+            | Rejection::VendorShare { .. }
+            | Rejection::Power { .. } => Some(1_000.0),
+            Rejection::BreakerOpen { retry_in_ms }
+            | Rejection::BackPressure { retry_in_ms }
+            | Rejection::Budget { retry_in_ms, .. } => Some(retry_in_ms),
             Rejection::RequestLease { ready_in_ms } | Rejection::TokenLease { ready_in_ms, .. } => Some(ready_in_ms),
         }
     }

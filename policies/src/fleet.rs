@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::facts::Facts;
 use crate::learned::Learned;
+use crate::power::{endpoint_kw, idle_kw};
 
 /// The kind of machine behind a pool: how it behaves under load follows from this.
 #[derive(
@@ -83,6 +84,13 @@ pub struct Price {
     pub usd_per_m_output: f64,
 }
 
+impl Price {
+    /// Of one request, US dollars.
+    pub fn usd(&self, input_tokens: u64, output_tokens: u64) -> f64 {
+        (input_tokens as f64 * self.usd_per_m_input + output_tokens as f64 * self.usd_per_m_output) / 1e6
+    }
+}
+
 /// A model as one pool serves it.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ModelFacts {
@@ -122,6 +130,12 @@ pub struct PoolFacts {
     pub carbon_g_per_kwh: Option<f64>,
     /// Power usage effectiveness of its site; 1 where unknown.
     pub pue: f64,
+    /// Price of its electricity, US dollars per kilowatt-hour, where its prices do not include it.
+    #[serde(default)]
+    pub usd_per_kwh: Option<f64>,
+    /// The most that its site may draw, kilowatts, where given.
+    #[serde(default)]
+    pub power_cap_kw: Option<f64>,
 }
 
 impl PoolFacts {
@@ -341,6 +355,14 @@ pub struct PoolLoad {
     pub in_flight: u32,
     /// Requests they serve at once.
     pub slots: u32,
+    /// Prompt and expected answer tokens of everything in flight.
+    pub context_tokens: u64,
+    /// Answer tokens still expected of everything in flight.
+    pub output_tokens_ahead: u64,
+    /// What they draw, kilowatts.
+    pub kw: f64,
+    /// What they would draw idle, kilowatts.
+    pub idle_kw: f64,
 }
 
 impl PoolLoad {
@@ -360,6 +382,7 @@ impl<'a> Fleet<'a> {
     pub fn service(&self, pool: usize) -> Option<&'a ServiceModel> {
         self.learned.services.get(pool).or_else(|| self.pools.get(pool).map(|pool| &pool.service))
     }
+
     /// The load of each pool, in the order of `pools`.
     pub fn loads(&self) -> Vec<PoolLoad> {
         let mut loads = vec![PoolLoad::default(); self.pools.len()];
@@ -369,6 +392,10 @@ impl<'a> Fleet<'a> {
             load.ready += u32::from(endpoint.availability == Availability::Ready);
             load.in_flight = load.in_flight.saturating_add(endpoint.in_flight);
             load.slots = load.slots.saturating_add(pool.service.slots);
+            load.context_tokens = load.context_tokens.saturating_add(endpoint.context_tokens);
+            load.output_tokens_ahead = load.output_tokens_ahead.saturating_add(endpoint.output_tokens_ahead);
+            load.kw += endpoint_kw(pool, endpoint);
+            load.idle_kw += idle_kw(pool);
         }
         loads
     }

@@ -3,7 +3,7 @@
 
 use crate::fleet::{HardwareKind, ServiceModel};
 use crate::policy::ClassId;
-use crate::price::PoolPrice;
+use crate::price::{PoolPrice, Used};
 
 /// How much of a bound is planned with where nothing has been learned, by whether the hardware batches: such a machine
 /// gets slower when others arrive while a request runs. 60 s of the demo, 0.6 against 0.5: realtime attained 0.988 and
@@ -22,6 +22,9 @@ pub struct Learned {
     pub margins: Vec<ClassMargins>,
     /// What work costs beside its price, by pool.
     pub prices: Vec<PoolPrice>,
+    /// What has been used of what `[limits]` allow.
+    #[serde(default)]
+    pub used: Used,
 }
 
 /// The part of a promise that predictions may use up.
@@ -39,7 +42,12 @@ pub type ClassMargins = [Margin; HardwareKind::ALL.len()];
 impl Learned {
     /// Nothing yet.
     pub fn nothing() -> &'static Learned {
-        static NOTHING: Learned = Learned { services: Vec::new(), margins: Vec::new(), prices: Vec::new() };
+        static NOTHING: Learned = Learned {
+            services: Vec::new(),
+            margins: Vec::new(),
+            prices: Vec::new(),
+            used: Used { budget: None, tokens: Vec::new() },
+        };
         &NOTHING
     }
 

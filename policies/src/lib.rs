@@ -18,10 +18,14 @@ pub mod learned;
 pub mod policy;
 /// Which class a request belongs to.
 pub mod classify;
+/// Bounds on all requests together, as they stand now.
+mod caps;
 /// Hard reasons against an endpoint.
 pub mod filter;
 /// What a request would experience on an endpoint.
 pub mod estimate;
+/// What machines draw.
+pub mod power;
 /// What work costs beside its price.
 pub mod price;
 /// How well an endpoint serves the objective.

@@ -2,6 +2,7 @@
 
 use crate::facts::Facts;
 use crate::fleet::{PoolFacts, PoolLoad};
+use crate::price::Period;
 
 /// Index of a class in [`Policy::classes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -276,16 +277,53 @@ impl Route {
 pub struct Limits {
     /// Requests in flight, by pool of the portfolio.
     pub pool_concurrency: Vec<Option<u32>>,
-    /// The most of all tokens that a vendor may serve, 0 to 1, by name.
-    pub vendor_share: Vec<(String, f64)>,
-    /// Power, kilowatts, by site.
-    pub site_power_kw: Vec<(String, f64)>,
+    /// The most of all tokens that a vendor may serve, 0 to 1.
+    pub vendor_share: Vec<Cap>,
+    /// Power with PUE, kilowatts, by site: the policy's bound or the portfolio's, whichever is less.
+    pub site_power_kw: Vec<Cap>,
     /// US dollars an hour.
     pub usd_per_hour: Option<f64>,
     /// US dollars a day.
     pub usd_per_day: Option<f64>,
     /// US dollars a month.
     pub usd_per_month: Option<f64>,
+    /// What becomes of classes that are not sheddable once a budget is used up.
+    pub over_budget: OverBudget,
+    /// What a tonne of carbon dioxide counts as, US dollars.
+    pub usd_per_tonne_co2: Option<f64>,
+}
+
+/// A bound on pools that have something in common.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cap {
+    /// The name of what they have in common.
+    pub name: String,
+    /// The bound.
+    pub most: f64,
+    /// The pools, by index.
+    pub pools: Vec<usize>,
+}
+
+/// What becomes of requests that may not be shed once a budget is used up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OverBudget {
+    /// The pool that costs least serves them, whether or not it keeps their promise.
+    #[default]
+    Cheapest,
+    /// They are refused.
+    Refuse,
+}
+
+impl Limits {
+    /// The budget of a period, US dollars.
+    pub fn budget(&self, period: Period) -> Option<f64> {
+        match period {
+            Period::Hour => self.usd_per_hour,
+            Period::Day => self.usd_per_day,
+            Period::Month => self.usd_per_month,
+        }
+    }
 }
 
 /// A candidate policy on probation.

@@ -46,6 +46,11 @@ pub enum Refusal {
         /// When one will have room, milliseconds.
         retry_in_ms: f64,
     },
+    /// The operator's budget does not allow it now.
+    OverBudget {
+        /// When it may, milliseconds.
+        retry_in_ms: f64,
+    },
     /// No machine can be reached.
     Unavailable {
         /// When to try again, milliseconds.
@@ -57,12 +62,13 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every code there is.
-    pub const CODES: [&str; 6] = [
+    pub const CODES: [&str; 7] = [
         "model_not_found",
         "unknown_class",
         "context_length_exceeded",
         "no_pool_allowed",
         "saturated",
+        "over_budget",
         "backends_unavailable",
     ];
 
@@ -88,6 +94,11 @@ impl Refusal {
         let reasons = || decision.candidates.iter().filter_map(|candidate| candidate.verdict.err());
         if reasons().any(saturated) {
             return Some(Refusal::Saturated { retry_in_ms });
+        }
+        // Whoever waits for a new month is told so, and not to come back every minute.
+        let budgets = reasons().filter(|reason| matches!(reason, Rejection::Budget { .. }));
+        if let Some(retry_in_ms) = budgets.filter_map(Rejection::retry_in_ms).reduce(f64::max) {
+            return Some(Refusal::OverBudget { retry_in_ms });
         }
         if reasons().any(unavailable) {
             let names: Vec<&str> = pools.iter().flat_map(|pool| pool.endpoints.iter().map(String::as_str)).collect();
@@ -115,6 +126,7 @@ impl Refusal {
             Refusal::ContextTooLong { .. } => "context_length_exceeded",
             Refusal::NoPoolAllowed(_) => "no_pool_allowed",
             Refusal::Saturated { .. } => "saturated",
+            Refusal::OverBudget { .. } => "over_budget",
             Refusal::Unavailable { .. } => "backends_unavailable",
         }
     }
@@ -138,6 +150,9 @@ impl Refusal {
                 format!("the policy's route `{route}` allows no pool that serves this model")
             }
             Refusal::Saturated { .. } => "every machine that may serve this has as much as it can take".to_owned(),
+            Refusal::OverBudget { .. } => {
+                "the operator's budget leaves nothing for requests of this class now; others go first".to_owned()
+            }
             Refusal::Unavailable { tried, .. } => format!("no machine could be reached: {tried}"),
         }
     }
@@ -145,7 +160,9 @@ impl Refusal {
     /// When to come back, milliseconds; `None` where waiting does not help.
     pub fn retry_in_ms(&self) -> Option<f64> {
         match self {
-            Refusal::Saturated { retry_in_ms } | Refusal::Unavailable { retry_in_ms, .. } => Some(*retry_in_ms),
+            Refusal::Saturated { retry_in_ms }
+            | Refusal::OverBudget { retry_in_ms }
+            | Refusal::Unavailable { retry_in_ms, .. } => Some(*retry_in_ms),
             _ => None,
         }
     }
@@ -167,6 +184,8 @@ fn saturated(reason: Rejection) -> bool {
             | Rejection::RequestLease { .. }
             | Rejection::TokenLease { .. }
             | Rejection::Concurrency { .. }
+            | Rejection::VendorShare { .. }
+            | Rejection::Power { .. }
     )
 }
 

@@ -16,6 +16,19 @@ impl fmt::Display for Rejection {
             Rejection::Concurrency { in_flight, allowed } => {
                 write!(f, "its pool has {in_flight} requests in flight, `[limits]` allows {allowed}")
             }
+            Rejection::Budget { period, spent_usd, usd, .. } if spent_usd >= usd => {
+                write!(f, "the ${usd:.2} for this {} are used up", period.as_str())
+            }
+            Rejection::Budget { period, spent_usd, usd, .. } => {
+                write!(f, "${spent_usd:.2} of the ${usd:.2} for this {} are spent, faster than evenly", period.as_str())
+            }
+            Rejection::VendorShare { share, allowed } => {
+                let (share, allowed) = (share * 100.0, allowed * 100.0);
+                write!(f, "its vendor would serve {share:.1} % of all tokens, `[limits]` allows {allowed:.1} %")
+            }
+            Rejection::Power { kw, allowed_kw } => {
+                write!(f, "its site would draw {kw:.1} kW, may draw {allowed_kw:.1} kW")
+            }
             Rejection::Context { needed, allowed } => write!(f, "needs {needed} tokens of context, has {allowed}"),
             Rejection::BeyondLease { needed, allowed } => {
                 write!(f, "may take {needed} tokens, the provider allows {allowed} a minute")

@@ -25,14 +25,20 @@ fn every_metric_is_there_after_traffic() {
         let receiver = receiver::start().await;
         let bad = machines::faulty("cs3", &["error500:1"]).await;
         let good = machines::start("h100").await;
+        let owned = "site = \"valley\"
+vendor = \"acme\"
+commitment = { usd_per_month = 0.001 }
+metrics = \"vllm\"";
         let pools = [
             PoolText::new("bad", [url(&bad)]).price(1),
-            PoolText::new("good", [url(&good)]).price(2).key("metrics = \"vllm\""),
+            PoolText::new("good", [url(&good)]).price(2).key(owned),
         ];
         let record = "[record]\nfile = \"decisions.log\"\n";
         let process = format!("{PROCESS}{record}[telemetry]\notlp_endpoint = \"{}\"\n", receiver.url());
-        let policy = format!("{CHEAPEST}[canary]\npolicy = \"candidate.toml\"\n");
-        let files = Files::new(&process, &portfolio(&pools), &policy);
+        let limits = "[limits]\nvendor_share = { acme = 1 }\nusd_per_day = 1000\nusd_per_tonne_co2 = 80\n";
+        let policy = format!("{CHEAPEST}{limits}[canary]\npolicy = \"candidate.toml\"\n");
+        let site = "[site.valley]\npower_cap_kw = 900\n";
+        let files = Files::new(&process, &format!("{site}{}", portfolio(&pools)), &policy);
         files.write("candidate.toml", CHEAPEST);
         let gateway = Gateway::on(files).await;
         let mut body = chat(8, true);
@@ -55,6 +61,11 @@ fn every_metric_is_there_after_traffic() {
         assert!(missing.is_empty(), "{missing:?} are missing in\n{text}");
         let line = "pointsman_tokens_total{class=\"interactive\",pool=\"good\",direction=\"output\"} 8\n";
         assert!(text.contains(line), "{text}");
+        let statement = gateway.admin("/api/v1/prices").await.json();
+        let good = &statement["prices"]["pools"][1];
+        assert_eq!((&good["pool"], &good["commitment"]["unit"]), (&json!("good"), &json!("usd")), "{statement:#}");
+        let site = &statement["prices"]["sites"][0];
+        assert_eq!((&site["site"], &site["cap_kw"]), (&json!("valley"), &json!(900.0)), "{statement:#}");
         let line = "pointsman_attempt_failures_total{pool=\"bad\",cause=\"server-error\"} 1\n";
         assert!(text.contains(line), "{text}");
     });

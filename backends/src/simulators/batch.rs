@@ -7,10 +7,10 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
+use pointsman_policies::power::DECODE_SHARE;
 use pointsman_policies::units::Micros;
 
 use super::intake::Intake;
-use super::power::DECODE_POWER_SHARE;
 use super::prefix::Prefixes;
 use super::run::Run;
 use super::sequence::{Emission, Sequence};
@@ -87,7 +87,7 @@ impl Batch {
         match (&self.run, self.prefills) {
             (None, _) => 0.0,
             (Some(_), true) => 1.0,
-            (Some(_), false) => ((DECODE_POWER_SHARE - idle_share) / (1.0 - idle_share)).max(0.0),
+            (Some(_), false) => ((DECODE_SHARE - idle_share) / (1.0 - idle_share)).max(0.0),
         }
     }
 

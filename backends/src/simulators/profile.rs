@@ -1,8 +1,8 @@
 //! What a simulated machine is: its service model and the numbers around it that policies do not read.
 
 use pointsman_policies::fleet::{HardwareKind, ServiceModel};
+use pointsman_policies::power::idle_share;
 
-use super::power;
 pub use super::weather::Neighbours;
 use crate::hardware::{self, Hardware};
 use crate::lease::RateLimits;
@@ -70,7 +70,7 @@ impl Profile {
             prefix_block_tokens: (kind == HardwareKind::Gpu).then_some(PREFIX_BLOCK_TOKENS),
             tail,
             neighbours: None,
-            idle_power_share: power::idle_share(kind),
+            idle_power_share: idle_share(kind),
             detail: Detail::Events,
         }
     }

@@ -36,6 +36,8 @@ pub(crate) fn set(generation: u64) -> Set {
         round_trip_ms: 0.3,
         carbon_g_per_kwh: None,
         pue: 1.2,
+        usd_per_kwh: None,
+        power_cap_kw: None,
     };
     Set {
         number: 0,
@@ -159,7 +161,7 @@ fn what_is_written_comes_back_to_the_last_bit() {
     let read = read(&bytes);
     assert_eq!((read.sets, read.damage), (vec![set(1)], vec![]));
     assert_eq!(read.decisions, (0..1000).map(decision).collect::<Vec<_>>());
-    assert!(bytes.starts_with(b"pointsman decisions 002\n"), "`head -1` says what it is");
+    assert!(bytes.starts_with(b"pointsman decisions 003\n"), "`head -1` says what it is");
     let found = find(&files.file, "mine-601").unwrap().unwrap();
     assert_eq!((found.decision, &*found.set), (decision(601), &set(1)));
     let by_trace = find(&files.file, &"05".repeat(16)).unwrap().unwrap();
@@ -248,7 +250,7 @@ fn a_file_that_is_no_log_is_not_touched() {
 #[test]
 fn files_of_other_versions_are_refused_by_number() {
     let told = |bytes: &[u8]| Reader::new(bytes).unwrap_err().to_string();
-    assert_eq!(told(b"pointsman decisions 001\n"), "its format is version 1, this program reads version 2");
+    assert_eq!(told(b"pointsman decisions 001\n"), "its format is version 1, this program reads version 3");
     assert_eq!(told(b"something else entirely, not a log"), "it is no decision log");
     assert_eq!(told(b""), "it is no decision log");
 }
@@ -261,6 +263,6 @@ fn the_format_stays_what_it_is() {
     let set = postcard::to_stdvec(&set(1)).unwrap();
     assert_eq!(
         (frame::VERSION, hash(&decision), hash(&set)),
-        (2, "1d766d1a9d6f0cf5".to_owned(), "2adbdbf6ef15c778".to_owned())
+        (3, "1d766d1a9d6f0cf5".to_owned(), "289ea42fd70e5a49".to_owned())
     );
 }

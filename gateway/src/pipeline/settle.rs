@@ -64,6 +64,7 @@ pub(super) fn settle(gateway: &Gateway, mut record: Record) {
         waited.until = ended;
     }
     price(&mut record);
+    gateway.accounting().book(&record);
     log(&record);
     trial::settled(gateway, &record);
     gateway.telemetry().request(record);
@@ -84,9 +85,7 @@ fn price(record: &mut Record) {
             decision.snapshot.target(candidate.endpoint).is_some_and(|target| target.endpoint.id == attempt.endpoint)
         })
         .map_or(0, |candidate| candidate.in_flight);
-    record.usd = (usage.input_tokens as f64 * model.price.usd_per_m_input
-        + usage.output_tokens as f64 * model.price.usd_per_m_output)
-        / 1e6;
+    record.usd = model.price.usd(usage.input_tokens, usage.output_tokens);
     record.joules = joules(pool, usage.input_tokens, usage.output_tokens, in_flight);
 }
 

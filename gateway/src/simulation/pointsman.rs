@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use pointsman_backends::accounts::{Accounts, Entry, Statement};
 use pointsman_backends::fleet::{Dispatched, Verdict};
 use pointsman_backends::health::engine_report::EngineReport;
 use pointsman_backends::learn::Switches;
 use pointsman_backends::learn::output_length::Asked;
+use pointsman_policies::estimate::joules;
 use pointsman_policies::facts::Facts;
 use pointsman_policies::policy::ClassId;
 use pointsman_policies::trial::Arm;
@@ -15,7 +17,8 @@ use pointsman_policies::units::Micros;
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
-use super::router::{Act, Arrival, Ended, Router, Seen, TurnedAway};
+use super::router::{Act, Arrival, BEGINNING_S, Ended, Router, Seen, TurnedAway};
+use crate::accounting::{self, publish};
 use crate::flow::{Ask, Flow, Released, TICK};
 use crate::learning::{Answering, Ending, Learning};
 use crate::record::DecisionRecord;
@@ -31,6 +34,7 @@ pub struct Pointsman {
     snapshot: Arc<Snapshot>,
     flow: Flow<u32>,
     learning: Learning,
+    books: Books,
     running: BTreeMap<u32, Running>,
     random: Pcg64Mcg,
     tick: Micros,
@@ -59,8 +63,19 @@ impl Pointsman {
         let random = Pcg64Mcg::seed_from_u64(seed);
         let (flow, learning) = (Flow::default(), Learning::default());
         learning.adopt(&snapshot);
+        let books = Books { wanted: true, ..Books::default() };
         let (running, tick, reported) = (BTreeMap::new(), Micros(0), Vec::new());
-        Pointsman { snapshot, flow, learning, running, random, tick, reported }
+        Pointsman { snapshot, flow, learning, books, running, random, tick, reported }
+    }
+
+    /// The same without prices that follow what was spent, served and drawn.
+    pub fn without_prices(self) -> Pointsman {
+        Pointsman { books: Books::default(), ..self }
+    }
+
+    /// The accounts as of the last second.
+    pub fn statement(&self) -> &Statement {
+        &self.books.statement
     }
 
     /// The same with some of what it learns switched off.
@@ -195,6 +210,7 @@ impl Router for Pointsman {
             let streamed = ended.ttft_ms.is_some();
             self.learning.ended(&running.answering(&self.snapshot, streamed, now), &ending, now);
         }
+        self.books.book(now, &self.snapshot, &running, ended);
         let Running { made, dispatched, attempts, .. } = running;
         let verdict = if ended.broken { Verdict::Failed } else { Verdict::Worked };
         dispatched.live().report(verdict, now);
@@ -215,14 +231,52 @@ impl Router for Pointsman {
     }
 
     fn next_wake(&self) -> Option<Micros> {
-        (self.flow.held() > 0).then(|| self.tick + TICK)
+        let tend = (self.flow.held() > 0).then(|| self.tick + TICK);
+        [tend, self.books.wanted.then_some(self.books.due)].into_iter().flatten().min()
     }
 
     fn wake(&mut self, now: Micros, _: &Seen<'_>, acts: &mut Vec<Act>) {
+        self.books.publish(now, &self.snapshot);
         self.tick = now;
         let released = self.flow.tend(now);
         self.released(released, acts);
     }
+}
+
+/// What was spent, served and drawn, on the clock of the simulation.
+#[derive(Default)]
+struct Books {
+    wanted: bool,
+    accounts: Accounts,
+    statement: Statement,
+    due: Micros,
+}
+
+impl Books {
+    fn book(&mut self, now: Micros, snapshot: &Snapshot, running: &Running, ended: &Ended) {
+        let Some(target) = snapshot.target(running.endpoint).filter(|_| self.wanted) else { return };
+        let Some(model) = target.facts.model(&running.made.facts.model) else { return };
+        let Ended { input_tokens, output_tokens, .. } = *ended;
+        let neighbours = running.made.endpoints.get(running.endpoint).map_or(0, |state| state.in_flight);
+        let entry = Entry {
+            tokens: input_tokens + output_tokens,
+            usd: model.price.usd(input_tokens, output_tokens),
+            joules: joules(target.facts, input_tokens, output_tokens, neighbours).unwrap_or(0.0),
+        };
+        self.accounts.book(unix(now), &snapshot.terms(), target.endpoint.pool, &entry);
+    }
+
+    fn publish(&mut self, now: Micros, snapshot: &Snapshot) {
+        if self.wanted && now >= self.due {
+            self.due = now + accounting::EVERY;
+            let endpoints = snapshot.endpoint_states(now);
+            self.statement = publish(&mut self.accounts, snapshot, &endpoints, unix(now));
+        }
+    }
+}
+
+fn unix(now: Micros) -> Micros {
+    Micros::from_secs(BEGINNING_S) + now
 }
 
 impl std::fmt::Debug for Pointsman {

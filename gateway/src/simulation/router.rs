@@ -59,6 +59,9 @@ pub struct Arrival<'a> {
     pub true_output_tokens: u64,
 }
 
+/// Where the clock of a simulation begins, seconds since 1970: a Monday morning.
+pub const BEGINNING_S: u64 = 1_764_000_000;
+
 /// Tokens in one block of a prompt's chain of hashes.
 pub const BLOCK_TOKENS: u64 = 512;
 

@@ -1,5 +1,8 @@
 //! Counters and histograms of every request, in Prometheus' text form.
 
+/// Commitments, budgets, sites, vendors.
+mod prices;
+
 use std::sync::atomic::AtomicU64;
 
 use parking_lot::Mutex;
@@ -114,6 +117,7 @@ pub struct Metrics {
     in_flight: Family<OfEndpoint, Gauge>,
     available: Family<OfEndpoint, Gauge>,
     learned: LearnedMetrics,
+    prices: prices::Prices,
 }
 
 /// Finer than the conventions' buckets, which start too late for wafer-scale; the SLOs of the shipped policies are edges.
@@ -152,6 +156,7 @@ impl Default for Metrics {
             in_flight: Family::default(),
             available: Family::default(),
             learned: LearnedMetrics::default(),
+            prices: prices::Prices::default(),
         };
         metrics.reload_ok.set(1);
         for result in ["same", "different", "dropped"] {
@@ -270,6 +275,7 @@ impl Metrics {
             self.available.get_or_create(&endpoint).set(i64::from(available));
         }
         self.learned.read(gateway);
+        self.prices.set(&gateway.accounting().statement());
         let mut text = String::new();
         match encode(&mut text, &registry) {
             Ok(()) => text,
@@ -316,6 +322,7 @@ impl Metrics {
         r.register(metric::IN_FLIGHT, "Requests in flight by endpoint", self.in_flight.clone());
         r.register(metric::AVAILABLE, "1 if the endpoint may be asked", self.available.clone());
         self.learned.register(r);
+        self.prices.register(r);
     }
 }
 

@@ -143,6 +143,32 @@ pub mod metric {
     pub const DRIFTS: &str = "pointsman_drifts";
     /// Age of what engines say of themselves.
     pub const REPORT_AGE: &str = "pointsman_engine_metrics_age_seconds";
+    /// What one dollar of a pool's price counts as.
+    pub const PRICE_FACTOR: &str = "pointsman_pool_price_factor";
+    /// What one joule counts as, by pool.
+    pub const USD_PER_JOULE: &str = "pointsman_pool_usd_per_joule";
+    /// The part of a committed pool's price that is owed anyway.
+    pub const CREDIT: &str = "pointsman_pool_commitment_credit";
+    /// Owed for a pool by now.
+    pub const OWED: &str = "pointsman_pool_commitment_owed";
+    /// Consumed of what is owed for a pool.
+    pub const CONSUMED: &str = "pointsman_pool_commitment_consumed";
+    /// A budget.
+    pub const BUDGET: &str = "pointsman_budget_usd";
+    /// Spent of a budget.
+    pub const SPENT: &str = "pointsman_budget_spent_usd";
+    /// How many classes give way to a budget.
+    pub const BUDGET_LAMBDA: &str = "pointsman_budget_lambda";
+    /// What a site draws.
+    pub const SITE_POWER: &str = "pointsman_site_power_kw";
+    /// What a site may draw.
+    pub const SITE_CAP: &str = "pointsman_site_power_cap_kw";
+    /// What scarce power adds to the price of a joule, by site.
+    pub const SITE_USD_PER_JOULE: &str = "pointsman_site_usd_per_joule";
+    /// A vendor's part of all tokens.
+    pub const VENDOR_SHARE: &str = "pointsman_vendor_share";
+    /// The part that is allowed.
+    pub const VENDOR_SHARE_ALLOWED: &str = "pointsman_vendor_share_allowed";
     /// Requests in flight by endpoint.
     pub const IN_FLIGHT: &str = "pointsman_endpoint_in_flight";
     /// Whether an endpoint may be asked.

@@ -46,6 +46,13 @@ pub struct CandidateReason {
     /// Whether it would be sent at once; else the gateway holds it until there is room. `null` where it was rejected.
     #[serde(default)]
     pub room: Option<bool>,
+    /// What it counts as with everything that makes work there cheaper or dearer than its price, US dollars; `null` where
+    /// it was rejected.
+    #[serde(default)]
+    pub effective_usd: Option<f64>,
+    /// Why it counts as more or less than its price.
+    #[serde(default)]
+    pub counts_because: Vec<String>,
     /// Why it was not considered.
     pub rejection: Option<RejectionReason>,
 }
@@ -85,7 +92,7 @@ pub(super) fn candidates(
         let attempt = attempts.enumerate().find(|(_, attempt)| attempt.endpoint == candidate.endpoint);
         let reason = CandidateReason { attempt: attempt.map(|(place, _)| place + 1), ..reason };
         Some(match candidate.verdict {
-            Ok(scored) => passed_with(reason, &scored, objective, &best),
+            Ok(scored) => priced(given, candidate, &scored, passed_with(reason, &scored, objective, &best)),
             Err(rejection) => rejected_for(reason, rejection),
         })
     });
@@ -120,6 +127,8 @@ fn seen(given: &Given<'_>, class: ClassId, candidate: &Candidate, names: &Names)
         terms: Vec::new(),
         home: false,
         room: None,
+        effective_usd: None,
+        counts_because: Vec::new(),
         rejection: None,
     })
 }
@@ -143,6 +152,15 @@ fn passed_with(reason: CandidateReason, scored: &Scored, objective: Option<Objec
         room: Some(scored.room),
         ..reason
     }
+}
+
+/// What it counts as, with the reasons.
+fn priced(given: &Given<'_>, candidate: &Candidate, scored: &Scored, reason: CandidateReason) -> CandidateReason {
+    let Some(endpoint) = given.fleet.endpoints.get(candidate.endpoint) else { return reason };
+    let Some(pool) = given.fleet.pools.get(endpoint.pool) else { return reason };
+    let price = given.fleet.learned.price(endpoint.pool);
+    let counts_because = super::price::reasons(&price, pool, given.policy.limits.usd_per_tonne_co2);
+    CandidateReason { effective_usd: Some(scored.effective_usd), counts_because, ..reason }
 }
 
 fn rejected_for(reason: CandidateReason, rejection: Rejection) -> CandidateReason {

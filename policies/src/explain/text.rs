@@ -223,6 +223,13 @@ impl Page {
         let line = if candidate.attempt == Some(1) { self.style.good(&line) } else { line };
         self.text.push_str(line.trim_end());
         self.text.push('\n');
+        if let Some(counts) = candidate.effective_usd.filter(|_| !candidate.counts_because.is_empty()) {
+            let because = candidate.counts_because.join("; ");
+            for line in wrapped_under(&format!("    counts as {} because {because}", usd(counts)), WIDTH, 6) {
+                self.text.push_str(&self.style.dim(&line));
+                self.text.push('\n');
+            }
+        }
         if candidate.terms.len() > 1 {
             let terms = candidate.terms.iter().filter(|term| term.value != 0.0);
             let sum: Vec<String> = terms.map(|term| format!("{} {}", term.name, short(term.value))).collect();

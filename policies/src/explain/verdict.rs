@@ -63,19 +63,23 @@ fn best_of(chosen: &CandidateReason, route: &RouteReason, peers: usize) -> Strin
     let estimate = chosen.estimate.unwrap_or_default();
     let of = |what: &str| if peers > 1 { format!("the {what} of {peers}") } else { "the only one left".to_owned() };
     let keeps = chosen.meets_slo == Some(true);
+    let price = match chosen.effective_usd.filter(|_| !chosen.counts_because.is_empty()) {
+        Some(counts) => format!("{}, which counts as {}", usd(estimate.usd), usd(counts)),
+        None => usd(estimate.usd),
+    };
     match route.objective.as_str() {
         "cheapest-that-meets-slo" if keeps && peers > 1 => {
-            format!("the cheapest of {peers} likely to keep the promise, {}", usd(estimate.usd))
+            format!("the cheapest of {peers} likely to keep the promise, {price}")
         }
         "cheapest-that-meets-slo" if keeps => {
-            format!("the only one likely to keep the promise, {}", usd(estimate.usd))
+            format!("the only one likely to keep the promise, {price}")
         }
         "cheapest-that-meets-slo" => {
             let strain = chosen.strain.unwrap_or_default();
             format!("none is likely to keep the promise, this one misses it least (strain {})", short(strain))
         }
         "fastest" => format!("{}, {} to the whole answer", of("fastest"), ms(estimate.total_ms)),
-        "cheapest" => format!("{}, {}", of("cheapest"), usd(estimate.usd)),
+        "cheapest" => format!("{}, {price}", of("cheapest")),
         "greenest" => match (estimate.grams_co2, estimate.joules) {
             (Some(grams), _) if chosen.terms.iter().any(|term| term.name == "grams_co2") => {
                 format!("{}, {} g of CO2", of("greenest"), short(grams))

@@ -81,7 +81,7 @@ impl Compiler<'_> {
         let default_class = file.default_class.and_then(|name| self.class_id(&name));
         let classify = self.compile_classify(file.classify);
         let routes = self.compile_routes(file.route);
-        let limits = file.limits.map(|limits| self.compile_limits(limits.value)).unwrap_or_default();
+        let limits = self.compile_limits(file.limits.map(|limits| limits.value).unwrap_or_default());
         let trial = self.compile_trial(file.shadow, file.canary);
         let utc_offset_s = file.utc_offset.and_then(|text| self.utc_offset_s(&text)).unwrap_or(0);
         let builtin = builtin_classes(&classes, default_class)?;

@@ -100,11 +100,11 @@ fn energy_is_measured_per_token_or_a_share_of_power() {
     // Catalog energy per token and PUE; neighbours make no difference.
     assert_eq!(joules(&wafer(), 1_000, 100, 0), Some(4.0 * 100.0 * 1.25));
     assert_eq!(joules(&wafer(), 1_000, 100, 1), joules(&wafer(), 1_000, 100, 0));
-    // 10 kW for 100 steps of 11 ms and 0.1 s of prefill; with three neighbours a quarter of steps of 14 ms.
-    close(joules(&gpu(), 1_000, 100, 0).unwrap_or_default(), 10_000.0 * (1.1 + 0.1) * 1.5);
+    // 10 kW for a quarter of 100 steps of 14 ms, in the four slots there are, and 0.1 s of prefill.
     close(joules(&gpu(), 1_000, 100, 3).unwrap_or_default(), 10_000.0 * (0.35 + 0.1) * 1.5);
-    // More neighbours than slots do not run beside it.
+    // More neighbours than slots do not run beside it; and figures are those of a machine at work, idle or not.
     assert_eq!(joules(&gpu(), 1_000, 100, 30), joules(&gpu(), 1_000, 100, 3));
+    assert_eq!(joules(&gpu(), 1_000, 100, 0), joules(&gpu(), 1_000, 100, 3));
     let mut unknown = gpu();
     unknown.service.power_kw = None;
     assert_eq!(joules(&unknown, 1_000, 100, 0), None);

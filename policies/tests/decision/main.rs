@@ -11,6 +11,8 @@ mod filter;
 /// What a request would experience on an endpoint.
 mod estimate;
 /// How well an endpoint serves the objective.
+/// Bounds on all requests together.
+mod limits;
 /// Examples of what a policy is to do.
 mod scenario;
 /// Explanations.

@@ -54,6 +54,8 @@ pub(crate) fn gpu() -> PoolFacts {
         round_trip_ms: 5.0,
         carbon_g_per_kwh: None,
         pue: 1.5,
+        usd_per_kwh: None,
+        power_cap_kw: None,
     }
 }
 
@@ -78,6 +80,8 @@ pub(crate) fn wafer() -> PoolFacts {
         models: vec![model(100_000, 1.0, 2.0)],
         service,
         pue: 1.25,
+        usd_per_kwh: None,
+        power_cap_kw: None,
         ..gpu()
     }
 }

@@ -29,6 +29,8 @@ fn pool(name: &str, hardware: &str, usd_per_m: f64) -> PoolFacts {
         round_trip_ms: 0.0,
         carbon_g_per_kwh: None,
         pue: 1.0,
+        usd_per_kwh: None,
+        power_cap_kw: None,
     }
 }
 

@@ -9,11 +9,8 @@ use pointsman_policies::units::Micros;
 
 use super::{End, Progress, What, World};
 use crate::simulation::attempts::{Attempt, Key};
-use crate::simulation::router::{Act, Arrival, Ended, Router, Seen, SeenEndpoint, TurnedAway};
+use crate::simulation::router::{Act, Arrival, BEGINNING_S, Ended, Router, Seen, SeenEndpoint, TurnedAway};
 use crate::simulation::workload::{Request, Workload};
-
-/// Where the clock of the world begins, seconds since 1970: a Monday morning.
-const BEGINNING_S: u64 = 1_764_000_000;
 
 /// One gateway.
 #[derive(Debug)]

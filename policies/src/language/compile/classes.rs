@@ -61,7 +61,6 @@ impl Compiler<'_> {
 
     fn shed_order(&mut self, table: &ClassTable, priority: i32) -> i32 {
         let Some(order) = &table.shed_order else { return priority };
-        self.not_enforced(order.span.clone(), "`shed_order`");
         if !table.sheddable {
             let problem = Diagnostic::error("not-sheddable", "`shed_order` has no use in a class that is never shed");
             self.report.push(problem.at(order.span.clone()).help("add `sheddable = true`, or take it out"));

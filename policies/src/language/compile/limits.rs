@@ -8,7 +8,7 @@ use super::super::schema::listed;
 use super::super::shape::LimitsTable;
 use super::Compiler;
 use crate::fleet::PoolFacts;
-use crate::policy::Limits;
+use crate::policy::{Cap, Limits};
 
 impl Compiler<'_> {
     pub(super) fn compile_limits(&mut self, table: LimitsTable) -> Limits {
@@ -28,30 +28,61 @@ impl Compiler<'_> {
         self.known_names("site", table.site_power_kw.keys(), Severity::Warning, |pool| &pool.site);
         self.in_range("a share", &table.vendor_share, 1.0);
         self.in_range("a power", &table.site_power_kw, f64::MAX);
-        for key in table.vendor_share.keys() {
-            self.not_enforced(key.span.clone(), "`limits.vendor_share`");
-        }
-        for key in table.site_power_kw.keys() {
-            self.not_enforced(key.span.clone(), "`limits.site_power_kw`");
-        }
-        let spend = [
-            ("`limits.usd_per_hour`", &table.usd_per_hour),
-            ("`limits.usd_per_day`", &table.usd_per_day),
-            ("`limits.usd_per_month`", &table.usd_per_month),
-        ];
-        for (key, usd) in spend.into_iter().filter_map(|(key, usd)| Some((key, usd.as_ref()?))) {
-            self.not_enforced(usd.span.clone(), key);
-        }
-        let plain = |map: BTreeMap<Located<String>, Located<f64>>| {
-            map.into_iter().map(|(name, number)| (name.value, number.value)).collect()
-        };
+        let budgets = [table.usd_per_hour, table.usd_per_day, table.usd_per_month];
+        self.budgets_fit(&budgets);
+        let [usd_per_hour, usd_per_day, usd_per_month] = budgets.map(|usd| usd.map(|usd| usd.value));
+        let vendor_share = self.caps(table.vendor_share, |pool| &pool.vendor);
+        let site_power_kw = self.site_power(table.site_power_kw);
         Limits {
             pool_concurrency,
-            vendor_share: plain(table.vendor_share),
-            site_power_kw: plain(table.site_power_kw),
-            usd_per_hour: table.usd_per_hour.map(|usd| usd.value),
-            usd_per_day: table.usd_per_day.map(|usd| usd.value),
-            usd_per_month: table.usd_per_month.map(|usd| usd.value),
+            vendor_share,
+            site_power_kw,
+            usd_per_hour,
+            usd_per_day,
+            usd_per_month,
+            over_budget: table.over_budget.map(|over| over.value).unwrap_or_default(),
+            usd_per_tonne_co2: table.usd_per_tonne_co2.map(|usd| usd.value),
+        }
+    }
+
+    fn caps(&self, numbers: BTreeMap<Located<String>, Located<f64>>, get: fn(&PoolFacts) -> &String) -> Vec<Cap> {
+        let cap = |(name, most): (Located<String>, Located<f64>)| {
+            let meant = self.pools.iter().enumerate().filter(|(_, pool)| *get(pool) == name.value);
+            Cap { pools: meant.map(|(index, _)| index).collect(), name: name.value, most: most.value }
+        };
+        numbers.into_iter().map(cap).collect()
+    }
+
+    /// The policy's bounds, and the portfolio's where they are lower or alone.
+    fn site_power(&self, numbers: BTreeMap<Located<String>, Located<f64>>) -> Vec<Cap> {
+        let mut caps = self.caps(numbers, |pool| &pool.site);
+        for (index, pool) in self.pools.iter().enumerate() {
+            let Some(most) = pool.power_cap_kw.filter(|_| !pool.site.is_empty()) else { continue };
+            match caps.iter_mut().find(|cap| cap.name == pool.site) {
+                Some(cap) => {
+                    cap.most = cap.most.min(most);
+                    if !cap.pools.contains(&index) {
+                        cap.pools.push(index);
+                    }
+                }
+                None => caps.push(Cap { name: pool.site.clone(), most, pools: vec![index] }),
+            }
+        }
+        caps
+    }
+
+    /// A budget that a shorter one never lets be reached says nothing, which is rarely meant.
+    fn budgets_fit(&mut self, budgets: &[Option<Located<f64>>; 3]) {
+        const HOURS: [(f64, &str); 3] = [(1.0, "hour"), (24.0, "day"), (31.0 * 24.0, "month")];
+        let given: Vec<_> = budgets.iter().zip(HOURS).filter_map(|(usd, span)| Some((usd.as_ref()?, span))).collect();
+        for (index, (long, (hours, word))) in given.iter().enumerate() {
+            let most = |short: &Located<f64>, of: f64| short.value * hours / of;
+            let tighter = given.iter().take(index).find(|(short, (of, _))| most(short, *of) < long.value);
+            let Some((short, (of, short_word))) = tighter else { continue };
+            let message = format!("${} a {word} is never reached", long.value);
+            let problem = Diagnostic::warning("budget-never-reached", message).at(long.span.clone());
+            let help = format!("${} for each {short_word} are ${} a {word} at most", short.value, most(short, *of));
+            self.report.push(problem.also(short.span.clone(), "the tighter budget").help(help));
         }
     }
 

@@ -30,6 +30,8 @@ fn pool(name: &str, kind: HardwareKind, step_base_ms: f64, models: &[&str]) -> P
         round_trip_ms: 1.0,
         carbon_g_per_kwh: None,
         pue: 1.0,
+        usd_per_kwh: None,
+        power_cap_kw: None,
     }
 }
 
