@@ -284,3 +284,6 @@ impl std::fmt::Debug for Pointsman {
         f.debug_struct("Pointsman").field("running", &self.running.len()).field("held", &self.flow.held()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests;
