@@ -29,10 +29,8 @@ fn every_metric_is_there_after_traffic() {
 vendor = \"acme\"
 commitment = { usd_per_month = 0.001 }
 metrics = \"vllm\"";
-        let pools = [
-            PoolText::new("bad", [url(&bad)]).price(1),
-            PoolText::new("good", [url(&good)]).price(2).key(owned),
-        ];
+        let pools =
+            [PoolText::new("bad", [url(&bad)]).price(1), PoolText::new("good", [url(&good)]).price(2).key(owned)];
         let record = "[record]\nfile = \"decisions.log\"\n";
         let process = format!("{PROCESS}{record}[telemetry]\notlp_endpoint = \"{}\"\n", receiver.url());
         let limits = "[limits]\nvendor_share = { acme = 1 }\nusd_per_day = 1000\nusd_per_tonne_co2 = 80\n";
