@@ -81,6 +81,14 @@ impl<'a> Terms<'a> {
         &self.portfolio.facts
     }
 
+    /// Whether anything follows for decisions from what is counted.
+    pub fn matter(&self) -> bool {
+        let limits = &self.policy.limits;
+        let owed = self.portfolio.pools.iter().any(|pool| pool.commitment.is_some());
+        let budget = Period::ALL.into_iter().any(|period| limits.budget(period).is_some());
+        owed || budget || !limits.vendor_share.is_empty() || !limits.site_power_kw.is_empty()
+    }
+
     fn commitment(&self, pool: usize) -> Option<Commitment> {
         self.portfolio.pools.get(pool)?.commitment
     }
@@ -122,7 +130,7 @@ impl Accounts {
 
     /// As it is saved: time that passes before it is loaded moves no controller.
     pub fn at_rest(&self) -> Accounts {
-        Accounts { moved_us: 0, ..self.clone() }
+        Accounts { version: VERSION, moved_us: 0, ..self.clone() }
     }
 
     /// Books an answered request of a pool. `now` counts from 1970.

@@ -42,7 +42,7 @@ metrics = \"vllm\"";
         let mut body = chat(8, true);
         body["stream_options"] = json!({"include_usage": true});
         assert_eq!(gateway.send(Ask::chat(&body)).await.status, 200);
-        gateway.files.write("policy.toml", &CHEAPEST.replace("all", "any"));
+        gateway.files.write("policy.toml", &format!("{}{limits}", CHEAPEST.replace("all", "any")));
         gateway.metric("pointsman_reloads_total").await;
         gateway.metric("pointsman_spans_total").await;
         gateway.metric("pointsman_decisions_recorded_total").await;

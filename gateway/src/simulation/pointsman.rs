@@ -63,7 +63,8 @@ impl Pointsman {
         let random = Pcg64Mcg::seed_from_u64(seed);
         let (flow, learning) = (Flow::default(), Learning::default());
         learning.adopt(&snapshot);
-        let books = Books { wanted: true, ..Books::default() };
+        // A day of ten thousand machines has no time for accounts that nobody reads.
+        let books = Books { wanted: snapshot.terms().matter(), ..Books::default() };
         let (running, tick, reported) = (BTreeMap::new(), Micros(0), Vec::new());
         Pointsman { snapshot, flow, learning, books, running, random, tick, reported }
     }
