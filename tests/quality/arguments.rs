@@ -38,8 +38,8 @@ pub struct Arguments {
     /// Only so much of the traces, seconds.
     #[arg(long = "for", value_name = "SECONDS", default_value_t = f64::INFINITY)]
     pub length: f64,
-    /// Also tell how near policies come to what is possible: an upper bound, and a schedule by one who knows everything,
-    /// found by so many tries for each ten seconds of the run.
+    /// Tell how near policies come to what is possible: an upper bound, and a schedule by one who knows everything, found
+    /// by so many tries for each ten seconds of the run. 20 where --json or --html is given; 0 leaves it out.
     #[arg(long, value_name = "TRIES", num_args = 0..=1, default_missing_value = "200")]
     pub oracle: Option<usize>,
     /// Search for settings of the baselines on these traces instead, and keep them in this file.

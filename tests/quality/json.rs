@@ -1,5 +1,6 @@
 //! The figures as JSON.
 
+use pointsman::simulation::report::{Calibration, Times};
 use serde_json::{Map, Value, json};
 
 use crate::matrix::Cell;
@@ -71,9 +72,19 @@ fn policy(summary: &Summary, oracle: Option<&Verdict>) -> Value {
             "turned_away": summary.rates.turned_away,
         },
         "attempts_by_pool": pools,
+        "calibration": {
+            "ttft_came_over_predicted": ratios(&summary.calibration.ttft),
+            "itl_came_over_predicted": ratios(&summary.calibration.itl),
+        },
         "mistakes": summary.mistakes,
         "utility": oracle.and_then(|verdict| verdict.utility(summary.name)),
     })
+}
+
+/// Of streams whose times were predicted.
+fn ratios(times: &Times) -> Value {
+    let at = |part| Calibration::ratio(times, part);
+    at(0.5).map_or(Value::Null, |median| json!({ "p10": at(0.1), "p50": median, "p90": at(0.9), "p99": at(0.99) }))
 }
 
 fn class(class: &ClassSummary) -> Value {

@@ -55,7 +55,9 @@ use matrix::{Cell, Plan};
 use reference::Fleet;
 use scenarios::Scenario;
 use summary::Summary;
-use verdict::Verdict;
+
+/// Tries of the oracle where figures are kept and nothing else is said.
+const ORACLE_TRIES: usize = 20;
 
 fn main() -> ExitCode {
     match bench(&Arguments::parse()) {
@@ -95,16 +97,21 @@ fn bench(arguments: &Arguments) -> Result<(), String> {
         return tuning::tune(&plan, &names.join("+"), file, |line| println!("{line}"));
     }
     let shown = std::io::stderr().is_terminal();
-    let cells = plan.run(|done, of| {
+    let progress = |what: &str, done, of| {
         if shown {
-            eprint!("\r{done} of {of} runs ");
+            eprint!("\r{done} of {of} {what} ");
         }
-    });
+    };
+    let mut cells = plan.run(|done, of| progress("runs", done, of));
+    let figures_kept = arguments.json.is_some() || arguments.html.is_some();
+    let tries = arguments.oracle.unwrap_or(if figures_kept { ORACLE_TRIES } else { 0 });
+    if tries > 0 {
+        plan.judge(&mut cells, tries, |done, of| progress("bounds and schedules", done, of));
+    }
     if shown {
         eprintln!();
     }
-    let summed = |mut cell: Cell| {
-        cell.oracle = arguments.oracle.map(|tries| Verdict::of(&plan, cell.scenario, cell.load, tries));
+    let summed = |cell: Cell| {
         let each = plan.candidates.iter().zip(&cell.reports);
         let summaries = each.map(|(candidate, reports)| Summary::of(candidate.name(), reports)).collect();
         (cell, summaries)
@@ -162,3 +169,6 @@ fn unknown_policy(name: &str) -> String {
         None => format!("unknown policy `{name}`; there are {}", all().collect::<Vec<_>>().join(", ")),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ use pointsman::simulation::router::Router;
 use pointsman::simulation::workload::trace::Trace;
 use pointsman::simulation::workload::{Shape, Workload};
 use pointsman::simulation::world;
+use pointsman_policies::units::Micros;
 
 use crate::policies::Candidate;
 use crate::reference::Fleet;
@@ -66,9 +67,8 @@ impl Plan<'_> {
         let each = self.candidates.len() * seeds;
         let reports: Mutex<Vec<Option<Report>>> = Mutex::new((0..cells.len() * each).map(|_| None).collect());
         let (next, finished) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let threads = self.threads.or(std::thread::available_parallelism().ok().map(NonZero::get)).unwrap_or(1);
         std::thread::scope(|scope| {
-            for _ in 0..threads.max(1) {
+            for _ in 0..self.processors() {
                 scope.spawn(|| {
                     loop {
                         let job = next.fetch_add(1, Ordering::Relaxed);
@@ -99,13 +99,41 @@ impl Plan<'_> {
     fn once(&self, scenario: &Scenario, load: f64, candidate: &Candidate, seed: u64) -> Report {
         let work = self.workload(scenario, load, seed);
         let conditions = scenario.conditions(&self.fleet.set.portfolio, work.span, seed);
-        let mut routers = self.routers(candidate, &work, seed);
+        let mut routers = self.routers(candidate, scenario, &work, seed);
         world::run(&self.fleet.setup(), &work, &conditions, &mut routers)
     }
 
     /// One router for each gateway that requests of a workload come to.
-    pub fn routers(&self, candidate: &Candidate, work: &Workload, seed: u64) -> Vec<Box<dyn Router>> {
+    pub fn routers(
+        &self,
+        candidate: &Candidate,
+        scenario: &Scenario,
+        work: &Workload,
+        seed: u64,
+    ) -> Vec<Box<dyn Router>> {
         let gateways = work.requests.iter().map(|request| usize::from(request.gateway) + 1).max().unwrap_or(1);
-        (0..gateways).map(|gateway| candidate.router(self.fleet, seed * 100 + gateway as u64)).collect()
+        let swap = scenario.swap().map(|swap| (Micros((work.span.0 as f64 * swap.at) as u64), swap));
+        (0..gateways).map(|gateway| candidate.router(self.fleet, swap, seed * 100 + gateway as u64)).collect()
+    }
+
+    /// Adds what is possible to each cell, as many at a time as there are processors.
+    pub fn judge(&self, cells: &mut [Cell], tries: usize, done: impl Fn(usize, usize) + Sync) {
+        let all = cells.len();
+        let (waiting, finished) = (Mutex::new(cells.iter_mut()), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..self.processors() {
+                scope.spawn(|| {
+                    loop {
+                        let Some(cell) = waiting.lock().unwrap().next() else { break };
+                        cell.oracle = Some(Verdict::of(self, cell.scenario, cell.load, tries));
+                        done(finished.fetch_add(1, Ordering::Relaxed) + 1, all);
+                    }
+                });
+            }
+        });
+    }
+
+    fn processors(&self) -> usize {
+        self.threads.or(std::thread::available_parallelism().ok().map(NonZero::get)).unwrap_or(1).max(1)
     }
 }

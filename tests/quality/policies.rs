@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use pointsman::config::set::ConfigSet;
 use pointsman::simulation::pointsman::Pointsman;
 use pointsman::simulation::router::Router;
 use pointsman::snapshot::Snapshot;
-use pointsman_backends::fleet;
+use pointsman_policies::units::Micros;
 
 use crate::baselines::{self, Baseline};
 use crate::reference::Fleet;
+use crate::scenarios::Swap;
 use crate::tuning;
 
 /// The name of our own.
@@ -32,10 +32,10 @@ impl Candidate {
         }
     }
 
-    /// A router for one gateway.
-    pub fn router(&self, fleet: &Fleet, seed: u64) -> Box<dyn Router> {
+    /// A router for one gateway; `swap` is when another policy takes over.
+    pub fn router(&self, fleet: &Fleet, swap: Option<(Micros, Swap)>, seed: u64) -> Box<dyn Router> {
         match self {
-            Candidate::Pointsman => Box::new(Pointsman::new(snapshot(fleet), seed)),
+            Candidate::Pointsman => Box::new(pointsman(fleet, swap, seed)),
             Candidate::Baseline(baseline) => {
                 let promises = tuning::promises(fleet);
                 let world = tuning::world(fleet, &promises);
@@ -45,18 +45,14 @@ impl Candidate {
     }
 }
 
-/// A generation on machines that nobody else knows: each gateway has its own account.
-fn snapshot(fleet: &Fleet) -> Arc<Snapshot> {
-    let set = &fleet.set;
-    let set = ConfigSet {
-        process: set.process.clone(),
-        portfolio: Arc::clone(&set.portfolio),
-        policy: Arc::clone(&set.policy),
-        candidate: None,
-        texts: set.texts.clone(),
-        hash: set.hash.clone(),
-    };
-    Arc::new(Snapshot::build(1, set, None, &fleet::Fleet::default()))
+/// A gateway on machines that nobody else knows: each has its own account.
+fn pointsman(fleet: &Fleet, swap: Option<(Micros, Swap)>, seed: u64) -> Pointsman {
+    let machines = pointsman_backends::fleet::Fleet::default();
+    let generation = |number, set| Arc::new(Snapshot::build(number, set, None, &machines));
+    let router = Pointsman::new(generation(1, fleet.copy()), seed);
+    let Some((at, swap)) = swap else { return router };
+    let text = (swap.policy)(&fleet.set.texts.policy.text);
+    router.followed_by(at, generation(2, fleet.with_policy(&text)))
 }
 
 /// Every name.

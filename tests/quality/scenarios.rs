@@ -13,6 +13,16 @@ pub struct Scenario {
     pub about: &'static str,
     shape: fn(&mut Shape),
     conditions: fn(&mut Conditions, &Run<'_>),
+    swap: Option<Swap>,
+}
+
+/// Another policy takes over in the middle of a run; baselines, which have none, do not notice.
+#[derive(Clone, Copy)]
+pub struct Swap {
+    /// When, as a part of the run.
+    pub at: f64,
+    /// The text of the policy that takes over, from that of the one before.
+    pub policy: fn(&str) -> String,
 }
 
 /// What a scenario knows of the run it happens in.
@@ -49,67 +59,88 @@ impl Scenario {
     }
 }
 
+impl Scenario {
+    /// The policy that takes over.
+    pub fn swap(&self) -> Option<Swap> {
+        self.swap
+    }
+}
+
 /// By name.
 pub fn find(name: &str) -> Option<&'static Scenario> {
     ALL.iter().find(|scenario| scenario.name == name)
 }
 
 /// All of them.
-pub static ALL: [Scenario; 13] = [
-    Scenario { name: "steady", about: "the traces as they are; metrics every 50 ms", shape: same, conditions: calm },
+pub static ALL: [Scenario; 17] = [
+    Scenario {
+        name: "steady",
+        about: "the traces as they are; metrics every 50 ms",
+        shape: same,
+        conditions: calm,
+        swap: None,
+    },
     Scenario {
         name: "bursts",
         about: "half of every two minutes' requests come in 15 s, at four times their rate",
         shape: |shape| shape.bursts = Some(Bursts { period_s: 120.0, part: 0.5, factor: 4.0 }),
         conditions: calm,
+        swap: None,
     },
     Scenario {
         name: "stale-1s",
         about: "metrics of engines are 1 s old",
         shape: same,
         conditions: |conditions, _| conditions.metrics = stale(1),
+        swap: None,
     },
     Scenario {
         name: "stale-5s",
         about: "metrics of engines are 5 s old",
         shape: same,
         conditions: |conditions, _| conditions.metrics = stale(5),
+        swap: None,
     },
     Scenario {
         name: "stale-15s",
         about: "metrics of engines are 15 s old",
         shape: same,
         conditions: |conditions, _| conditions.metrics = stale(15),
+        swap: None,
     },
     Scenario {
         name: "lost",
         about: "metrics of engines never come",
         shape: same,
         conditions: |conditions, _| conditions.metrics = Metrics::LOST,
+        swap: None,
     },
     Scenario {
         name: "noise-0.5",
         about: "what is predicted of prompts and answers is off by a lognormal factor of sigma 0.5",
         shape: |shape| shape.prediction_sigma = 0.5,
         conditions: calm,
+        swap: None,
     },
     Scenario {
         name: "drift-2",
         about: "what is predicted of prompts and answers is twice the truth",
         shape: |shape| shape.prediction_drift = 2.0,
         conditions: calm,
+        swap: None,
     },
     Scenario {
         name: "antagonist",
-        about: "from 1/4 to 3/4 of the run somebody else uses the h100 pool: 1 request/s of 1500 + 200 tokens each",
+        about: "from 1/4 to 3/4 of the run somebody else takes 40 % of the h100 pool: 5 requests/s of 1500 + 300 tokens each",
         shape: same,
         conditions: |conditions, run| {
-            let neighbour = Neighbour { rps: 1.0, input_tokens: 1500, output_tokens: 200 };
+            let neighbour = Neighbour { rps: 5.0, input_tokens: 1500, output_tokens: 300 };
             let endpoints = run.endpoints(|pool| pool.name == "h100");
             let what = Happening::Neighbour(neighbour);
             conditions.disturbances.push(Disturbance { at: run.at(0.25), endpoints: endpoints.clone(), what });
             conditions.disturbances.push(Disturbance { at: run.at(0.75), endpoints, what: Happening::Alone });
         },
+        swap: None,
     },
     Scenario {
         name: "site-lost",
@@ -124,6 +155,7 @@ pub static ALL: [Scenario; 13] = [
             });
             conditions.disturbances.push(Disturbance { at: run.at(2.0 / 3.0), endpoints, what: Happening::Up });
         },
+        swap: None,
     },
     Scenario {
         name: "tranche-late",
@@ -140,20 +172,66 @@ pub static ALL: [Scenario; 13] = [
             then(Micros(0), never, Happening::Down);
             then(run.at(0.5), late, Happening::Up);
         },
+        swap: None,
     },
     Scenario {
         name: "misdeclared",
         about: "one caller in five declares realtime whatever it is; judged by what it is",
         shape: |shape| shape.misdeclared = 0.2,
         conditions: calm,
+        swap: None,
     },
     Scenario {
         name: "five-gateways",
         about: "five gateways that know nothing of each other; ingress 8 : 4 : 2 : 1 : 1",
         shape: |shape| shape.ingress = vec![8.0, 4.0, 2.0, 1.0, 1.0],
         conditions: calm,
+        swap: None,
+    },
+    Scenario {
+        name: "throttled",
+        about: "the H100s work at 60 % of their speed from 1/3 to 2/3 of the run, and nobody says so",
+        shape: same,
+        conditions: |conditions, run| {
+            let endpoints = run.endpoints(|pool| pool.name == "h100");
+            let mut then = |at, speed| {
+                let what = Happening::Speed(speed);
+                conditions.disturbances.push(Disturbance { at: run.at(at), endpoints: endpoints.clone(), what });
+            };
+            then(1.0 / 3.0, 0.6);
+            then(2.0 / 3.0, 1.0);
+        },
+        swap: None,
+    },
+    Scenario {
+        name: "policy-swap",
+        about: "half-way another policy takes over under load: it keeps batch off the wafer",
+        shape: same,
+        conditions: calm,
+        swap: Some(Swap { at: 0.5, policy: |text| text.replacen("[[route]]", BATCH_ON_GPUS, 1) }),
+    },
+    Scenario {
+        name: "power-cap",
+        about: "from 1/3 of the run the A100s' site may draw no more than 12 kW; idle it draws 5, full 18",
+        shape: same,
+        conditions: calm,
+        swap: Some(Swap {
+            at: 1.0 / 3.0,
+            policy: |text| format!("{text}\n[limits]\nsite_power_kw = {{ fjord = 12 }}\n"),
+        }),
+    },
+    Scenario {
+        name: "budget",
+        about: "from 1/3 of the run no more than $15 an hour may be spent; two thirds of what it takes at load 1",
+        shape: same,
+        conditions: calm,
+        swap: Some(Swap { at: 1.0 / 3.0, policy: |text| format!("{text}\n[limits]\nusd_per_hour = 15\n") }),
     },
 ];
+
+/// A route before the first.
+const BATCH_ON_GPUS: &str = "[[route]]\nname = \"batch-on-gpus\"\nwhen = 'request.class == \"batch\"'\n\
+    pools = 'pool.hardware.kind == \"gpu\"'\n\n[[route]]";
 
 fn same(_: &mut Shape) {}
 

@@ -1,6 +1,6 @@
 //! The figures of one policy in one cell, over all seeds.
 
-use pointsman::simulation::report::{Kept, Minute, Report, Times};
+use pointsman::simulation::report::{Calibration, Kept, Minute, Report, Times};
 
 use crate::intervals;
 
@@ -38,6 +38,8 @@ pub struct Summary {
     pub rates: Rates,
     /// Attempts by pool.
     pub pools: Vec<(String, f64)>,
+    /// What came over what was predicted.
+    pub calibration: Calibration,
     /// Mistakes of the router.
     pub mistakes: u64,
 }
@@ -80,7 +82,9 @@ impl Summary {
         let all = kept.all.max(1) as f64;
         let minutes: Vec<&[Minute]> = reports.iter().map(|report| report.minutes.as_slice()).collect();
         let (mut ttft_us, mut decision_ns) = (Times::default(), Times::default());
+        let mut calibration = Calibration::default();
         for report in reports {
+            calibration.add(&report.calibration);
             ttft_us.add(&report.ttft_us);
             decision_ns.add(&report.decision_ns);
         }
@@ -115,6 +119,7 @@ impl Summary {
                 turned_away: sum(|report| report.pools.iter().map(|pool| pool.turned_away).sum::<u64>() as f64) / all,
             },
             pools: (0..pools).map(|pool| (reports[0].pools[pool].name.clone(), sent(pool) / all)).collect(),
+            calibration,
             mistakes: reports.iter().map(|report| report.mistakes).sum(),
         }
     }

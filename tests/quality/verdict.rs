@@ -44,7 +44,7 @@ impl Verdict {
         let starts: Vec<Judged> = plan
             .candidates
             .iter()
-            .map(|candidate| judge(&setup, &work, &conditions, plan.routers(candidate, &work, SEED)))
+            .map(|candidate| judge(&setup, &work, &conditions, plan.routers(candidate, scenario, &work, SEED)))
             .collect();
         let policies = plan.candidates.iter().zip(&starts).map(|(one, run)| (one.name(), run.utility_usd / total));
         let effort = Effort { tries, passes: 1, seed: SEED };

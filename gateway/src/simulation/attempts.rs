@@ -4,6 +4,8 @@
 use pointsman_backends::lease::Reservation;
 use pointsman_policies::units::Micros;
 
+use super::router::Predicted;
+
 /// Names an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
@@ -37,6 +39,8 @@ pub(super) struct Attempt {
     pub(super) own_prefill: u64,
     pub(super) own_context: u64,
     pub(super) reservation: Option<Reservation>,
+    /// What its router expects of it.
+    pub(super) predicted: Option<Predicted>,
     /// Its gateway has given it up.
     pub(super) cancelled: bool,
     /// The machine has it.

@@ -60,6 +60,8 @@ pub enum Happening {
     Down,
     /// It is back, empty.
     Up,
+    /// It works at this multiple of its speed.
+    Speed(f64),
     /// Somebody else begins to use it.
     Neighbour(Neighbour),
     /// Nobody else uses it any more.

@@ -17,7 +17,7 @@ use pointsman_policies::units::Micros;
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
-use super::router::{Act, Arrival, BEGINNING_S, Ended, Router, Seen, TurnedAway};
+use super::router::{Act, Arrival, BEGINNING_S, Ended, Predicted, Router, Seen, TurnedAway};
 use crate::accounting::{self, publish};
 use crate::flow::{Ask, Flow, Released, TICK};
 use crate::learning::{Answering, Ending, Learning};
@@ -40,6 +40,8 @@ pub struct Pointsman {
     tick: Micros,
     /// When the last report of each endpoint's engine was true.
     reported: Vec<Option<Micros>>,
+    /// The generation that takes over, and when.
+    next: Option<(Micros, Arc<Snapshot>)>,
 }
 
 /// A request that was sent.
@@ -66,7 +68,7 @@ impl Pointsman {
         // A day of ten thousand machines has no time for accounts that nobody reads.
         let books = Books { wanted: snapshot.terms().matter(), ..Books::default() };
         let (running, tick, reported) = (BTreeMap::new(), Micros(0), Vec::new());
-        Pointsman { snapshot, flow, learning, books, running, random, tick, reported }
+        Pointsman { snapshot, flow, learning, books, running, random, tick, reported, next: None }
     }
 
     /// The same without prices that follow what was spent, served and drawn.
@@ -77,6 +79,19 @@ impl Pointsman {
     /// The accounts as of the last second.
     pub fn statement(&self) -> &Statement {
         &self.books.statement
+    }
+
+    /// The same, with another generation on the same machines that takes over at a moment.
+    pub fn followed_by(self, at: Micros, snapshot: Arc<Snapshot>) -> Pointsman {
+        Pointsman { next: Some((at, snapshot)), ..self }
+    }
+
+    fn swap(&mut self, now: Micros) {
+        if let Some((_, snapshot)) = self.next.take_if(|(at, _)| *at <= now) {
+            self.learning.adopt(&snapshot);
+            self.books.wanted |= snapshot.terms().matter();
+            self.snapshot = snapshot;
+        }
     }
 
     /// The same with some of what it learns switched off.
@@ -181,9 +196,13 @@ impl Router for Pointsman {
 
     fn arrive(&mut self, now: Micros, arrival: &Arrival<'_>, seen: &Seen<'_>, acts: &mut Vec<Act>) {
         self.hear(seen);
+        self.swap(now);
         let snapshot = Arc::clone(&self.snapshot);
         let draw = self.random.random();
-        let facts = self.with_length(&arrival.facts, arrival.class);
+        let learned = self.with_length(&arrival.facts, arrival.class);
+        // What is learned of lengths is wrong by as much as the scenario wants predictions to be.
+        let error = arrival.predicted_output_tokens.max(1) as f64 / arrival.true_output_tokens.max(1) as f64;
+        let facts = Facts { output_tokens: (learned.output_tokens as f64 * error).round().max(1.0) as u64, ..learned };
         let ask = Ask { snapshot: &snapshot, arm: Arm::Incumbent, facts: &facts, class: arrival.class, draw };
         let made = self.flow.decide(&ask, now);
         self.decided(now, arrival.id, made, 1, acts);
@@ -229,6 +248,12 @@ impl Router for Pointsman {
         dispatched.refused(now);
         self.again(now, away.request, &made, attempts, acts);
         self.room_made(now, acts);
+    }
+
+    fn predicted(&self, request: u32, endpoint: usize) -> Option<Predicted> {
+        let running = self.running.get(&request).filter(|running| running.endpoint == endpoint)?;
+        let estimate = running.made.candidates.get(endpoint)?.verdict.as_ref().ok()?.estimate;
+        Some(Predicted { ttft_ms: estimate.ttft_ms, itl_ms: estimate.itl_ms })
     }
 
     fn next_wake(&self) -> Option<Micros> {

@@ -1,19 +1,24 @@
 //! What a run came to: promises kept by class, money, energy, and how the router went about it.
 
-use std::ops::Range;
+/// Whether requests run after one another.
+mod herding;
+/// Many times as one histogram.
+mod times;
+/// Whether predictions come true.
+mod calibration;
+
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use pointsman_policies::attain::{Observed, Part, parts_kept, parts_missed};
 use pointsman_policies::policy::Slo;
 use pointsman_policies::units::Micros;
 
+pub use calibration::Calibration;
+pub use herding::Herding;
+pub use times::Times;
+
 use super::usage::Usage;
 
-/// The longest time that is told from others, in microseconds or nanoseconds: an hour of the former.
-const LONGEST: u64 = 3_600_000_000;
-/// Significant digits of times.
-const DIGITS: u8 = 3;
 /// Requests are also counted by the minute of their coming.
 const MINUTE: Micros = Micros::from_secs(60);
 
@@ -161,6 +166,8 @@ pub struct Report {
     pub mistakes: u64,
     /// How evenly pools were used.
     pub herding: Herding,
+    /// Whether what the router predicted came true.
+    pub calibration: Calibration,
     /// Events simulated.
     pub events: u64,
 }
@@ -194,6 +201,7 @@ impl Report {
             hedges: 0,
             mistakes: 0,
             herding: Herding::default(),
+            calibration: Calibration::default(),
             events: 0,
         }
     }
@@ -301,80 +309,5 @@ impl Report {
         let parts: Vec<f64> = self.tenants.iter().filter(|kept| kept.all > 0).map(Kept::part).collect();
         let (sum, squares) = (parts.iter().sum::<f64>(), parts.iter().map(|part| part * part).sum::<f64>());
         if squares == 0.0 { 1.0 } else { sum * sum / (parts.len() as f64 * squares) }
-    }
-}
-
-/// Whether requests of one second go to one machine of a pool though it has several: the chance that two of them met at
-/// the same, times the number of machines. 1 is as if each were thrown; 0 they never meet; the number of machines says
-/// that all ran after one.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Herding {
-    counts: Vec<u32>,
-    met: f64,
-    pairs: f64,
-}
-
-impl Herding {
-    pub(super) fn sent(&mut self, endpoint: usize) {
-        if self.counts.len() <= endpoint {
-            self.counts.resize(endpoint + 1, 0);
-        }
-        if let Some(count) = self.counts.get_mut(endpoint) {
-            *count += 1;
-        }
-    }
-
-    /// A second is over.
-    pub(super) fn tick(&mut self, pools: &[Range<usize>]) {
-        for pool in pools {
-            let machines = pool.len() as f64;
-            let Some(counts) = self.counts.get(pool.start..pool.end.min(self.counts.len()).max(pool.start)) else {
-                continue;
-            };
-            let sent: f64 = counts.iter().map(|count| f64::from(*count)).sum();
-            if machines < 2.0 || sent < 2.0 {
-                continue;
-            }
-            let pairs: f64 = counts.iter().map(|count| f64::from(*count) * (f64::from(*count) - 1.0)).sum();
-            self.met += pairs * machines;
-            self.pairs += sent * (sent - 1.0);
-        }
-        self.counts.iter_mut().for_each(|count| *count = 0);
-    }
-
-    /// The index.
-    pub fn index(&self) -> f64 {
-        if self.pairs == 0.0 { 1.0 } else { self.met / self.pairs }
-    }
-}
-
-/// Times of one kind, to three digits; empty where memory does not suffice.
-#[derive(Clone, Debug)]
-pub struct Times(Option<Histogram<u64>>);
-
-impl Default for Times {
-    fn default() -> Times {
-        Times(Histogram::new_with_bounds(1, LONGEST, DIGITS).ok())
-    }
-}
-
-impl Times {
-    /// Counts one; longer ones count as the longest there is.
-    pub fn record(&mut self, time: u64) {
-        if let Some(histogram) = &mut self.0 {
-            histogram.saturating_record(time);
-        }
-    }
-
-    /// Adds all of another.
-    pub fn add(&mut self, other: &Times) {
-        if let (Some(ours), Some(theirs)) = (&mut self.0, &other.0) {
-            let _ = ours.add(theirs); // the bounds are the same
-        }
-    }
-
-    /// The value that this part of them, 0 to 1, does not exceed; 0 where there are none.
-    pub fn quantile(&self, part: f64) -> f64 {
-        self.0.as_ref().map_or(0.0, |histogram| histogram.value_at_quantile(part) as f64)
     }
 }

@@ -26,6 +26,12 @@ pub trait Router {
     /// A machine answered 429 or 503. The request is with the router again, unless another attempt of it is on its way.
     fn turned_away(&mut self, now: Micros, away: &TurnedAway, seen: &Seen<'_>, acts: &mut Vec<Act>);
 
+    /// What it expected of an attempt that it has just sent, where it predicts at all; held against what comes.
+    fn predicted(&self, request: u32, endpoint: usize) -> Option<Predicted> {
+        let _ = (request, endpoint);
+        None
+    }
+
     /// When it wants to be woken next, though nothing happens.
     fn next_wake(&self) -> Option<Micros> {
         None
@@ -89,6 +95,15 @@ pub enum Act {
         /// What the caller is told, milliseconds.
         retry_after_ms: f64,
     },
+}
+
+/// What a router expects of an attempt, counted from when it is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Predicted {
+    /// Time to first token, milliseconds.
+    pub ttft_ms: f64,
+    /// Time per output token after the first, milliseconds.
+    pub itl_ms: f64,
 }
 
 /// How an attempt ended. Times count from when it was sent.

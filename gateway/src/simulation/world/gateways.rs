@@ -9,7 +9,7 @@ use pointsman_policies::units::Micros;
 
 use super::{End, Progress, What, World};
 use crate::simulation::attempts::{Attempt, Key};
-use crate::simulation::router::{Act, Arrival, BEGINNING_S, Ended, Router, Seen, SeenEndpoint, TurnedAway};
+use crate::simulation::router::{Act, Arrival, BEGINNING_S, Ended, Predicted, Router, Seen, SeenEndpoint, TurnedAway};
 use crate::simulation::workload::{Request, Workload};
 
 /// One gateway.
@@ -71,7 +71,10 @@ impl<'a> World<'a> {
         let mut acts = std::mem::take(&mut self.acts);
         for act in acts.drain(..) {
             let done = match act {
-                Act::Send { request, endpoint } => self.send(gateway, request, endpoint),
+                Act::Send { request, endpoint } => {
+                    let predicted = routers.get(gateway).and_then(|router| router.predicted(request, endpoint));
+                    self.send(gateway, (request, endpoint), predicted)
+                }
                 Act::Cancel { request, endpoint } => self.give_up(gateway, request, endpoint),
                 Act::Refuse { request, .. } => self.refuse(gateway, request),
             };
@@ -94,7 +97,7 @@ impl<'a> World<'a> {
         self.act(gateway, routers);
     }
 
-    fn send(&mut self, gateway: usize, id: u32, endpoint: usize) -> Option<()> {
+    fn send(&mut self, gateway: usize, (id, endpoint): (u32, usize), predicted: Option<Predicted>) -> Option<()> {
         let request = self.open_request(gateway, id)?;
         let delay = self.one_way(endpoint);
         let seen = self.gateways.get_mut(gateway)?.seen.get_mut(endpoint)?;
@@ -115,6 +118,7 @@ impl<'a> World<'a> {
             own_prefill,
             own_context,
             reservation: None,
+            predicted,
             cancelled: false,
             running: false,
             cut: false,
@@ -222,6 +226,9 @@ impl<'a> World<'a> {
         let Some(request) = self.request(id) else { return };
         let Some(progress) = self.requests.get(id as usize).copied() else { return };
         let ended = self.observe(request, &attempt, broken);
+        if let Some(predicted) = attempt.predicted.filter(|_| !broken) {
+            self.report.calibration.compare(&predicted, &ended);
+        }
         let won = progress.first.is_none_or(|(first, _)| first == key);
         if won && !broken {
             let observed = self.judged(request, &progress, &ended);

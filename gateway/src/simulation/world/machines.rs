@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pointsman_backends::simulators::change::Change;
 use pointsman_backends::simulators::engine::{Admission, Emission, Job, Refused};
 use pointsman_policies::units::Micros;
 use rand::RngExt;
@@ -179,6 +180,13 @@ impl World<'_> {
             match disturbance.what {
                 Happening::Down => self.down(endpoint),
                 Happening::Up => self.up(endpoint),
+                Happening::Speed(speed) => {
+                    self.advance(endpoint);
+                    if let Some(machine) = self.machines.get_mut(endpoint) {
+                        machine.engine.apply(self.now, Change::Speed(speed), &mut Vec::new());
+                    }
+                    self.touch(endpoint);
+                }
                 Happening::Neighbour(neighbour) => {
                     if let Some(machine) = self.machines.get_mut(endpoint) {
                         machine.neighbour = Some(neighbour);
