@@ -57,12 +57,12 @@ fn the_same_seed_gives_the_same_figures_and_another_gives_others() {
 fn scenarios_do_what_they_say() {
     let (fleet, traces) = (Fleet::reference().expect("the reference fleet"), [trace()]);
     let names = ["steady", "site-lost", "antagonist", "throttled"];
-    let cells = plan(&fleet, &traces, &names, &["static class to pool", "round robin"]).run(|_, _| ());
-    let kept = |cell: usize| cells[cell].reports[1][0].kept().good;
+    let cells = plan(&fleet, &traces, &names, &["litellm cost", "round robin"]).run(|_, _| ());
+    let ttft_ms = |cell: usize| cells[cell].reports[0][0].p99_ttft_ms(); // of one who sends everything to the H100s
     let answered = |cell: usize| cells[cell].reports[1][0].pools.iter().map(|pool| pool.sent).collect::<Vec<_>>();
     assert!(answered(1)[0] < answered(0)[0] * 9 / 10, "the A100s were away: {:?} {:?}", answered(0), answered(1));
-    assert!(kept(2) < kept(0), "somebody else used the H100s");
-    assert!(kept(3) < kept(0), "the H100s were slow");
+    assert!(ttft_ms(2) > ttft_ms(0) * 1.1, "somebody else used the H100s: {} {}", ttft_ms(2), ttft_ms(0));
+    assert!(ttft_ms(3) > ttft_ms(0) * 1.1, "the H100s were slow: {} {}", ttft_ms(3), ttft_ms(0));
 }
 
 #[test]
