@@ -9,9 +9,11 @@ use pointsman_policies::units::Micros;
 
 use crate::pool::WindowShape;
 
-/// A machine that batches is sent as many prompt tokens as it computes in this time, so that it never waits for the next
-/// while the gateway hears that one is done, milliseconds.
-const PREFILL_AHEAD_MS: f64 = 60.0;
+/// A machine that batches is sent as many prompt tokens as it computes in this time beyond its fixed time and the round
+/// trip, so that it never waits for the next while the gateway hears that one is done, milliseconds. Merged Azure traces,
+/// 60 against 150: 0.913 and 0.929 kept at load 1; 250 sends so much that the urgent wait behind it (0.926 against 0.962
+/// at 1.3).
+const PREFILL_AHEAD_MS: f64 = 150.0;
 /// What is left of a window after a machine said that it has too much.
 const DECREASE: f64 = 0.7;
 /// A machine that says so many times about the same moment has said it once.
@@ -19,7 +21,7 @@ const DECREASE_ONCE_IN: Micros = Micros::from_secs(1);
 
 /// The window as the portfolio has it, else as the figures of the pool have it.
 pub fn of(pool: &PoolFacts, given: WindowShape) -> Window {
-    let ahead_ms = pool.round_trip_ms + PREFILL_AHEAD_MS;
+    let ahead_ms = pool.round_trip_ms + pool.service.fixed_ttft_ms + PREFILL_AHEAD_MS;
     let prefill_tokens = match batches(pool.kind) {
         true => (pool.service.prefill_tokens_per_s * ahead_ms / 1e3) as u64,
         false => u64::MAX,

@@ -178,7 +178,7 @@ impl<T> Flow<T> {
         let since = now - Micros::from_ms(made.facts.waited_ms);
         let held = held(&made, hold, (ticket, since), now);
         let mut line = self.line.lock();
-        let entered = line.enter(made, held, token);
+        let entered = line.enter(now, made, held, token);
         self.held.store(line.len(), Ordering::Relaxed);
         entered
     }

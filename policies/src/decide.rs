@@ -58,6 +58,8 @@ pub struct Scored {
     pub strain: f64,
     /// What it costs with everything that makes work there cheaper or dearer than its price, US dollars.
     pub effective_usd: f64,
+    /// Whether the promise is broken already, so that nothing is worth paying for.
+    pub lost: bool,
     /// Whether it would be sent at once; else the gateway holds it until the endpoint has room.
     pub room: bool,
     /// Lower is better; the unit is the objective's.
@@ -125,6 +127,10 @@ pub fn first_match(routes: &[Route], env: &Env<'_>) -> usize {
     matching.unwrap_or(routes.len().saturating_sub(1))
 }
 
+/// Of a provider's limit, so many seconds' worth are left to each class that is more urgent: what is used up to the last
+/// token makes the urgent wait for the next.
+const RESERVE_S_PER_CLASS: f64 = 1.0;
+
 /// What is the same for all endpoints of one pool.
 struct PoolView<'p> {
     pool: &'p PoolFacts,
@@ -135,6 +141,8 @@ struct PoolView<'p> {
     price: PoolPrice,
     power: Option<SitePower>,
     line: PoolLine,
+    /// Seconds' worth of provider's limits that are left to more urgent classes.
+    reserve_s: f64,
 }
 
 /// What the gateway holds for one pool.
@@ -159,6 +167,8 @@ fn weigh(
     let reads_load = request.policy.reads_load || read_load(limits) || !fleet.waiting.is_empty();
     let loads = if reads_load { fleet.loads() } else { Vec::new() };
     let priority = class.map_or(0, |class| class.priority);
+    let more_urgent = request.policy.classes.iter().filter(|other| other.priority > priority).count();
+    let reserve_s = RESERVE_S_PER_CLASS * more_urgent as f64;
     let views: Vec<PoolView<'_>> = (fleet.pools.iter().enumerate())
         .filter_map(|(index, pool)| {
             let load = loads.get(index);
@@ -174,10 +184,11 @@ fn weigh(
                 service: fleet.service(index)?,
                 tier,
                 model,
-                promise: Promise { slo: *slo, margin, strictest_itl_ms: None },
+                promise: Promise { slo: *slo, margin },
                 price: fleet.learned.price(index).with_energy(pool, limits.usd_per_tonne_co2),
                 power: site_power(limits, &loads, index),
                 line: line(fleet, index, load, priority),
+                reserve_s,
             })
         })
         .collect();
@@ -236,39 +247,57 @@ fn judge(
 ) -> Result<Scored, Rejection> {
     let model = view.model?;
     filter(request, model, endpoint)?;
-    let place = Place { pool: view.pool, service: view.service, model, endpoint, line: view.line.ahead };
-    let powered = powered(view.power, view.pool, endpoint)?;
-    let estimate = match view.power.filter(|_| !powered) {
-        None => estimate(request.facts, &place),
-        Some(site) => waits_for_power(estimate(request.facts, &place), site, endpoint),
+    let mut place = Place {
+        pool: view.pool,
+        service: view.service,
+        model,
+        endpoint,
+        line: view.line.ahead,
+        full: false,
+        reserve_s: view.reserve_s,
     };
+    let powered = powered(view.power, view.pool, endpoint)?;
+    let mut predicted = estimate(request.facts, &place);
+    if endpoint.window.is_some() && pushes_others(request.facts, view, endpoint, &predicted) {
+        place.full = true;
+        predicted = estimate(request.facts, &place);
+    }
+    if let Some(site) = view.power.filter(|_| !powered) {
+        predicted = waits_for_power(predicted, site, endpoint);
+    }
+    // Whoever has waited long is likely to wait as long again, whatever the queue looks like: others keep coming.
+    let room = powered && !place.full && has_room(request.facts, view, endpoint);
+    let longer_ms = if room { 0.0 } else { (request.facts.waited_ms - predicted.wait_ms).max(0.0) };
+    let estimate = predicted.put_off(longer_ms);
     if let Some(ceiling) = max_usd.filter(|ceiling| estimate.usd > *ceiling) {
         return Err(Rejection::Price { usd: estimate.usd, ceiling });
     }
     let Margin { ttft, itl } = view.promise.margin;
     let margin = Margin { ttft: ttft / endpoint.widening, itl: itl / endpoint.widening };
-    let promise = Promise { strictest_itl_ms: endpoint.strictest_itl_ms, margin, ..view.promise };
-    let strain = strain(&promise, &estimate, request.facts).max(put_off(request.facts, view, endpoint));
+    let promise = Promise { margin, ..view.promise };
     Ok(Scored {
         estimate,
-        strain,
-        effective_usd: view.price.effective_usd(&estimate),
-        room: powered && has_room(request.facts, view, endpoint),
+        strain: strain(&promise, &estimate, request.facts),
+        effective_usd: view.price.effective_usd(&estimate, endpoint.lease.map_or(0.0, |lease| lease.scarcity())),
+        lost: view.promise.slo.ttft_ms.is_some_and(|ttft_ms| request.facts.waited_ms > ttft_ms),
+        room,
         score: 0.0,
         home: false,
     })
 }
 
-/// How far the request would use up what those behind it can be put off: at most 1 where they lose nothing.
-fn put_off(facts: &Facts<'_>, view: &PoolView<'_>, endpoint: &EndpointState) -> f64 {
-    let Some(slack_ms) = view.line.slack_behind_ms else { return 0.0 };
-    let prefill_ms = uncached_tokens(facts, endpoint) as f64 / view.service.prefill_tokens_per_s * 1e3;
-    prefill_ms / view.line.ready / slack_ms.max(1e-9)
+/// Whether somebody who is served there, or waits with a lower class, would lose what he is promised.
+fn pushes_others(facts: &Facts<'_>, view: &PoolView<'_>, endpoint: &EndpointState, estimate: &Estimate) -> bool {
+    let paced = |bound_ms: f64| estimate.itl_ms > bound_ms * view.promise.margin.itl;
+    let served = endpoint.in_flight > 0 && endpoint.strictest_itl_ms.is_some_and(paced);
+    let prefill_ms = || uncached_tokens(facts, endpoint) as f64 / view.service.prefill_tokens_per_s * 1e3;
+    let put_off = |slack_ms: f64| prefill_ms() / view.line.ready > slack_ms;
+    served || view.line.slack_behind_ms.is_some_and(put_off)
 }
 
 /// Nobody overtakes those that the gateway holds for the pool and that go before.
 fn has_room(facts: &Facts<'_>, view: &PoolView<'_>, endpoint: &EndpointState) -> bool {
-    let leased = endpoint.lease.is_none_or(|lease| lease.ready_in_ms(facts) <= 0.0);
+    let leased = endpoint.lease.is_none_or(|lease| lease.ready_in_ms(facts, view.reserve_s) <= 0.0);
     let alone = view.line.ahead.requests <= 0.0;
     alone
         && leased

@@ -53,7 +53,7 @@ impl Words {
         match &candidate.verdict {
             Ok(scored) => {
                 let estimate = &scored.estimate;
-                self.counts([0, usize::from(scored.home), usize::from(scored.room)]);
+                self.counts([0, usize::from(scored.home), usize::from(scored.room), usize::from(scored.lost)]);
                 self.numbers([scored.strain, scored.score, scored.effective_usd]);
                 self.numbers([estimate.wait_ms, estimate.ttft_ms, estimate.itl_ms, estimate.total_ms, estimate.usd]);
                 self.maybe(estimate.joules);
@@ -104,7 +104,8 @@ mod tests {
 
     fn scored(ttft_ms: f64) -> Candidate {
         let estimate = Estimate { ttft_ms, ..Estimate::default() };
-        let verdict = Ok(Scored { estimate, strain: 0.5, effective_usd: 1.0, room: true, score: 1.0, home: false });
+        let verdict =
+            Ok(Scored { estimate, strain: 0.5, effective_usd: 1.0, lost: false, room: true, score: 1.0, home: false });
         Candidate { endpoint: 0, in_flight: 3, tier: 0, verdict }
     }
 

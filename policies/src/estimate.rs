@@ -36,6 +36,14 @@ pub fn batches(kind: HardwareKind) -> bool {
     matches!(kind, HardwareKind::Gpu | HardwareKind::Cpu)
 }
 
+impl Estimate {
+    /// The same, begun so much later.
+    pub fn put_off(self, ms: f64) -> Estimate {
+        let later = |figure_ms: f64| figure_ms + ms;
+        Estimate { wait_ms: later(self.wait_ms), ttft_ms: later(self.ttft_ms), total_ms: later(self.total_ms), ..self }
+    }
+}
+
 /// Where a request would be served.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
@@ -49,6 +57,11 @@ pub struct Place<'a> {
     pub endpoint: &'a EndpointState,
     /// What goes before the request.
     pub line: Line,
+    /// Whether the endpoint takes nobody until somebody leaves, though it has slots: one more would slow those who are
+    /// served beyond what they are promised.
+    pub full: bool,
+    /// How many seconds' worth of a provider's limit are left to more urgent classes.
+    pub reserve_s: f64,
 }
 
 /// What the gateway holds for a pool and will send before a request, as one endpoint's share of it.
@@ -65,7 +78,7 @@ pub fn estimate(facts: &Facts<'_>, place: &Place<'_>) -> Estimate {
     let Place { pool, service, model, endpoint, .. } = *place;
     let itl_ms = itl_ms(facts, pool.kind, service, endpoint) * endpoint.itl_factor;
     let wait_ms = slot_wait_ms(place, itl_ms).max(memory_wait_ms(facts, service, endpoint, itl_ms));
-    let wait_ms = wait_ms.max(endpoint.lease.map_or(0.0, |lease| lease.ready_in_ms(facts)));
+    let wait_ms = wait_ms.max(endpoint.lease.map_or(0.0, |lease| lease.ready_in_ms(facts, place.reserve_s)));
     let first_ms = prefill_ms(facts, place) + service.fixed_ttft_ms + itl_ms;
     let ttft_ms = pool.round_trip_ms + wait_ms + first_ms * endpoint.ttft_factor;
     let output_tokens = facts.output_tokens as f64;
@@ -133,7 +146,9 @@ fn prefill_slowdown(service: &ServiceModel, endpoint: &EndpointState, step_ms: f
 
 fn slot_wait_ms(place: &Place<'_>, itl_ms: f64) -> f64 {
     let Place { service, endpoint, line, .. } = *place;
-    let slots = f64::from(service.slots.min(endpoint.window.map_or(u32::MAX, |window| window.requests)).max(1));
+    let most = endpoint.window.map_or(u32::MAX, |window| window.requests);
+    let most = if place.full { most.min(endpoint.in_flight) } else { most };
+    let slots = f64::from(service.slots.min(most).max(1));
     let ahead = f64::from(endpoint.in_flight) + line.requests - slots + 1.0;
     if ahead < 1.0 {
         return 0.0;

@@ -210,9 +210,17 @@ impl LeaseState {
         facts.input_tokens.saturating_add(if self.reserves_output { output_tokens } else { 0 })
     }
 
-    /// How long until a request may be sent, milliseconds; 0 where it may be now.
-    pub fn ready_in_ms(&self, facts: &Facts<'_>) -> f64 {
-        self.request_in_ms().max(self.tokens_in_ms(self.needed_tokens(facts)))
+    /// How long until a request may be sent, milliseconds; 0 where it may be now. So many seconds' worth of tokens are
+    /// left to others.
+    pub fn ready_in_ms(&self, facts: &Facts<'_>, reserve_s: f64) -> f64 {
+        let spared = if self.tokens.is_finite() { self.tokens_per_s * reserve_s } else { 0.0 };
+        let wanted = (self.needed_tokens(facts) as f64 + spared).min(self.tokens_capacity);
+        self.request_in_ms().max(self.until_ms(wanted))
+    }
+
+    /// The part of its tokens that is used up, 0 to 1.
+    pub fn scarcity(&self) -> f64 {
+        if self.tokens_capacity.is_finite() { 1.0 - (self.tokens / self.tokens_capacity).clamp(0.0, 1.0) } else { 0.0 }
     }
 
     /// How long until a request is allowed, whatever its size, milliseconds.
@@ -222,7 +230,11 @@ impl LeaseState {
 
     /// How long until so many tokens may be spent, milliseconds.
     pub fn tokens_in_ms(&self, tokens: u64) -> f64 {
-        (tokens as f64 - self.tokens).max(0.0) / self.tokens_per_s.max(1e-9) * 1e3
+        self.until_ms(tokens as f64)
+    }
+
+    fn until_ms(&self, tokens: f64) -> f64 {
+        (tokens - self.tokens).max(0.0) / self.tokens_per_s.max(1e-9) * 1e3
     }
 }
 

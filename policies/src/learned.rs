@@ -5,12 +5,11 @@ use crate::fleet::{HardwareKind, ServiceModel};
 use crate::policy::ClassId;
 use crate::price::{PoolPrice, Used};
 
-/// How much of a bound is planned with where nothing has been learned, by whether the hardware batches: such a machine
-/// gets slower when others arrive while a request runs. 60 s of the demo, 0.6 against 0.5: realtime attained 0.988 and
-/// 1.000, interactive 0.952 and 0.965, for 3 % more.
-const MARGIN_BATCHING: f64 = 0.5;
+/// How much of a bound is planned with where nothing has been learned, on machines that batch: others who come while a
+/// request runs make it slower.
+const BATCHING: Margin = Margin { ttft: 0.8, itl: 0.9 };
 /// The same of a machine with flat decode, which keeps its pace; what remains is jitter.
-const MARGIN_FLAT: f64 = 0.85;
+const FLAT: Margin = Margin { ttft: 0.85, itl: 0.85 };
 
 /// Everything learned. Indices are those of the portfolio and the policy it was learned for; what is missing is taken
 /// from the portfolio's figures and the priors here.
@@ -66,8 +65,7 @@ impl Learned {
 impl Margin {
     /// Where nothing has been learned.
     pub fn prior(kind: HardwareKind) -> Margin {
-        let margin = if crate::estimate::batches(kind) { MARGIN_BATCHING } else { MARGIN_FLAT };
-        Margin { ttft: margin, itl: margin }
+        if crate::estimate::batches(kind) { BATCHING } else { FLAT }
     }
 }
 
@@ -86,7 +84,7 @@ mod tests {
         }
         let known = Learned { margins: vec![margins], ..Learned::default() };
         assert_eq!(known.margin(ClassId(0), HardwareKind::Wafer), learned);
-        assert_eq!(known.margin(ClassId(0), HardwareKind::Gpu), Margin { ttft: 0.5, itl: 0.5 });
+        assert_eq!(known.margin(ClassId(0), HardwareKind::Gpu), Margin { ttft: 0.8, itl: 0.9 });
         assert_eq!(known.margin(ClassId(1), HardwareKind::Wafer), Margin { ttft: 0.85, itl: 0.85 });
     }
 }

@@ -64,7 +64,8 @@ fn alone(candidate: &Candidate, facts: &Facts<'_>, fleet: Fleet<'_>) -> Option<E
     let model = pool.model(facts.model)?;
     let idle = EndpointState { cached_tokens: state.cached_tokens, ..EndpointState::idle(state.pool) };
     let service = fleet.service(state.pool)?;
-    Some(estimate(facts, &Place { pool, service, model, endpoint: &idle, line: Line::default() }))
+    let place = Place { pool, service, model, endpoint: &idle, line: Line::default(), full: false, reserve_s: 0.0 };
+    Some(estimate(facts, &place))
 }
 
 /// How long a pool will take for the beginnings of what is held for it, milliseconds.

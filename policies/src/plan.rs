@@ -85,6 +85,8 @@ pub fn hold(first: &Candidate, slo: &Slo, facts: &Facts<'_>, fleet: Fleet<'_>) -
         model: pool.model(facts.model)?,
         endpoint,
         line: Line::default(),
+        full: false,
+        reserve_s: 0.0,
     };
     Some(Hold { pool: index, slack_ms: slack_ms(&estimate(facts, &place), slo, facts) })
 }

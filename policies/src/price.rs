@@ -57,6 +57,17 @@ impl Default for PoolPrice {
     }
 }
 
+/// A second of waiting counts as so many times the price: an idle machine that is dearer is worth it, to the request and
+/// to those behind it. Merged Azure traces, without and with it: 0.963 and 0.989 of promises kept at load 1.
+const WAITING_PER_S: f64 = 4.0;
+/// Waiting counts as at most so many times the price.
+const WAITING_MOST: f64 = 8.0;
+/// The last token of a provider's limit counts as so many times the price more.
+const SCARCITY: f64 = 8.0;
+/// How late that begins: half a limit used up costs next to nothing. Merged Azure traces, without and with it: 0.911 and
+/// 0.935 kept at load 1.6.
+const SCARCITY_EXPONENT: i32 = 8;
+
 impl PoolPrice {
     /// Of these parts.
     pub fn of(credit: f64, behind: f64, [budget_lambda, vendor_lambda]: [f64; 2], usd_per_joule: f64) -> PoolPrice {
@@ -69,9 +80,12 @@ impl PoolPrice {
         PoolPrice { usd_per_joule: self.usd_per_joule + energy_usd_per_joule(pool, usd_per_tonne_co2), ..self }
     }
 
-    /// What an estimate's price and energy count as, US dollars.
-    pub fn effective_usd(&self, estimate: &Estimate) -> f64 {
-        estimate.usd * self.usd_factor + estimate.joules.unwrap_or(0.0) * self.usd_per_joule
+    /// What an estimate's price and energy count as, US dollars; `scarcity` is the part of the provider's limit that is
+    /// used up, 0 to 1.
+    pub fn effective_usd(&self, estimate: &Estimate, scarcity: f64) -> f64 {
+        let counted = estimate.usd * self.usd_factor + estimate.joules.unwrap_or(0.0) * self.usd_per_joule;
+        let waiting = 1.0 + (WAITING_PER_S * estimate.wait_ms / 1e3).min(WAITING_MOST);
+        counted * waiting * (1.0 + SCARCITY * scarcity.powi(SCARCITY_EXPONENT))
     }
 }
 

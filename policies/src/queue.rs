@@ -91,6 +91,7 @@ struct Lane {
 pub struct Queue {
     pools: BTreeMap<usize, PoolQueue>,
     places: BTreeMap<u64, Place>,
+    reviews: BTreeSet<(Micros, u64)>,
     shares: Shares,
 }
 
@@ -99,6 +100,7 @@ struct Place {
     pool: usize,
     lane: LaneKey,
     due: Micros,
+    review: Micros,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -125,14 +127,15 @@ impl Queue {
     }
 
     /// Holds a request. A ticket that is held already moves.
-    pub fn hold(&mut self, held: Held) {
+    pub fn hold(&mut self, now: Micros, held: Held) {
         self.remove(held.ticket);
-        self.put(held, held.lane());
+        self.put(held, held.lane(), next_review(now, held.due));
     }
 
     /// Lets go of a request: it is sent, refused, or its caller has left.
     pub fn remove(&mut self, ticket: u64) -> Option<Held> {
         let place = self.places.remove(&ticket)?;
+        self.reviews.remove(&(place.review, ticket));
         let pool = self.pools.get_mut(&place.pool)?;
         let lane = pool.lanes.get_mut(&place.lane)?;
         let held = lane.remove(&(place.due, ticket))?;
@@ -188,16 +191,26 @@ impl Queue {
         lanes.map(before).sum()
     }
 
-    /// Those whose last moment comes before `until` and has not passed, soonest first, at most `limit`.
-    pub fn pressed(&mut self, now: Micros, until: Micros, limit: usize) -> Vec<Held> {
-        self.expire(now);
-        let lanes = self.pools.values().flat_map(|pool| &pool.lanes);
-        let in_time = lanes.filter(|(key, _)| key.standing != Standing::Late);
-        let soon = in_time.flat_map(|(_, lane)| lane.held.range((now, 0)..(until, 0)).take(limit));
-        let mut pressed: Vec<Held> = soon.map(|(_, held)| *held).collect();
-        pressed.sort_unstable_by_key(|held| (held.due, held.ticket));
-        pressed.truncate(limit);
-        pressed
+    /// Those that are to be decided again now, at most `limit`: each time that half of what they can still wait has
+    /// passed.
+    pub fn to_review(&mut self, now: Micros, limit: usize) -> Vec<Held> {
+        let tickets: Vec<(Micros, u64)> = self.reviews.range(..=(now, u64::MAX)).take(limit).copied().collect();
+        tickets
+            .into_iter()
+            .filter_map(|entry| {
+                self.reviews.remove(&entry);
+                let held = self.get(entry.1)?;
+                let next = next_review(now, held.due);
+                self.reviews.insert((next, held.ticket));
+                self.places.get_mut(&held.ticket)?.review = next;
+                Some(held)
+            })
+            .collect()
+    }
+
+    /// When somebody has to be looked at next.
+    pub fn next_review(&self) -> Option<Micros> {
+        self.reviews.first().map(|(at, _)| *at)
     }
 
     /// Those to be given up: who may be shed and is late, and whoever has been held for `longest`; whether it is that.
@@ -254,11 +267,12 @@ impl Queue {
         self.pools.values().flat_map(|pool| pool.lanes.values()).flat_map(|lane| lane.held.values().copied())
     }
 
-    fn put(&mut self, held: Held, lane: LaneKey) {
+    fn put(&mut self, held: Held, lane: LaneKey, review: Micros) {
         let pool = self.pools.entry(held.pool).or_default();
         pool.lanes.entry(lane).or_default().insert(held);
         pool.by_age.insert((held.since, held.ticket));
-        self.places.insert(held.ticket, Place { pool: held.pool, lane, due: held.due });
+        self.places.insert(held.ticket, Place { pool: held.pool, lane, due: held.due, review });
+        self.reviews.insert((review, held.ticket));
     }
 
     /// Those whose last moment has passed fall behind.
@@ -270,14 +284,27 @@ impl Queue {
             .collect();
         for (ticket, key) in late {
             if let Some(held) = self.remove(ticket) {
-                self.put(held, LaneKey { standing: Standing::Late, ..key });
+                self.put(held, LaneKey { standing: Standing::Late, ..key }, now + REVIEWS_OF_LATE);
             }
         }
     }
 }
 
+/// A held request is decided again each time that half of what it can still wait has passed, but not more often than
+/// this.
+const BETWEEN_REVIEWS: Micros = Micros(20_000);
+/// Who is late is decided again this often.
+const REVIEWS_OF_LATE: Micros = Micros(500_000);
+
 /// How far behind the soonest due others are looked at: bounds the work of a release.
 const LOOK_AHEAD: usize = 256;
+
+fn next_review(now: Micros, due: Micros) -> Micros {
+    match due > now {
+        true => now + Micros((due - now).0 / 2).max(BETWEEN_REVIEWS),
+        false => now + REVIEWS_OF_LATE,
+    }
+}
 
 impl Lane {
     fn insert(&mut self, held: Held) {

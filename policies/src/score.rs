@@ -6,23 +6,20 @@ use crate::facts::Facts;
 use crate::learned::Margin;
 use crate::policy::{Objective, Slo, Weights};
 
-/// What a request is promised, and what keeping it must not break.
+/// What a request is promised, and how far predictions of it are trusted.
 #[derive(Clone, Copy, Debug)]
 pub struct Promise {
     /// The class's, tightened by what the caller asked for.
     pub slo: Slo,
     /// The part of it that predictions may use up.
     pub margin: Margin,
-    /// The least time per output token promised to those who are served at the place already, milliseconds.
-    pub strictest_itl_ms: Option<f64>,
 }
 
 /// How far an estimate is from the class's promise, as the worst of its parts: the predicted figure over the part of
 /// the bound that is planned with. At most 1 means likely to be kept. 0 where nothing was promised. Parts are those that
-/// [`crate::attain`] measures: whoever waits for a whole answer is promised first token and pace together. Those who are
-/// served already count as well: a request that slows them beyond what they are promised strains the place.
+/// [`crate::attain`] measures: whoever waits for a whole answer is promised first token and pace together.
 pub fn strain(promise: &Promise, estimate: &Estimate, facts: &Facts<'_>) -> f64 {
-    let Promise { slo, margin, strictest_itl_ms } = promise;
+    let Promise { slo, margin } = promise;
     let part = |predicted: f64, margin: f64, bound: Option<f64>| {
         bound.map_or(0.0, |bound| predicted / (margin * bound.max(1e-9)))
     };
@@ -35,8 +32,7 @@ pub fn strain(promise: &Promise, estimate: &Estimate, facts: &Facts<'_>) -> f64 
         let pace_ms = slo.itl_ms.unwrap_or(0.0) * later_tokens;
         part(waited_ms + estimate.total_ms, margin.ttft, slo.ttft_ms.map(|ttft_ms| ttft_ms + pace_ms))
     };
-    let others = part(estimate.itl_ms, margin.itl, *strictest_itl_ms);
-    answer.max(others).max(part(waited_ms + estimate.total_ms, margin.ttft, slo.deadline_ms))
+    answer.max(part(waited_ms + estimate.total_ms, margin.ttft, slo.deadline_ms))
 }
 
 /// What is known of all candidates together: the best figure of each term, for objectives that compare terms of unlike
@@ -84,7 +80,7 @@ pub fn terms(objective: Objective, scored: &Scored, best: &Best) -> [Term; 4] {
     let Scored { estimate, strain, .. } = scored;
     let only = |name, value| [Term { name, value }, Term::default(), Term::default(), Term::default()];
     match objective {
-        Objective::CheapestThatMeetsSlo if *strain > 1.0 => only("strain", *strain),
+        Objective::CheapestThatMeetsSlo if *strain > 1.0 && !scored.lost => only("strain", *strain),
         Objective::CheapestThatMeetsSlo | Objective::Cheapest => only("usd", scored.effective_usd),
         Objective::Fastest => only("total_ms", estimate.total_ms),
         // Grams and joules do not compare: one silent site, and energy decides for all.

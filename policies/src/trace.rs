@@ -48,7 +48,7 @@ impl fmt::Display for Rejection {
 
 impl fmt::Display for Scored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Scored { estimate, strain, effective_usd, room, score, home } = self;
+        let Scored { estimate, strain, effective_usd, room, score, home, lost: _ } = self;
         let word = if self.feasible() { "meets the slo" } else { "misses the slo" };
         write!(f, "{word} (strain {strain:.2}): ttft {:.1} ms", estimate.ttft_ms)?;
         write!(f, ", itl {:.2} ms, total {:.0} ms, ${:.6}", estimate.itl_ms, estimate.total_ms, estimate.usd)?;

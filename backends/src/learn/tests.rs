@@ -306,7 +306,8 @@ fn known_names_keep_what_was_learned_across_portfolios_and_processes() {
     next.adopt(std::slice::from_ref(&gpu), &[class("interactive")]);
     next.load(serde_json::from_str(&text).unwrap()).unwrap();
     assert_near(&next.services()[0], &learned);
-    assert_eq!(next.margin(0, HardwareKind::Gpu), margin);
+    let again = next.margin(0, HardwareKind::Gpu); // as text it may lose the last bit
+    assert!((again.ttft - margin.ttft).abs() < 1e-12 && (again.itl - margin.itl).abs() < 1e-12, "{again:?} {margin:?}");
     assert_eq!(next.factors(1, now), Factors::NEUTRAL);
 
     let mut saved = learner.save();

@@ -13,10 +13,8 @@ use super::{Ask, Entered, HeldEnd, Overview, Released, class, made, refusal, ret
 use crate::record::DecisionRecord;
 use crate::snapshot::Snapshot;
 
-/// A held request is decided again once so much slack is left.
-const PRESSED: Micros = Micros(60_000);
-/// At most so many of them in one tick.
-const PRESSED_AT_ONCE: usize = 16;
+/// At most so many are decided again in one tick without there being room.
+const REVIEWED_AT_ONCE: usize = 64;
 /// Sent from one pool's line without a look at the others: bounds the work under the lock.
 const RELEASED_AT_ONCE: usize = 64;
 /// Behind one that has to wait for a machine, so many are looked at that may be able to use another.
@@ -62,7 +60,13 @@ impl<T> LineUp<T> {
         self.queue.passed(now, tenant, input_tokens, output_tokens);
     }
 
-    pub(super) fn enter(&mut self, made: Arc<DecisionRecord>, held: Held, token: T) -> Result<Entered, (T, Refusal)> {
+    pub(super) fn enter(
+        &mut self,
+        now: Micros,
+        made: Arc<DecisionRecord>,
+        held: Held,
+        token: T,
+    ) -> Result<Entered, (T, Refusal)> {
         let limits = made.snapshot.process.queue;
         self.longest = limits.max_wait;
         if self.parked.len() >= limits.max_requests {
@@ -74,7 +78,7 @@ impl<T> LineUp<T> {
             self.give_up(least, HeldEnd::Shed, &mut displaced);
             self.displaced = displaced;
         }
-        self.queue.hold(held);
+        self.queue.hold(now, held);
         self.parked.insert(held.ticket, Parked { made, since: held.since, moved: 0, token });
         Ok(Entered { ticket: held.ticket, ahead: self.queue.ahead(held.ticket) })
     }
@@ -100,9 +104,9 @@ impl<T> LineUp<T> {
             }
         }
         if all {
-            for pressed in self.queue.pressed(now, now + PRESSED, PRESSED_AT_ONCE) {
-                let waiting = self.queue.waiting(now, Some(pressed.ticket));
-                self.again(pressed, waiting, now, &mut released);
+            for held in self.queue.to_review(now, REVIEWED_AT_ONCE) {
+                let waiting = self.queue.waiting(now, Some(held.ticket));
+                self.again(held, waiting, now, &mut released);
             }
             for (lost, end) in self.queue.lost(now, self.longest) {
                 let end = if end { HeldEnd::TooLong } else { HeldEnd::Shed };
@@ -173,7 +177,7 @@ impl<T> LineUp<T> {
                 if moved.pool == held.pool {
                     return false;
                 }
-                self.queue.hold(moved);
+                self.queue.hold(now, moved);
                 if let Some(parked) = self.parked.get_mut(&held.ticket) {
                     parked.moved += 1;
                 }

@@ -104,11 +104,7 @@ fn seen(given: &Given<'_>, class: ClassId, candidate: &Candidate, names: &Names)
     let endpoint = given.fleet.endpoints.get(candidate.endpoint)?;
     let pool = given.fleet.pools.get(endpoint.pool)?;
     let predicted = predicted(given, pool, endpoint);
-    let promise = Promise {
-        slo: promise(given, class),
-        margin: given.fleet.learned.margin(class, pool.kind),
-        strictest_itl_ms: endpoint.strictest_itl_ms,
-    };
+    let promise = Promise { slo: promise(given, class), margin: given.fleet.learned.margin(class, pool.kind) };
     let strain = predicted.as_ref().map(|estimate| strain(&promise, estimate, given.facts));
     Some(CandidateReason {
         endpoint: names.endpoint(candidate.endpoint),
@@ -136,7 +132,10 @@ fn seen(given: &Given<'_>, class: ClassId, candidate: &Candidate, names: &Names)
 /// What the request would experience on an endpoint, were nobody before it.
 fn predicted(given: &Given<'_>, pool: &PoolFacts, endpoint: &EndpointState) -> Option<Estimate> {
     let (model, service) = (pool.model(given.facts.model)?, given.fleet.service(endpoint.pool)?);
-    Some(estimate(given.facts, &Place { pool, service, model, endpoint, line: Line::default() }))
+    Some(estimate(
+        given.facts,
+        &Place { pool, service, model, endpoint, line: Line::default(), full: false, reserve_s: 0.0 },
+    ))
 }
 
 fn passed_with(reason: CandidateReason, scored: &Scored, objective: Option<Objective>, best: &Best) -> CandidateReason {

@@ -22,7 +22,7 @@ fn held(ticket: u64, priority: i32, due_ms: u64) -> Held {
 
 fn queue(all: impl IntoIterator<Item = Held>) -> Queue {
     let mut queue = Queue::default();
-    all.into_iter().for_each(|held| queue.hold(held));
+    all.into_iter().for_each(|held| queue.hold(NOW, held));
     queue
 }
 
@@ -91,7 +91,7 @@ fn a_tenant_beyond_its_share_waits_until_the_others_have_had_theirs() {
 #[test]
 fn a_request_stands_in_one_line_and_leaves_nothing_behind() {
     let mut queue = queue([held(1, 0, 100)]);
-    queue.hold(Held { pool: 3, ..held(1, 0, 80) });
+    queue.hold(NOW, Held { pool: 3, ..held(1, 0, 80) });
     assert_eq!((queue.len(), queue.pools()), (1, vec![3]));
     assert_eq!(queue.next(NOW, 0), None);
     assert_eq!(queue.remove(1).map(|held| held.pool), Some(3));
@@ -113,12 +113,14 @@ fn decisions_see_what_goes_before_them() {
 }
 
 #[test]
-fn who_is_pressed_is_told_apart_from_who_is_lost() {
+fn who_is_lost_is_given_up_and_others_are_decided_again_as_their_slack_halves() {
     let shed = |ticket, due_ms| Held { sheddable: true, ..held(ticket, 0, due_ms) };
     let mut queue = queue([held(1, 0, 30), held(2, 0, 5), held(3, 0, 500), shed(4, 5), shed(5, 500)]);
     let now = NOW + Micros(10_000);
     let tickets = |held: Vec<Held>| held.iter().map(|held| held.ticket).collect::<Vec<_>>();
-    assert_eq!(tickets(queue.pressed(now, now + Micros(60_000), 16)), [1], "soon, but not yet late");
+    assert_eq!(tickets(queue.to_review(now, 16)), [0; 0], "not yet");
+    assert_eq!(tickets(queue.to_review(NOW + Micros(20_000), 16)), [2, 4, 1], "the least time between two looks");
+    assert_eq!(tickets(queue.to_review(NOW + Micros(250_000), 1)).len(), 1, "no more at once than asked for");
     assert_eq!(queue.lost(now, LONG).iter().map(|(held, old)| (held.ticket, *old)).collect::<Vec<_>>(), [(4, false)]);
     let lost = queue.lost(NOW + LONG + LONG, LONG);
     assert!(lost.len() == 5 && lost.iter().all(|(_, old)| *old), "nobody is held for ever: {lost:?}");

@@ -7,7 +7,15 @@ use pointsman_policies::fleet::{EndpointState, PoolFacts};
 use crate::world::{GPU, WAFER, busy, close, facts, gpu, wafer};
 
 fn predict(facts: &Facts<'_>, pool: &PoolFacts, endpoint: &EndpointState) -> Estimate {
-    let place = |model| Place { pool, service: &pool.service, model, endpoint, line: Line::default() };
+    let place = |model| Place {
+        pool,
+        service: &pool.service,
+        model,
+        endpoint,
+        line: Line::default(),
+        full: false,
+        reserve_s: 0.0,
+    };
     pool.models.first().map(|model| estimate(facts, &place(model))).unwrap_or_default()
 }
 

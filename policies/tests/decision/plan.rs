@@ -11,7 +11,15 @@ use crate::world::{NO_PROMISE, facts, passed};
 fn predicted(ttft_ms: f64, total_ms: f64) -> Candidate {
     let estimate = Estimate { ttft_ms, total_ms, ..Estimate::default() };
     Candidate {
-        verdict: Ok(Scored { estimate, strain: 0.5, effective_usd: 0.0, room: true, score: 1.0, home: false }),
+        verdict: Ok(Scored {
+            estimate,
+            strain: 0.5,
+            effective_usd: 0.0,
+            lost: false,
+            room: true,
+            score: 1.0,
+            home: false,
+        }),
         ..passed(7, 1.0, 0.5, 0)
     }
 }
@@ -60,7 +68,15 @@ fn an_answer_that_comes_whole_gets_four_times_the_longest_that_is_allowed() {
     let slow = |itl_ms| {
         let estimate = Estimate { ttft_ms: 100.0, itl_ms, total_ms: 100.0 + 99.0 * itl_ms, ..Estimate::default() };
         Candidate {
-            verdict: Ok(Scored { estimate, strain: 0.5, effective_usd: 0.0, room: true, score: 1.0, home: false }),
+            verdict: Ok(Scored {
+                estimate,
+                strain: 0.5,
+                effective_usd: 0.0,
+                lost: false,
+                room: true,
+                score: 1.0,
+                home: false,
+            }),
             ..passed(7, 1.0, 0.5, 0)
         }
     };

@@ -32,8 +32,15 @@ fn scores_say_what_is_expected() {
         joules: Some(1_812.4),
         ..Estimate::default()
     };
-    let scored =
-        Scored { estimate, strain: 0.307, effective_usd: estimate.usd, room: true, score: 0.000_120_2, home: false };
+    let scored = Scored {
+        estimate,
+        strain: 0.307,
+        effective_usd: estimate.usd,
+        lost: false,
+        room: true,
+        score: 0.000_120_2,
+        home: false,
+    };
     check(
         scored,
         "meets the slo (strain 0.31): ttft 136.1 ms, itl 11.11 ms, total 1247 ms, $0.000120, 1812 J, score 0.000120",

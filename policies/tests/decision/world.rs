@@ -191,8 +191,15 @@ pub(crate) fn order(decision: &Decision) -> Vec<usize> {
 
 /// A candidate that passed, with nothing known of it but what ranks it.
 pub(crate) fn passed(endpoint: usize, score: f64, strain: f64, in_flight: u32) -> Candidate {
-    let verdict =
-        Ok(Scored { estimate: Estimate::default(), strain, effective_usd: 0.0, room: true, score, home: false });
+    let verdict = Ok(Scored {
+        estimate: Estimate::default(),
+        strain,
+        effective_usd: 0.0,
+        lost: false,
+        room: true,
+        score,
+        home: false,
+    });
     Candidate { endpoint, in_flight, tier: 0, verdict }
 }
 

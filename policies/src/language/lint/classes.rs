@@ -35,7 +35,15 @@ fn unused(report: &mut Report, policy: &Policy, class: ClassId, note: &ClassNote
 fn least(pool: &PoolFacts) -> Option<Estimate> {
     let facts = Facts { input_tokens: 1, output_tokens: 1, ..Facts::plain(Api::ChatCompletions, "") };
     let endpoint = &EndpointState::idle(0);
-    let place = |model| Place { pool, service: &pool.service, model, endpoint, line: Line::default() };
+    let place = |model| Place {
+        pool,
+        service: &pool.service,
+        model,
+        endpoint,
+        line: Line::default(),
+        full: false,
+        reserve_s: 0.0,
+    };
     let of = |model| estimate(&facts, &place(model));
     pool.models.iter().map(of).min_by(|one, other| one.ttft_ms.total_cmp(&other.ttft_ms))
 }
