@@ -2,12 +2,14 @@
 //! raises `frame::VERSION`.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use pointsman_policies::attain::Part;
 use pointsman_policies::digest::digest;
 use pointsman_policies::facts::OwnedFacts;
-use pointsman_policies::fleet::{EndpointState, PoolFacts, Waiting};
+use pointsman_policies::fleet::{EndpointState, Fleet, PoolFacts, Waiting};
+use pointsman_policies::learned::Learned;
 use serde::{Deserialize, Serialize};
 
 use crate::record::{DecisionRecord, Outcome as RecordOutcome, Record};
@@ -82,6 +84,9 @@ pub struct Decision {
     pub busy: Vec<(u32, EndpointState)>,
     /// What the gateway held.
     pub waiting: Vec<Waiting>,
+    /// What had been learned. In a file it stands only where it differs from the decision before it in the frame, and
+    /// nothing has been learned before the first.
+    pub learned: Option<Arc<Learned>>,
     /// The random number that the decision was given.
     pub draw: u64,
     /// What was decided.
@@ -191,6 +196,7 @@ impl Decision {
             facts: without_credentials(&made.facts),
             busy: busy(&made.endpoints),
             waiting: made.waiting.clone(),
+            learned: Some(Arc::clone(&made.learned)).filter(|learned| **learned != Learned::default()),
             draw: made.draw,
             decided: Decided {
                 class: made.class.0 as u32,
@@ -200,6 +206,12 @@ impl Decision {
             },
             outcome: Outcome::of(record, made),
         })
+    }
+
+    /// The machines of its set, in these states, with what was learned and held then.
+    pub fn fleet<'a>(&'a self, pools: &'a [PoolFacts], endpoints: &'a [EndpointState]) -> Fleet<'a> {
+        let learned = self.learned.as_deref().unwrap_or(Learned::nothing());
+        Fleet { learned, waiting: &self.waiting, ..Fleet::new(pools, endpoints) }
     }
 
     /// Writes the state of every endpoint of its set into `states`.

@@ -8,6 +8,8 @@ use std::io::{self, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
+use pointsman_policies::learned::Learned;
+
 use super::entry::{Decision, Set};
 use super::frame::{HEAD_BYTES, Head, Kind, MAGIC, MARKER, OPENING_BYTES, VERSION, entries};
 
@@ -80,8 +82,16 @@ impl Packed {
     }
 
     /// Unpacks them, in order.
-    pub fn decisions(&self, each: impl FnMut(Decision)) -> Result<(), Damage> {
-        entries(&self.head, &self.body, each).map_err(|error| Damage {
+    pub fn decisions(&self, mut each: impl FnMut(Decision)) -> Result<(), Damage> {
+        let mut learned: Option<Arc<Learned>> = None;
+        let whole = |mut decision: Decision| {
+            if decision.learned.is_some() {
+                learned = decision.learned.take().filter(|learned| **learned != Learned::default());
+            }
+            decision.learned.clone_from(&learned);
+            each(decision);
+        };
+        entries(&self.head, &self.body, whole).map_err(|error| Damage {
             offset: self.offset,
             bytes: (HEAD_BYTES + self.body.len()) as u64,
             decisions: Some(self.head.entries),

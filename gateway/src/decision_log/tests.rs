@@ -1,9 +1,13 @@
 //! What is written comes back, whatever happens to the file.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use pointsman_policies::facts::{Api, OwnedFacts};
 use pointsman_policies::fleet::{Availability, EndpointState, HardwareKind, LeaseState, PoolFacts, ServiceModel};
+
+use pointsman_policies::learned::Learned;
+use pointsman_policies::price::PoolPrice;
 
 use super::frame::OPENING_BYTES;
 use super::writer::{LogFiles, Writer, Written};
@@ -51,6 +55,12 @@ pub(crate) fn set(generation: u64) -> Set {
     }
 }
 
+/// What was learned, a little more each time.
+fn learned(number: u64) -> Arc<Learned> {
+    let price = PoolPrice { usd_factor: 1.0 + number as f64, ..PoolPrice::default() };
+    Arc::new(Learned { prices: vec![price], ..Learned::default() })
+}
+
 pub(crate) fn decision(number: u64) -> Decision {
     let facts = OwnedFacts {
         api: Api::ChatCompletions,
@@ -90,6 +100,7 @@ pub(crate) fn decision(number: u64) -> Decision {
         facts,
         busy: vec![(1, open), (2, busy)],
         waiting: Vec::new(),
+        learned: (number % 3 > 0).then(|| learned(number / 4)),
         draw: number.wrapping_mul(0x9e37_79b9_7f4a_7c15),
         decided: Decided { class: 1, route: 0, first: Some(3), digest: !number },
         outcome: Outcome {

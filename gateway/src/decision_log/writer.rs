@@ -8,6 +8,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use pointsman_policies::learned::Learned;
+
 use super::entry::{Decision, Set};
 use super::frame::{Builder, Kind, LARGEST_FRAME, MAGIC, OPENING_BYTES, opening};
 use crate::record::{DecisionRecord, Record};
@@ -50,6 +52,8 @@ pub struct Writer {
     /// Numbers of the sets that are in this file, by version and hash.
     sets: HashMap<(String, String), u32>,
     builder: Builder,
+    /// What had been learned by the last decision of the open frame.
+    learned: Option<Arc<Learned>>,
 }
 
 impl Writer {
@@ -60,7 +64,7 @@ impl Writer {
         let file = create(&files.file)?;
         let opening = OPENING_BYTES as u64;
         let (sets, builder) = (HashMap::new(), Builder::default());
-        Ok(Writer { files, file, file_bytes: opening, untold_bytes: opening, sets, builder })
+        Ok(Writer { files, file, file_bytes: opening, untold_bytes: opening, sets, builder, learned: None })
     }
 
     /// Writes what was decided, in the order in which it was.
@@ -87,7 +91,20 @@ impl Writer {
 
     /// Adds one decision; for whoever makes logs without records. The frame is written when it is full, or by `finish`.
     pub fn push(&mut self, decision: &Decision, written: &mut Written) {
-        if let Err(error) = self.builder.push(decision) {
+        let known = match (&self.learned, &decision.learned) {
+            (Some(last), Some(learned)) => Arc::ptr_eq(last, learned) || last == learned,
+            (None, None) => true,
+            _ => false,
+        };
+        let result = match known {
+            true => self.builder.push(&Decision { learned: None, ..decision.clone() }),
+            false => self.builder.push(&Decision {
+                learned: decision.learned.clone().or_else(|| Some(Arc::default())),
+                ..decision.clone()
+            }),
+        };
+        self.learned.clone_from(&decision.learned);
+        if let Err(error) = result {
             written.lost += 1;
             written.problem = Some(error.to_string());
         }
@@ -114,6 +131,7 @@ impl Writer {
 
     /// Writes the frame that is open.
     pub fn close_frame(&mut self, written: &mut Written) {
+        self.learned = None;
         let entries = u64::from(self.builder.entries());
         if entries == 0 {
             return;

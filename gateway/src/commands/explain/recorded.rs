@@ -40,7 +40,7 @@ fn explained(found: &Found, log: &str) -> anyhow::Result<Explanation> {
     let mut endpoints = Vec::new();
     decision.states(set, &mut endpoints);
     let facts = decision.facts.facts();
-    let fleet = Fleet { waiting: &decision.waiting, ..Fleet::new(&set.pools, &endpoints) };
+    let fleet = decision.fleet(&set.pools, &endpoints);
     let given = Given { policy: &policy, facts: &facts, fleet, draw: decision.draw };
     let mut explanation = Explanation::of(&given);
     let same = match consider(&given) {

@@ -46,7 +46,7 @@ fn once_more(decision: &Decision, ground: &Ground, room: &mut Room, tally: &mut 
         None => drop(tally.versions.insert(ground.set.version.clone(), 1)),
     }
     let in_force = match &ground.in_force {
-        Ok(side) => Some((side, side.decide(&facts, (states, &decision.waiting), decision.draw, own))),
+        Ok(side) => Some((side, side.decide(&facts, (states, decision), decision.draw, own))),
         Err(reason) => {
             *tally.undecided.entry(reason.clone()).or_default() += 1;
             None
@@ -66,8 +66,8 @@ fn once_more(decision: &Decision, ground: &Ground, room: &mut Room, tally: &mut 
         }
     }
     let Some((against, candidate)) = &ground.compared else { return };
-    let made = candidate.decide(&facts, (states, &decision.waiting), decision.draw, own);
-    let own = against.as_ref().map(|side| (side, side.decide(&facts, (states, &decision.waiting), decision.draw, own)));
+    let made = candidate.decide(&facts, (states, decision), decision.draw, own);
+    let own = against.as_ref().map(|side| (side, side.decide(&facts, (states, decision), decision.draw, own)));
     let Some((side, base)) = own.as_ref().or(in_force.as_ref()) else { return };
     let first = decision.decided.first.filter(|first| decision.outcome.answered == Some(*first));
     let answered = first.and_then(|first| Some(in_force.as_ref()?.0.endpoint(first as usize)));

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use pointsman_policies::classify::classify;
 use pointsman_policies::decide::{self, Request, Scored};
 use pointsman_policies::facts::Facts;
-use pointsman_policies::fleet::{EndpointState, Fleet, PoolFacts, Waiting};
+use pointsman_policies::fleet::{EndpointState, Fleet, PoolFacts};
 use pointsman_policies::language::{Report, Source, compile};
 use pointsman_policies::policy::{ClassId, Policy};
 
 use super::Question;
-use crate::decision_log::Set;
+use crate::decision_log::{Decision as Recorded, Set};
 
 /// The place of requests that no machine gets.
 pub(super) const REFUSED: &str = "refused";
@@ -153,7 +153,7 @@ impl Side {
     pub(super) fn decide(
         &self,
         facts: &Facts<'_>,
-        (states, waiting): (&[EndpointState], &[Waiting]),
+        (states, decision): (&[EndpointState], &Recorded),
         draw: u64,
         own: &mut Vec<EndpointState>,
     ) -> Made {
@@ -166,8 +166,10 @@ impl Side {
             false => self.in_own_order(states, own),
         };
         let request = Request { policy: &self.policy, facts, class: classified.class };
-        let waiting = if self.as_recorded { waiting } else { &[] };
-        let fleet = Fleet { waiting, ..Fleet::new(&self.pools, endpoints) };
+        let fleet = match self.as_recorded {
+            true => decision.fleet(&self.pools, endpoints),
+            false => Fleet::new(&self.pools, endpoints),
+        };
         let decision = decide::decide(&request, fleet, draw);
         Made { class: Some(classified.class), decision }
     }
