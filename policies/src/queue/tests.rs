@@ -119,7 +119,7 @@ fn who_is_lost_is_given_up_and_others_are_decided_again_as_their_slack_halves() 
     let now = NOW + Micros(10_000);
     let tickets = |held: Vec<Held>| held.iter().map(|held| held.ticket).collect::<Vec<_>>();
     assert_eq!(tickets(queue.to_review(now, 16)), [0; 0], "not yet");
-    assert_eq!(tickets(queue.to_review(NOW + Micros(20_000), 16)), [2, 4, 1], "the least time between two looks");
+    assert_eq!(tickets(queue.to_review(NOW + Micros(20_000), 16)), [1, 2, 4], "the least time between two looks");
     assert_eq!(tickets(queue.to_review(NOW + Micros(250_000), 1)).len(), 1, "no more at once than asked for");
     assert_eq!(queue.lost(now, LONG).iter().map(|(held, old)| (held.ticket, *old)).collect::<Vec<_>>(), [(4, false)]);
     let lost = queue.lost(NOW + LONG + LONG, LONG);
