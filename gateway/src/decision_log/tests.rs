@@ -100,7 +100,7 @@ pub(crate) fn decision(number: u64) -> Decision {
         facts,
         busy: vec![(1, open), (2, busy)],
         waiting: Vec::new(),
-        learned: (number % 3 > 0).then(|| learned(number / 4)),
+        learned: (!number.is_multiple_of(3)).then(|| learned(number / 4)),
         draw: number.wrapping_mul(0x9e37_79b9_7f4a_7c15),
         decided: Decided { class: 1, route: 0, first: Some(3), digest: !number },
         outcome: Outcome {
