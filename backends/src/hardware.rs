@@ -346,12 +346,17 @@ impl ServiceOverrides {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use pointsman_policies::estimate;
+    use pointsman_policies::fleet::PoolFacts;
+
     use super::*;
 
     #[test]
     fn the_shipped_catalog_parses_and_every_name_is_found_once() {
         assert_eq!(catalog().error(), None);
-        let expected = ["h100", "h200", "b200", "gb200", "cs3", "groq-lpu", "cpu", "cloud-api"];
+        let expected = ["a100", "h100", "h200", "b200", "gb200", "cs3", "groq-lpu", "cpu", "cloud-api"];
         assert_eq!(names().collect::<Vec<_>>(), expected);
         for (alias, name) in [("groq", Some("groq-lpu")), ("cs3", Some("cs3")), ("tpu", None)] {
             assert_eq!(find(alias).map(|entry| entry.name.as_str()), name, "{alias}");
@@ -368,6 +373,33 @@ mod tests {
                 [model.step_per_sequence_ms, model.step_per_kv_token_ns, model.fixed_ttft_ms, model.jitter_sigma];
             assert!(rest.iter().all(|number| *number >= 0.0 && number.is_finite()), "{}", entry.name);
             assert!(model.slots > 0, "{}", entry.name);
+        }
+    }
+
+    #[test]
+    fn energy_of_like_machines_is_alike_whether_published_by_the_token_or_not() {
+        let joules = |name: &str| {
+            let service = find(name).expect("shipped").service_model();
+            let pool = PoolFacts {
+                name: String::new(),
+                site: String::new(),
+                vendor: String::new(),
+                endpoints: Vec::new(),
+                hardware: name.to_owned(),
+                kind: HardwareKind::Gpu,
+                labels: BTreeMap::new(),
+                models: Vec::new(),
+                service,
+                round_trip_ms: 0.0,
+                carbon_g_per_kwh: None,
+                pue: 1.0,
+            };
+            estimate::joules(&pool, 1_200, 150).expect("power is published")
+        };
+        let h100 = joules("h100");
+        for (name, least, most) in [("h200", 0.7, 1.0), ("a100", 0.9, 2.0), ("b200", 0.2, 0.6)] {
+            let ratio = joules(name) / h100;
+            assert!((least..most).contains(&ratio), "{name}: {ratio} of an h100's {h100} J");
         }
     }
 

@@ -41,3 +41,5 @@ mod body;
 mod routes;
 /// The machine behind a port.
 pub mod server;
+/// The service model fitted to measured machines.
+pub mod fit;

@@ -133,10 +133,13 @@ impl Batch {
         Some(held)
     }
 
-    /// Everything in the batch, which is empty afterwards and remembers nothing.
-    pub(super) fn clear(&mut self, intake: &Intake) -> Vec<Sequence> {
-        let members = std::mem::replace(self, Batch::new(intake.profile.prefix_block_tokens)).members;
-        members.into_values().map(|member| member.sequence).collect()
+    /// Everything in the batch, in order of admission, with what it produced by now. The batch is empty afterwards and
+    /// remembers nothing.
+    pub(super) fn clear(&mut self, now: Micros, intake: &mut Intake) -> Vec<Sequence> {
+        let ids: Vec<u64> = self.members.values().map(|member| member.sequence.job.id).collect();
+        let held = ids.into_iter().filter_map(|id| self.remove(now, id, intake)).collect();
+        *self = Batch::new(intake.profile.prefix_block_tokens);
+        held
     }
 
     /// Something changed for those who come next: the current step is the last of its run.

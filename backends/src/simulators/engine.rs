@@ -91,26 +91,28 @@ impl Engine {
         Ok(Sequence::new(job, now + fixed, reservation))
     }
 
-    /// Drops a job that waits or runs; its place and memory are free at once. False when there is no such job.
-    pub fn cancel(&mut self, now: Micros, id: u64) -> bool {
+    /// Drops a job that waits or runs; its place and memory are free at once. How many tokens of its answer were made
+    /// by then; `None` when there is no such job.
+    pub fn cancel(&mut self, now: Micros, id: u64) -> Option<u64> {
         let queued = self.intake.waiting.iter().position(|sequence| sequence.job.id == id);
         let removed = match queued {
             Some(at) => self.intake.waiting.remove(at),
             None => match &mut self.places {
                 Places::Batch(batch) => batch.remove(now, id, &mut self.intake),
-                Places::Flat(flat) => flat.remove(id),
+                Places::Flat(flat) => flat.remove(now, id, &mut self.intake),
             },
         };
-        let Some(sequence) = removed else { return false };
+        let sequence = removed?;
         self.intake.counters.cancelled += 1;
         self.intake.settle(now, &sequence);
         self.intake.changed = self.intake.changed.max(now);
         self.account(now);
-        true
+        Some(sequence.produced)
     }
 
-    /// Changes the machine from outside. Appends the jobs that broke: those it held when it went down.
-    pub fn apply(&mut self, now: Micros, change: Change, broken: &mut Vec<u64>) {
+    /// Changes the machine from outside. Appends the jobs that broke, those it held when it went down, each with the
+    /// tokens of its answer that were made by then.
+    pub fn apply(&mut self, now: Micros, change: Change, broken: &mut Vec<(u64, u64)>) {
         self.intake.pass(now);
         self.intake.changed = self.intake.changed.max(now);
         match change {
@@ -129,16 +131,16 @@ impl Engine {
         self.account(now);
     }
 
-    fn break_all(&mut self, now: Micros, broken: &mut Vec<u64>) {
+    fn break_all(&mut self, now: Micros, broken: &mut Vec<(u64, u64)>) {
         let mut held = match &mut self.places {
-            Places::Batch(batch) => batch.clear(&self.intake),
-            Places::Flat(flat) => flat.clear(),
+            Places::Batch(batch) => batch.clear(now, &mut self.intake),
+            Places::Flat(flat) => flat.clear(now, &mut self.intake),
         };
         held.extend(self.intake.waiting.drain(..));
         for sequence in held {
             self.intake.counters.broken += 1;
             self.intake.settle(now, &sequence);
-            broken.push(sequence.job.id);
+            broken.push((sequence.job.id, sequence.produced));
         }
     }
 
@@ -200,11 +202,12 @@ impl Engine {
     /// What an inference server would say of itself now; to be asked after [`advance`](Self::advance).
     pub fn report(&self, now: Micros) -> Report {
         let counters = &self.intake.counters;
-        let made = match &self.places {
-            Places::Batch(batch) => batch.made_by(now),
-            Places::Flat(_) => 0,
+        let (made, taken) = match &self.places {
+            Places::Batch(batch) => (batch.made_by(now), batch.made_by(now)),
+            // Their memory is set aside beforehand.
+            Places::Flat(flat) => (flat.made_by(now), 0),
         };
-        let kv_tokens = self.kv_tokens() + made;
+        let kv_tokens = self.kv_tokens() + taken;
         let capacity = self.intake.profile.service.kv_tokens;
         Report {
             at: now,

@@ -27,6 +27,20 @@ struct Running {
     number: u64,
     /// KV memory set aside for all it may come to hold: nothing is preempted here.
     kv_tokens: u64,
+    /// When its last event was, or it was admitted; when its next is.
+    between: (Micros, Micros),
+}
+
+impl Running {
+    /// Tokens made since the last event: none before the first, then at an even pace. An event that is due has its own.
+    fn made_by(&self, now: Micros) -> u64 {
+        let (since, next) = self.between;
+        if self.sequence.produced == 0 || now >= next {
+            return 0;
+        }
+        let passed = (now - since).as_secs() / (next - since).as_secs().max(f64::MIN_POSITIVE);
+        (self.sequence.tokens_to_event() as f64 * passed) as u64
+    }
 }
 
 impl Flat {
@@ -36,6 +50,11 @@ impl Flat {
 
     pub(super) fn kv_tokens(&self) -> u64 {
         self.kv_tokens
+    }
+
+    /// Tokens made since the last events.
+    pub(super) fn made_by(&self, now: Micros) -> u64 {
+        self.slots.iter().flatten().map(|running| running.made_by(now)).sum()
     }
 
     /// What the machine draws beyond its idle share, as a part of all it can draw beyond: slots in use.
@@ -72,19 +91,24 @@ impl Flat {
         }
     }
 
-    /// Takes a job out of its slot.
-    pub(super) fn remove(&mut self, id: u64) -> Option<Sequence> {
+    /// Takes a job out of its slot, with what it produced by now.
+    pub(super) fn remove(&mut self, now: Micros, id: u64, intake: &mut Intake) -> Option<Sequence> {
         let slot =
             self.slots.iter().position(|running| running.as_ref().is_some_and(|held| held.sequence.job.id == id))?;
         self.due.retain(|Reverse((_, _, due))| *due != slot);
-        self.take(slot)
+        let made = self.slots.get(slot)?.as_ref()?.made_by(now);
+        let mut sequence = self.take(slot)?;
+        sequence.produced += made;
+        intake.counters.output_tokens += made;
+        Some(sequence)
     }
 
-    /// Everything in slots, which are empty afterwards.
-    pub(super) fn clear(&mut self) -> Vec<Sequence> {
-        let mut running: Vec<Running> = std::mem::take(self).slots.into_iter().flatten().collect();
-        running.sort_unstable_by_key(|running| running.number);
-        running.into_iter().map(|running| running.sequence).collect()
+    /// Everything in slots, in order of admission, with what it produced by now; the slots are empty afterwards.
+    pub(super) fn clear(&mut self, now: Micros, intake: &mut Intake) -> Vec<Sequence> {
+        let mut ids: Vec<(u64, u64)> =
+            self.slots.iter().flatten().map(|running| (running.number, running.sequence.job.id)).collect();
+        ids.sort_unstable();
+        ids.into_iter().filter_map(|(_, id)| self.remove(now, id, intake)).collect()
     }
 
     fn fits(&self, next: &Sequence, intake: &Intake) -> bool {
@@ -104,7 +128,7 @@ impl Flat {
             + self.step_ms(&sequence, intake);
         let first_ms = first_ms * intake.jitter(1) / intake.speed;
         let first = at + intake.among_neighbours(at, first_ms, true).max(Micros(1));
-        let running = Some(Running { sequence, number, kv_tokens });
+        let running = Some(Running { sequence, number, kv_tokens, between: (at, first) });
         let slot = match self.free.pop() {
             Some(slot) => {
                 if let Some(place) = self.slots.get_mut(slot) {
@@ -138,7 +162,11 @@ impl Flat {
         let events = (tokens as f64 / intake.profile.service.tokens_per_event.max(1.0)).round().max(1.0) as u64;
         let pace_ms = self.step_ms(sequence, intake) * tokens as f64 * intake.jitter(events) / intake.speed;
         let pace = intake.among_neighbours(at, pace_ms, false).max(Micros(1));
-        self.due.push(Reverse((at + pace + intake.tail(events), number, slot)));
+        let next = at + pace + intake.tail(events);
+        self.due.push(Reverse((next, number, slot)));
+        if let Some(Some(running)) = self.slots.get_mut(slot) {
+            running.between = (at, next);
+        }
     }
 
     fn take(&mut self, slot: usize) -> Option<Sequence> {

@@ -241,7 +241,7 @@ impl Drop for Stream {
         let now = self.shared.clock.now();
         let mut floor = self.shared.floor.lock();
         floor.mailboxes.remove(&self.id);
-        if floor.engine.cancel(now, self.id) {
+        if floor.engine.cancel(now, self.id).is_some() {
             let started = self.mailbox.held.lock().taken;
             floor.last_cancel = Some(LastCancel { id: self.id, at_us: now.0, started });
             drop(floor);

@@ -47,7 +47,7 @@ fn run(profile: &Profile, drive: Drive) -> (Vec<Emission>, Counters) {
             200 => engine.apply(now, Change::Down, &mut broken),
             205 => engine.apply(now, Change::Up, &mut broken),
             300 => engine.apply(now, Change::Speed(0.5), &mut broken),
-            _ if id % 10 == 0 => drop(engine.cancel(now, id.saturating_sub(3))),
+            _ if id % 10 == 0 => _ = engine.cancel(now, id.saturating_sub(3)),
             _ => {}
         }
     }
@@ -146,6 +146,29 @@ fn jitter_and_pauses_in_long_strides_keep_mean_and_spread() {
         let ((mean, spread), (coarse_mean, coarse_spread)) = (statistics(Detail::Events), statistics(Detail::Ends));
         assert!((coarse_mean / mean - 1.0).abs() < tolerance, "{name}: {coarse_mean} ms against {mean}");
         assert!((coarse_spread / spread - 1.0).abs() < 0.15, "{name}: {coarse_spread} ms against {spread}");
+    }
+}
+
+#[test]
+fn a_job_that_is_dropped_has_made_what_was_told_of_it() {
+    for name in ["h100", "cs3"] {
+        let made = [Detail::Events, Detail::Ends].map(|detail| {
+            let mut engine = Engine::new(Profile { detail, ..exact(shipped(name)) }, 1);
+            engine.submit(Micros(0), job(0, 100, 5_000));
+            engine.submit(Micros(0), job(1, 100, 5_000));
+            let now = Micros::from_secs(2);
+            let mut sent = Vec::new();
+            engine.advance(now, &mut sent);
+            let told = tokens(&sent.iter().filter(|emission| emission.id == 0).copied().collect::<Vec<_>>());
+            let made = engine.cancel(now, 0).expect("it runs");
+            assert!(detail == Detail::Ends || (told..told + 4).contains(&made), "{name}: {told} told, {made} made");
+            let mut broken = Vec::new();
+            engine.apply(now, Change::Down, &mut broken);
+            assert_eq!(broken, [(1, made)], "{name}");
+            assert_eq!(engine.counters().output_tokens, 2 * made, "{name}");
+            made
+        });
+        assert!(made[0].abs_diff(made[1]) <= 1 && made[0] > 300, "{name}: {made:?}");
     }
 }
 
