@@ -10,6 +10,8 @@
 mod measure;
 /// What is measured on.
 mod large;
+/// Simulated machines.
+mod engines;
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -34,6 +36,7 @@ const FLEETS: [(usize, usize); 2] = [(8, 8), (20, 50)];
 
 fn main() {
     let yardstick = yardstick();
+    engines::serving();
     compiling(yardstick);
     for (pools, each) in FLEETS {
         swapping(pools, each, yardstick);

@@ -51,11 +51,13 @@ impl Machine {
         Machine { engine: Engine::new(profile.clone(), seed), pool, up: true, due: Micros::NEVER, neighbour: None }
     }
 
-    /// It fails; what it held is lost.
-    pub(super) fn fail(&mut self, now: Micros) {
+    /// It fails; what it held is lost: jobs, each with the tokens of its answer that were made by then.
+    pub(super) fn fail(&mut self, now: Micros) -> Vec<(u64, u64)> {
         self.up = false;
         self.due = Micros::NEVER;
-        self.engine.apply(now, Change::Down, &mut Vec::new());
+        let mut broken = Vec::new();
+        self.engine.apply(now, Change::Down, &mut broken);
+        broken
     }
 
     /// It is back, empty.

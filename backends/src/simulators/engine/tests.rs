@@ -78,8 +78,9 @@ fn closed_loop(profile: Profile, callers: u64, prompt_tokens: u64, output_tokens
         engine.submit(now, job(id, prompt_tokens, output_tokens));
     };
     for caller in 0..callers {
-        // Callers who start at once would stay in step for ever, prompts with prompts and answers with answers.
-        let start = Micros::from_secs(10 * caller / callers);
+        // Callers who start at once would stay in step for ever, prompts with prompts and answers with answers: they
+        // start as far apart as a full machine serves them.
+        let start = Micros::from_ms(600.0 * caller as f64);
         engine.advance(start, &mut sent);
         ask(&mut engine, &mut times, start);
     }

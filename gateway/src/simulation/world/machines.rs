@@ -1,5 +1,6 @@
 //! What machines do and send: admission, streams, failures, neighbours, metrics.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pointsman_backends::simulators::change::Change;
@@ -142,17 +143,11 @@ impl World<'_> {
         }
     }
 
-    /// A machine loses an attempt before its end. It tells only the first token and the end of a stream, so what it had
-    /// made of the rest is reckoned from its pace alone.
-    fn cut(&mut self, key: Key) {
-        let Some(attempt) = self.attempts.get(key).filter(|attempt| attempt.running) else { return };
-        let longest = self.request(attempt.request).map_or(1, |request| u64::from(request.output_tokens));
-        let step_ms = self.pool_of(attempt.endpoint).map_or(1.0, |(_, pool)| pool.service.step_base_ms).max(0.01);
-        let later = attempt.first.map_or(0, |first| ((self.now - first).as_ms() / step_ms) as u64);
-        if let Some(attempt) = self.attempts.get_mut(key) {
-            attempt.output_tokens = (attempt.output_tokens + later).min(longest.saturating_sub(1));
-            attempt.cut = true;
-        }
+    /// A machine loses an attempt before its end, when it had made so much of the answer.
+    fn cut(&mut self, key: Key, made: Option<u64>) {
+        let Some(attempt) = self.attempts.get_mut(key).filter(|attempt| attempt.running) else { return };
+        attempt.output_tokens = made.unwrap_or(attempt.output_tokens);
+        attempt.cut = true;
         self.leave(key);
     }
 
@@ -164,10 +159,8 @@ impl World<'_> {
             return;
         }
         self.advance(endpoint);
-        if let Some(machine) = self.machines.get_mut(endpoint) {
-            machine.engine.cancel(self.now, key.job());
-        }
-        self.cut(key);
+        let made = self.machines.get_mut(endpoint).and_then(|machine| machine.engine.cancel(self.now, key.job()));
+        self.cut(key, made);
         if self.attempts.get(key).is_some_and(|attempt| attempt.cut) {
             self.attempts.remove(key);
         }
@@ -205,12 +198,12 @@ impl World<'_> {
     fn down(&mut self, endpoint: usize) {
         let back = self.now + self.one_way(endpoint);
         self.advance(endpoint);
+        let Some(machine) = self.machines.get_mut(endpoint) else { return };
+        let made: BTreeMap<u64, u64> = machine.fail(self.now).into_iter().collect();
         for key in self.attempts.running_at(endpoint) {
-            self.cut(key);
+            self.cut(key, made.get(&key.job()).copied());
             self.plan(back, What::Broke(key));
         }
-        let Some(machine) = self.machines.get_mut(endpoint) else { return };
-        machine.fail(self.now);
         self.plan(self.now + NOTICED_AFTER, What::Noticed(endpoint, false));
     }
 
