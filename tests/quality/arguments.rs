@@ -40,7 +40,7 @@ pub struct Arguments {
     pub length: f64,
     /// Tell how near policies come to what is possible: an upper bound, and a schedule by one who knows everything, found
     /// by so many tries for each ten seconds of the run. 20 where --json or --html is given; 0 leaves it out.
-    #[arg(long, value_name = "TRIES", num_args = 0..=1, default_missing_value = "200")]
+    #[arg(long, value_name = "TRIES", num_args = 0..=1, default_missing_value = "800")]
     pub oracle: Option<usize>,
     /// Search for settings of the baselines on these traces instead, and keep them in this file.
     #[arg(long, value_name = "FILE")]

@@ -126,7 +126,7 @@ static ALL: [Baseline; 19] = [
         name: "peak ewma",
         formula: "of two by lot, min peak-EWMA(latency) * (pending + 1)",
         source: "Finagle PeakEwma, linkerd2-proxy (default RTT 30 ms, decay 10 s)",
-        knobs: |_| vec![knob("decay_s", 10.0, &[1.0, 3.0, 10.0, 30.0])],
+        knobs: |_| vec![knob("decay_s", 10.0, &[1.0, 3.0, 10.0, 30.0, 100.0, 300.0])],
         build: |_, set, seed| AtOnce::boxed("peak ewma", latency::PeakEwma::new(lots(seed), set[0])),
     },
     Baseline {
@@ -144,7 +144,7 @@ static ALL: [Baseline; 19] = [
         formula: "by lot within (1 + buffer) of the least windowed mean of latency per token (first token for streams)",
         source: "LiteLLM router_strategy/lowest_latency.py and its routing docs",
         knobs: |_| {
-            let buffer = knob("buffer", 0.0, &[0.0, 0.1, 0.5, 1.0, 3.0]);
+            let buffer = knob("buffer", 0.0, &[0.0, 0.1, 0.5, 1.0, 3.0, 10.0]);
             vec![buffer, knob("window", 10.0, &[10.0, 50.0, 200.0])]
         },
         build: |_, set, seed| {
@@ -170,7 +170,7 @@ static ALL: [Baseline; 19] = [
         formula: "max 2 * free queue + 2 * free KV + 3 * prefix held, each 0 to 1",
         source: "gateway-api-inference-extension pkg/epp scorers queue, kv-cache-utilization, prefix; llm-d default config",
         knobs: |_| {
-            let weight = |name, default| knob(name, default, &[0.0, 1.0, 2.0, 3.0, 5.0]);
+            let weight = |name, default| knob(name, default, &[0.0, 1.0, 2.0, 3.0, 5.0, 8.0]);
             vec![weight("queue", 2.0), weight("kv", 2.0), weight("prefix", 3.0)]
         },
         build: |_, set, seed| {
@@ -185,7 +185,7 @@ static ALL: [Baseline; 19] = [
         knobs: |_| {
             let strategy = knob("most", 0.0, &[0.0, 1.0]);
             let weight = knob("ttft_weight", 0.8, &[0.2, 0.5, 0.8]);
-            vec![strategy, weight, knob("slo_share", 1.0, &[0.6, 0.8, 1.0])]
+            vec![strategy, weight, knob("slo_share", 1.0, &[0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0])]
         },
         build: |_, set, seed| {
             let strategy = if set[0] > 0.5 { predicted::Strategy::Most } else { predicted::Strategy::Least };
@@ -208,7 +208,7 @@ static ALL: [Baseline; 19] = [
         source: "SGLang model gateway (SMG) policies/cache_aware.rs",
         knobs: |_| {
             let threshold = knob("threshold", 0.3, &[0.1, 0.3, 0.5, 0.8]);
-            let apart = knob("apart", 32.0, &[2.0, 8.0, 32.0]);
+            let apart = knob("apart", 32.0, &[1.0, 2.0, 4.0, 8.0, 32.0]);
             vec![threshold, apart, knob("ratio", 1.1, &[1.1, 1.5])]
         },
         build: |_, set, seed| {
@@ -221,7 +221,7 @@ static ALL: [Baseline; 19] = [
         source: "SGLang model gateway (SMG) policies/least_load.rs",
         knobs: |_| {
             let weight = knob("kv_weight_s", 0.15, &[0.05, 0.15, 0.5, 1.5]);
-            vec![weight, knob("throughput", 2000.0, &[500.0, 2000.0, 8000.0])]
+            vec![weight, knob("throughput", 2000.0, &[500.0, 2000.0, 8000.0, 32000.0])]
         },
         build: |_, set, seed| AtOnce::boxed("smg least_load", weighed::SmgLeastLoad::new(lots(seed), set[0], set[1])),
     },
@@ -229,7 +229,7 @@ static ALL: [Baseline; 19] = [
         name: "dynamo kv",
         formula: "min overlap weight * (prefill - overlap) blocks + decode blocks",
         source: "NVIDIA Dynamo docs, Routing Concepts (cost calculation)",
-        knobs: |_| vec![knob("prefill_weight", 1.0, &[0.25, 0.5, 1.0, 2.0, 4.0])],
+        knobs: |_| vec![knob("prefill_weight", 1.0, &[0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0])],
         build: |_, set, seed| AtOnce::boxed("dynamo kv", weighed::DynamoKv::new(lots(seed), set[0])),
     },
     Baseline {
@@ -256,7 +256,7 @@ static ALL: [Baseline; 19] = [
         name: "aibrix slo",
         formula: "queue by elapsed + profile latency - (TPOT * tokens + TTFT); most relaxed pool with room",
         source: "AIBrix gateway plugin queue/slo_queue.go, algorithms/slo.go, least_load.go (pulling)",
-        knobs: |_| vec![knob("cap", 1.0, &[0.7, 1.0, 1.3]), knob("slo_share", 1.0, &[0.6, 0.8, 1.0])],
+        knobs: |_| vec![knob("cap", 1.0, &[0.7, 1.0, 1.3]), knob("slo_share", 1.0, &[0.3, 0.45, 0.6, 0.8, 1.0])],
         build: |_, set, _| Box::new(aibrix::AibrixSlo::new(set[0], set[1])),
     },
     Baseline {
@@ -265,7 +265,7 @@ static ALL: [Baseline; 19] = [
         source: "Zhu et al., PolyServe: Efficient Multi-SLO Serving at Scale, arXiv:2507.17769",
         knobs: |world| {
             let mut knobs = by_class(world);
-            knobs.push(knob("slo_share", 1.0, &[0.6, 0.8, 1.0]));
+            knobs.push(knob("slo_share", 1.0, &[0.7, 0.8, 0.9, 1.0]));
             knobs
         },
         build: |world, set, seed| {

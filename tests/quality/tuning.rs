@@ -1,8 +1,11 @@
 //! What baselines are set to: found by search on a trace that is not the one they are judged on, and kept as data.
 //!
 //! ```text
-//! quality --tune tests/quality/tuned.json --trace tests/quality/... --load 1.0,1.6 --policies baselines
+//! quality --tune tests/quality/tuned.json --trace azure2023_conv.csv --trace azure2023_code.csv --for 1167 --load 1.0,1.6
 //! ```
+//!
+//! That is the first third of both Azure traces, with another seed than any run is judged on. Runs over the whole of them
+//! have it in common with the search, which favours the baselines; runs with `--from 1167` and of other traces do not.
 //!
 //! A search tries the shipped settings and a seeded sample of the grid of all knobs, and keeps what earns most: the value
 //! of promises kept less the money spent, summed over the loads.
@@ -25,7 +28,7 @@ use crate::reference::Fleet;
 /// Settings found on the reference fleet.
 const TUNED: &str = include_str!("tuned.json");
 /// Settings tried for one baseline at the most.
-const MOST_TRIED: usize = 40;
+const MOST_TRIED: usize = 100;
 /// Decides which.
 const SEED: u64 = 20_261;
 
@@ -161,8 +164,8 @@ mod tests {
         let knob = |name: &str, values: &[f64]| Knob { name: name.to_owned(), default: 2.0, values: values.to_vec() };
         let few = sample(&[knob("a", &[1.0, 2.0]), knob("b", &[2.0, 3.0, 4.0])]);
         assert_eq!((few.len(), &few[0]), (6, &vec![2.0, 2.0]));
-        let many =
-            sample(&[knob("a", &[1.0, 2.0, 3.0, 4.0, 5.0]), knob("b", &[2.0, 3.0, 4.0]), knob("c", &[2.0, 3.0, 4.0])]);
+        let values = [1.0, 2.0, 3.0, 4.0, 5.0];
+        let many = sample(&["a", "b", "c"].map(|name| knob(name, &values)));
         assert_eq!(many.len(), MOST_TRIED);
         assert!(many.iter().enumerate().all(|(at, one)| !many[..at].contains(one)));
     }

@@ -11,7 +11,10 @@ use crate::oracle::{Judged, clairvoyant, judge};
 use crate::scenarios::Scenario;
 
 /// Rounds in which the bound is lowered.
-const ROUNDS: usize = 150;
+const ROUNDS: usize = 200;
+
+/// How often the oracle goes through a run.
+const PASSES: usize = 3;
 
 /// What is possible in one scenario at one load, with the first seed. Utility is the value of promises kept less the
 /// money spent, as a part of the value of all promises.
@@ -47,7 +50,7 @@ impl Verdict {
             .map(|candidate| judge(&setup, &work, &conditions, plan.routers(candidate, scenario, &work, SEED)))
             .collect();
         let policies = plan.candidates.iter().zip(&starts).map(|(one, run)| (one.name(), run.utility_usd / total));
-        let effort = Effort { tries, passes: 1, seed: SEED };
+        let effort = Effort { tries, passes: PASSES, seed: SEED };
         let best = clairvoyant(&setup, &work, &conditions, &starts, effort);
         let found = |figure: fn(&Judged) -> f64| best.as_ref().map_or(0.0, figure);
         let classes = best.iter().flat_map(|best| &best.report.classes).filter(|class| class.kept.all > 0);
@@ -85,5 +88,43 @@ impl Verdict {
                 &format!("{name:22}{utility:>8.4}{of_found:>8.1} % of the clairvoyant{of_bound:>8.1} % of the bound\n");
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use pointsman::simulation::workload::Shape;
+    use pointsman::simulation::workload::trace::Trace;
+
+    use super::*;
+    use crate::reference::Fleet;
+    use crate::{policies, scenarios};
+
+    #[test]
+    fn nobody_beats_the_clairvoyant_and_the_clairvoyant_does_not_beat_the_bound() {
+        let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gateway/demo/azure2023-10min.csv");
+        let traces = [Trace::load(&demo).expect("the demo's trace")];
+        let fleet = Fleet::reference().expect("the reference fleet");
+        let steady = scenarios::find("steady").expect("it is in the table");
+        let plan = Plan {
+            fleet: &fleet,
+            traces: &traces,
+            slice: Shape { for_s: 60.0, ..Shape::default() },
+            scenarios: vec![steady],
+            loads: vec![2.0],
+            candidates: policies::named(&["all".to_owned()]).unwrap_or_default(),
+            seeds: 1,
+            threads: Some(1),
+        };
+        let verdict = Verdict::of(&plan, steady, 2.0, 40);
+        println!("{}", verdict.text());
+        assert!(verdict.policies.len() > 19);
+        for (name, utility) in &verdict.policies {
+            assert!(*utility <= verdict.utility_found, "{name}: {utility}");
+        }
+        assert!(verdict.utility_found <= verdict.utility_bound);
+        assert!(verdict.attainment_found <= verdict.attainment_bound);
     }
 }

@@ -36,7 +36,7 @@
 //! - *Promises out of reach.* Where even alone, at once and with luck a machine is too late, it never keeps the promise.
 //!
 //! What the bound does not see: that stalls slow the pace of everybody in the batch, KV memory beyond the share of `a`,
-//! that sequences cannot pause, that a window is a whole second. So no router reaches it.
+//! that sequences cannot pause, that a window is a quarter of a second. So no router reaches it.
 
 use super::instance::{Ask, Instance, Machines};
 use super::need::{BaseShare, Need, Work, need};
@@ -44,11 +44,15 @@ use super::prices::{Prices, Purchase};
 use super::stock::Stock;
 
 /// Length of a window, milliseconds.
-const WINDOW_MS: f64 = 1_000.0;
+const WINDOW_MS: f64 = 250.0;
 /// A step first aims at a bound lower by this part.
-const FIRST_AIM: f64 = 0.02;
-/// After so many rounds without a better bound it goes back to the best prices and aims at half as much.
-const PATIENCE: usize = 8;
+const FIRST_AIM: f64 = 0.1;
+/// No step aims at more.
+const MOST_AIM: f64 = 0.5;
+/// After a better bound it aims at so many times as much.
+const BOLDER: f64 = 1.2;
+/// After so many rounds without one it goes back to the best prices and aims at half as much.
+const PATIENCE: usize = 5;
 
 /// What is bounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,8 +78,8 @@ pub fn bound(instance: &Instance, goal: Goal, rounds: usize) -> f64 {
         let by = (now - least * (1.0 - aim)) / steepness;
         lagrangian.pools.iter_mut().for_each(|pool| pool.step(by));
         now = lagrangian.evaluate();
-        if now < least * (1.0 - aim / 10.0) {
-            stuck = 0;
+        if now < least * (1.0 - aim / 20.0) {
+            (aim, stuck) = ((aim * BOLDER).min(MOST_AIM), 0);
         } else {
             stuck += 1;
         }
@@ -144,7 +148,7 @@ impl Lagrangian {
         let horizon_ms = ends.fold(WINDOW_MS, f64::max);
         let windows = (horizon_ms / WINDOW_MS).ceil() as usize;
         let pools: Vec<PoolPrices> =
-            instance.machines.iter().map(|machines| PoolPrices::new(machines, windows)).collect();
+            instance.machines.iter().map(|machines| PoolPrices::new(machines, windows, horizon_ms)).collect();
         Lagrangian { wishes, pools, horizon_ms, purchase: Purchase::default() }
     }
 
@@ -169,13 +173,13 @@ impl Lagrangian {
 }
 
 impl PoolPrices {
-    fn new(machines: &Machines, windows: usize) -> PoolPrices {
+    fn new(machines: &Machines, windows: usize, horizon_ms: f64) -> PoolPrices {
         let count = machines.count as f64;
         let prices = |at_once: f64| Prices::new(windows, WINDOW_MS, WINDOW_MS * at_once);
         if machines.profile.batches() {
             return PoolPrices::Shared { decode: prices(count), prefill: prices(count) };
         }
-        let stock = |amount: f64| Stock::per_minute(windows, WINDOW_MS, amount);
+        let stock = |amount: f64| Stock::per_minute(horizon_ms, amount);
         PoolPrices::Slots {
             slots: prices(count * f64::from(machines.profile.service.slots.max(1))),
             requests: machines.limits.requests_per_minute.map(stock),
@@ -234,13 +238,13 @@ impl PoolPrices {
     fn least(&self, at_ms: f64, horizon_ms: f64, need: &Need, purchase: &mut Purchase) -> f64 {
         match (self, &need.work) {
             (PoolPrices::Shared { decode, prefill }, Work::Shared(work)) => {
-                let (first_ms, last_ms) = spans(at_ms, horizon_ms, need);
-                let prefilled = prefill.cheapest_spread(at_ms, first_ms, work.prefill_ms, purchase);
-                let decoded = decode.cheapest_spread(at_ms, last_ms, work.decode_at_least_ms, purchase);
+                let (begin_ms, first_ms, last_ms) = spans(at_ms, horizon_ms, need);
+                let prefilled = prefill.cheapest_spread(begin_ms, first_ms, work.prefill_ms, purchase);
+                let decoded = decode.cheapest_spread(begin_ms, last_ms, work.decode_at_least_ms, purchase);
                 let root: f64 = purchase.parts.iter().map(|(at, part)| part * decode.per_ms[*at].sqrt()).sum();
                 let base = (work.crowded_ms * decoded).max(work.paced_ms * root * root);
                 let stalled = if work.stall_ms > 0.0 {
-                    decode.cheapest_spread(at_ms, first_ms, work.stall_ms, purchase) * work.stall_ms
+                    decode.cheapest_spread(begin_ms, first_ms, work.stall_ms, purchase) * work.stall_ms
                 } else {
                     0.0
                 };
@@ -262,13 +266,13 @@ impl PoolPrices {
     fn book(&mut self, at_ms: f64, horizon_ms: f64, need: &Need, purchase: &mut Purchase) {
         match (self, &need.work) {
             (PoolPrices::Shared { decode, prefill }, Work::Shared(work)) => {
-                let (first_ms, last_ms) = spans(at_ms, horizon_ms, need);
-                prefill.cheapest_spread(at_ms, first_ms, work.prefill_ms, purchase);
+                let (begin_ms, first_ms, last_ms) = spans(at_ms, horizon_ms, need);
+                prefill.cheapest_spread(begin_ms, first_ms, work.prefill_ms, purchase);
                 prefill.book_spread(purchase, work.prefill_ms);
-                decode.cheapest_spread(at_ms, last_ms, work.decode_at_least_ms, purchase);
+                decode.cheapest_spread(begin_ms, last_ms, work.decode_at_least_ms, purchase);
                 decode.book_spread(purchase, work.own_ms + work.crowded_ms.max(work.paced_ms));
                 if work.stall_ms > 0.0 {
-                    decode.cheapest_spread(at_ms, first_ms, work.stall_ms, purchase);
+                    decode.cheapest_spread(begin_ms, first_ms, work.stall_ms, purchase);
                     decode.book_spread(purchase, work.stall_ms);
                 }
             }
@@ -290,10 +294,12 @@ impl PoolPrices {
     }
 }
 
-/// When the first and the last token must be there at the latest, milliseconds; the horizon where nothing says so.
-fn spans(at_ms: f64, horizon_ms: f64, need: &Need) -> (f64, f64) {
+/// When work can begin, when the prompt must be computed and the last token be there at the latest, milliseconds; the
+/// horizon where nothing says so.
+fn spans(at_ms: f64, horizon_ms: f64, need: &Need) -> (f64, f64, f64) {
     let by = |within_ms: f64| (at_ms + within_ms).min(horizon_ms);
-    (by(need.first_within_ms), by(need.last_within_ms))
+    let begin_ms = at_ms + need.begins_after_ms;
+    (begin_ms, by(need.prefilled_within_ms).max(begin_ms), by(need.last_within_ms).max(begin_ms))
 }
 
 fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {

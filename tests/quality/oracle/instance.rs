@@ -119,8 +119,7 @@ impl Instance {
             let known = prefix.iter().take_while(|block| met.contains(*block)).count() as u64;
             met.extend(prefix);
             let input_tokens = u64::from(request.input_tokens);
-            // As machines do: the last token is always computed.
-            let cached_tokens = (known * BLOCK_TOKENS).min(input_tokens.saturating_sub(1));
+            let cached_tokens = (known * BLOCK_TOKENS).min(input_tokens);
             Ask {
                 at: request.at,
                 input_tokens,

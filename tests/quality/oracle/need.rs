@@ -14,8 +14,10 @@ const LUCK_SIGMAS: f64 = 3.0;
 pub struct Need {
     /// The price, US dollars.
     pub usd: f64,
-    /// When its first token must be there, milliseconds after it arrives.
-    pub first_within_ms: f64,
+    /// Nothing is done before, milliseconds after it arrives.
+    pub begins_after_ms: f64,
+    /// When its prompt must be computed at the latest, milliseconds after it arrives.
+    pub prefilled_within_ms: f64,
     /// When its last token must be there, milliseconds after it arrives.
     pub last_within_ms: f64,
     /// Of the machine's time.
@@ -86,12 +88,21 @@ pub fn need(machines: &Machines, ask: &Ask, share: BaseShare) -> Option<Need> {
     if ask.input_tokens + ask.output_tokens > profile.longest() {
         return None;
     }
-    let work = if profile.batches() { shared(machines, ask, share)? } else { slot(machines, ask)? };
     let usd = machines.usd(ask);
-    Some(Need { usd, first_within_ms: ask.first_within_ms(), last_within_ms: ask.whole_within_ms(), work })
+    let last_within_ms = ask.whole_within_ms();
+    if profile.batches() {
+        let (work, before_ms, first_step_ms) = shared(machines, ask, share)?;
+        let prefilled_within_ms = ask.first_within_ms() - machines.round_trip_ms / 2.0 - first_step_ms;
+        let begins_after_ms = before_ms - machines.round_trip_ms / 2.0;
+        return Some(Need { usd, begins_after_ms, prefilled_within_ms, last_within_ms, work: Work::Shared(work) });
+    }
+    let begins_after_ms = machines.round_trip_ms / 2.0;
+    let work = Work::Slot(slot(machines, ask)?);
+    Some(Need { usd, begins_after_ms, prefilled_within_ms: ask.first_within_ms(), last_within_ms, work })
 }
 
-fn shared(machines: &Machines, ask: &Ask, share: BaseShare) -> Option<Work> {
+/// The work, what passes before it, and the least that its first step of decoding takes, milliseconds.
+fn shared(machines: &Machines, ask: &Ask, share: BaseShare) -> Option<(Shared, f64, f64)> {
     let profile = &machines.profile;
     let service = &profile.service;
     let (tokens, gaps) = (ask.output_tokens.max(1) as f64, ask.gaps());
@@ -130,7 +141,7 @@ fn shared(machines: &Machines, ask: &Ask, share: BaseShare) -> Option<Work> {
         paced_ms: 0.0,
         decode_at_least_ms: decode_ms * pace_luck,
     };
-    Some(Work::Shared(match share {
+    let work = match share {
         BaseShare::ByHead => {
             let slack_ms = (ask.whole_within_ms() - before_ms) / gaps.max(1.0);
             let pace_ms = ask.gap_within_ms().min(slack_ms) / pace_luck;
@@ -145,10 +156,11 @@ fn shared(machines: &Machines, ask: &Ask, share: BaseShare) -> Option<Work> {
             let unshared = held - tokens * (ask.input_tokens - uncached_tokens) as f64;
             Shared { own_ms: own_ms + service.step_base_ms * unshared / memory, ..work }
         }
-    }))
+    };
+    Some((work, before_ms, first_step_ms * luck(profile, 1.0)))
 }
 
-fn slot(machines: &Machines, ask: &Ask) -> Option<Work> {
+fn slot(machines: &Machines, ask: &Ask) -> Option<Slot> {
     let profile = &machines.profile;
     let service = &profile.service;
     let step_ms = |kv_tokens: f64| {
@@ -168,7 +180,7 @@ fn slot(machines: &Machines, ask: &Ask) -> Option<Work> {
         return None;
     }
     let tokens = (ask.input_tokens + ask.output_tokens) as f64;
-    Some(Work::Slot(Slot { held_ms: first_ms + later_ms, slack_ms, tokens }))
+    Some(Slot { held_ms: first_ms + later_ms, slack_ms, tokens })
 }
 
 /// Machines without a KV memory of their own keep no prompts.

@@ -1,7 +1,11 @@
 //! Prices of time on the machines of a pool, one for each window, and what they make requests pay at the least.
 
 /// Ranges longer than this many windows are priced at their cheapest window: valid, a little lower, and quick.
-const MOST_WINDOWS: usize = 48;
+const MOST_WINDOWS: usize = 96;
+
+/// A price is moved as if no more than this many times what there is were wanted beyond it: a burst shall not decide how
+/// far all others are moved.
+const MOST_EXCESS: f64 = 2.0;
 
 /// One resource of a pool: so much of it in each window, and a price for it.
 #[derive(Clone, Debug)]
@@ -153,7 +157,7 @@ impl Prices {
     /// By how much more is used than there is, window by window, as a part of what there is.
     pub fn excess(&self) -> impl Iterator<Item = f64> + '_ {
         let excess = |(price, used): (&f64, &f64)| {
-            let excess = used / self.capacity_ms - 1.0;
+            let excess = (used / self.capacity_ms - 1.0).min(MOST_EXCESS);
             // A window that costs nothing cannot cost less.
             if excess < 0.0 && *price == 0.0 { 0.0 } else { excess }
         };

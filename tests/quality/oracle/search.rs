@@ -21,6 +21,10 @@ const WINDOW: Micros = Micros::from_secs(10);
 const AFTER: Micros = Micros::from_secs(8);
 /// A request that can wait is not held for longer than this part of the time it has.
 const HELD: f64 = 0.6;
+/// The part of a window's tries that one request gets which misses: one in so many.
+const TRIES_OF_MISSED: usize = 8;
+/// And one that could be served for less.
+const TRIES_OF_DEAR: usize = 60;
 /// How far around a request others are looked for that could make room, milliseconds.
 const AROUND_MS: f64 = 3_000.0;
 
@@ -104,7 +108,7 @@ impl<'a> Search<'a> {
             self.earned[group] = self.earn(group);
         }
         self.refuse_the_missed(ends);
-        let mut targets = self.targets(ends);
+        let mut targets = self.targets(ends, tries);
         let mut left = tries;
         while left > 0 && !targets.is_empty() {
             let at = self.lots.usize(..targets.len());
@@ -125,9 +129,7 @@ impl<'a> Search<'a> {
     }
 
     /// Who could fare better: those refused or late, and those that could be served for less.
-    fn targets(&self, ends: Micros) -> Vec<(u32, usize)> {
-        const TRIES_OF_MISSED: usize = 24;
-        const TRIES_OF_DEAR: usize = 4;
+    fn targets(&self, ends: Micros, tries: usize) -> Vec<(u32, usize)> {
         let requests = &self.ground.workload.requests;
         let first = requests.partition_point(|request| request.at < self.begins);
         let last = requests.partition_point(|request| request.at < ends);
@@ -135,12 +137,12 @@ impl<'a> Search<'a> {
         let planned =
             self.sends.iter().flat_map(|sends| sends.range((self.begins, 0)..(ends, 0)).map(|((_, id), _)| *id));
         let all: std::collections::BTreeSet<u32> = new.chain(planned).collect();
-        let tries = |id: &u32| match self.plan[*id as usize] {
-            None => TRIES_OF_MISSED,
-            Some(_) if self.could_cost_less(*id) => TRIES_OF_DEAR,
+        let each = |id: &u32| match self.plan[*id as usize] {
+            None => tries / TRIES_OF_MISSED,
+            Some(_) if self.could_cost_less(*id) => (tries / TRIES_OF_DEAR).max(2),
             Some(_) => 0,
         };
-        all.into_iter().map(|id| (id, tries(&id))).filter(|(_, tries)| *tries > 0).collect()
+        all.into_iter().map(|id| (id, each(&id))).filter(|(_, tries)| *tries > 0).collect()
     }
 
     fn still_a_target(&self, request: u32) -> bool {
@@ -184,7 +186,8 @@ impl<'a> Search<'a> {
         {
             let elsewhere = self.lots.usize(..self.pool_of.len());
             let step = Step { at: self.moment(other), endpoint: elsewhere };
-            change.push((other, Some(step)));
+            // Now and then the other is given up for this one.
+            change.push((other, (self.lots.u8(..6) > 0).then_some(step)));
         }
         Some(change)
     }

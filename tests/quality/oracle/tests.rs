@@ -171,6 +171,23 @@ fn prices_see_what_is_scarce() {
 }
 
 #[test]
+fn prices_see_a_rate_limit() {
+    let fleet = Fleet::new(&format!(
+        "[pool.one]\nsite = \"s\"\nhardware = \"groq-lpu\"\nendpoints = [\"http://a:1\"]\n\
+         service = {{ step_base_ms = 1, {} }}\nlimits = {{ requests_per_minute = 10 }}\n\
+         [pool.one.model.m]\nusd_per_m = {{ input = 1.0, output = 1.0 }}\n",
+        UNIT.replace("slots = 1", "slots = 64")
+    ));
+    let rows = (0..100).map(|at| Row::plain(Micros::from_ms(f64::from(at) * 100.0), 100, 10)).collect();
+    let mut workload = Workload::build(&[Trace::of("t", rows)], &Shape::default());
+    for request in &mut workload.requests {
+        (request.class, request.stream, request.max_output_tokens) = (2, true, 0);
+    }
+    let kept = bound(&Instance::of(&fleet.setup(), &workload), Goal::Kept, 300);
+    assert!((10.0..21.0).contains(&kept), "a full bucket and what it regains in a minute: {kept}");
+}
+
+#[test]
 fn a_promise_that_no_machine_can_keep_counts_for_nothing() {
     let fleet = Fleet::of_unit_slots(1);
     // 4 s of prefill on either machine.
