@@ -7,7 +7,7 @@
 //! 4. who has to be sent soonest
 //! ```
 //!
-//! One release in [`AGING`] goes to whoever has waited longest, so that nobody waits for ever.
+//! One release in `AGING` goes to whoever has waited longest, so that nobody waits for ever.
 
 /// What tenants have used.
 mod shares;
@@ -180,7 +180,7 @@ impl Queue {
         self.pools.get(&place.pool)?.lanes.get(&place.lane)?.held.get(&(place.due, ticket)).copied()
     }
 
-    /// Requests that go before one, but for those that come to be late; at most [`LOOK_AHEAD`] of its own standing.
+    /// Requests that go before one, but for those that come to be late; at most 256 of its own standing.
     pub fn ahead(&self, ticket: u64) -> usize {
         let Some(place) = self.places.get(&ticket) else { return 0 };
         let lanes = self.pools.get(&place.pool).into_iter().flat_map(|pool| pool.lanes.range(..=place.lane));

@@ -15,7 +15,7 @@
 //! **Why the machines' constraints are necessary.** Endpoints of a pool are alike, so their time is added up: a schedule
 //! for each is one for the sum. Time here is the mean: step times are drawn from a lognormal of mean one after a schedule
 //! has chosen the batch, so no schedule gains on it in the long run (thousands of steps in a window of many requests);
-//! where a single request could be lucky, [`need`](super::need) lets it be.
+//! where a single request could be lucky, `need` lets it be.
 //!
 //! - *Machines that batch.* A step of `d` sequences takes at least `a + b d + c kv` and at least `prefilled / R`. Its
 //!   time is spread over its answer tokens: each bears `b + c kv(own) + share of a`. So decoding adds up to no more than
@@ -32,7 +32,7 @@
 //! - *Machines with slots.* A sequence holds its slot for exactly its fixed time, prefill and pace. It begins between its
 //!   arrival and the last moment that keeps its promise.
 //! - *Rate limits.* What is used in the end is taken when it is sent; reserving more only holds back. A bucket that
-//!   starts full and never overflows is a stock; see [`Stock::worth`].
+//!   starts full and never overflows is a stock; see `Stock::worth`.
 //! - *Promises out of reach.* Where even alone, at once and with luck a machine is too late, it never keeps the promise.
 //!
 //! What the bound does not see: that stalls slow the pace of everybody in the batch, KV memory beyond the share of `a`,
