@@ -7,7 +7,7 @@ use crate::price::{PoolPrice, Used};
 
 /// How much of a bound is planned with where nothing has been learned, on machines that batch: others who come while a
 /// request runs make it slower.
-const BATCHING: Margin = Margin { ttft: 0.8, itl: 0.9 };
+const BATCHING: Margin = Margin { ttft: 0.8, itl: 0.7 };
 /// The same of a machine with flat decode, which keeps its pace; what remains is jitter.
 const FLAT: Margin = Margin { ttft: 0.85, itl: 0.85 };
 
@@ -84,7 +84,7 @@ mod tests {
         }
         let known = Learned { margins: vec![margins], ..Learned::default() };
         assert_eq!(known.margin(ClassId(0), HardwareKind::Wafer), learned);
-        assert_eq!(known.margin(ClassId(0), HardwareKind::Gpu), Margin { ttft: 0.8, itl: 0.9 });
+        assert_eq!(known.margin(ClassId(0), HardwareKind::Gpu), Margin { ttft: 0.8, itl: 0.7 });
         assert_eq!(known.margin(ClassId(1), HardwareKind::Wafer), Margin { ttft: 0.85, itl: 0.85 });
     }
 }
