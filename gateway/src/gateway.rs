@@ -10,6 +10,7 @@ use pointsman_backends::fleet::Fleet;
 use crate::accounting::Accounting;
 use crate::config::set::ConfigSet;
 use crate::generations::History;
+use crate::hedging::HedgeBudgets;
 use crate::learning::{self, Learning};
 use crate::queue::Queue;
 use crate::reload::ReloadStatus;
@@ -23,6 +24,7 @@ pub struct Gateway {
     snapshot: ArcSwap<Snapshot>,
     fleet: Fleet,
     queue: Queue,
+    hedges: HedgeBudgets,
     learning: Learning,
     telemetry: Telemetry,
     trials: Trials,
@@ -54,6 +56,7 @@ impl Gateway {
             snapshot: ArcSwap::from_pointee(snapshot),
             fleet,
             queue: Queue::default(),
+            hedges: HedgeBudgets::default(),
             learning,
             telemetry,
             trials,
@@ -83,6 +86,11 @@ impl Gateway {
     /// Requests that wait for room.
     pub fn queue(&self) -> &Queue {
         &self.queue
+    }
+
+    /// What second attempts may spend.
+    pub fn hedges(&self) -> &HedgeBudgets {
+        &self.hedges
     }
 
     /// Room may have been made on a machine.

@@ -29,6 +29,8 @@ pub mod flow;
 pub mod learning;
 /// Requests that wait for room.
 pub mod queue;
+/// What second attempts may spend.
+pub mod hedging;
 /// The life of a request.
 pub mod pipeline;
 /// What is read of a request's body.

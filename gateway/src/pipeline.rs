@@ -8,10 +8,14 @@ mod body;
 mod classify;
 /// Which machine shall do it.
 mod decide;
+/// Why attempts fail.
+mod failure;
 /// Attempts: the first byte wins.
 mod forward;
 /// Waits for the first event of an answer.
 mod opening;
+/// A second attempt beside a slow first one.
+mod race;
 /// Streams the answer.
 mod relay;
 /// Books what it cost, once.

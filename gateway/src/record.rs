@@ -113,6 +113,23 @@ pub struct AttemptRecord {
     pub failure: Option<String>,
     /// Short name of the failure, for metrics.
     pub cause: &'static str,
+    /// Whether it was made beside one that was slow.
+    pub hedge: bool,
+}
+
+/// [`AttemptRecord::cause`] of an attempt that was given up because another answered first.
+pub const OUTRUN: &str = "outrun";
+
+impl AttemptRecord {
+    /// How it ended, of one that was made beside a slow one: `won`, `lost`, `failed`.
+    pub fn hedge_result(&self) -> Option<&'static str> {
+        let result = match (&self.failure, self.cause) {
+            (None, _) => "won",
+            (Some(_), OUTRUN) => "lost",
+            (Some(_), _) => "failed",
+        };
+        self.hedge.then_some(result)
+    }
 }
 
 /// The decision as it was made, with names instead of indices.

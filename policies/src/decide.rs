@@ -5,6 +5,7 @@ use crate::estimate::{Estimate, Line, Place, estimate, uncached_tokens};
 use crate::facts::Facts;
 use crate::filter::{Rejection, filter};
 use crate::fleet::{Availability, EndpointState, Fleet, ModelFacts, PoolFacts, PoolLoad, ServiceModel};
+use crate::hedge::hedge;
 use crate::home::homes;
 use crate::learned::Margin;
 use crate::passing::until_passed;
@@ -107,6 +108,8 @@ pub fn decide(request: &Request<'_>, fleet: Fleet<'_>, draw: u64) -> Decision {
     let first = ranking.first().and_then(|index| candidates.get(*index));
     let hold = first.and_then(|first| hold(first, &slo, request.facts, fleet));
     let plan = plan(&candidates, &ranking, &slo, request.facts, &route.budgets).map(|plan| Plan { hold, ..plan });
+    let hedge = hedge((class, request.class), route, (&candidates, &ranking), fleet).filter(|_| hold.is_none());
+    let plan = plan.map(|plan| Plan { hedge, ..plan });
     let plan = plan.or_else(|| until_passed(&candidates, &slo, request.facts, fleet));
     Decision { route: index, candidates, plan }
 }

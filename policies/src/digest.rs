@@ -25,6 +25,10 @@ pub fn digest(class: ClassId, route: usize, candidates: &[Candidate], plan: Opti
     let hold = plan.and_then(|plan| plan.hold);
     words.maybe(hold.map(|hold| hold.slack_ms));
     words.counts([hold.map_or(0, |hold| hold.pool)]);
+    if let Some(hedge) = plan.and_then(|plan| plan.hedge) {
+        words.counts([hedge.endpoint]);
+        words.numbers([hedge.after_ms]);
+    }
     words.0.digest()
 }
 
@@ -111,7 +115,12 @@ mod tests {
 
     #[test]
     fn the_last_bit_of_a_number_and_every_choice_count() {
-        let plan = Plan { attempts: vec![Attempt { endpoint: 0, first_byte_ms: 5.0 }], total_ms: None, hold: None };
+        let plan = Plan {
+            attempts: vec![Attempt { endpoint: 0, first_byte_ms: 5.0 }],
+            total_ms: None,
+            hold: None,
+            hedge: None,
+        };
         let of = |candidate: Candidate, plan: Option<&Plan>| digest(ClassId(1), 2, &[candidate], plan);
         let base = of(scored(0.1), Some(&plan));
         assert_eq!(base, of(scored(0.1), Some(&plan.clone())));

@@ -36,6 +36,8 @@ pub mod home;
 pub mod pick;
 /// What will be attempted.
 pub mod plan;
+/// A second attempt beside a slow first one.
+pub mod hedge;
 /// What stands in the way for a while only.
 pub mod passing;
 /// Requests that are held until a machine has room.

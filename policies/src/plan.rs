@@ -4,6 +4,7 @@ use crate::decide::Candidate;
 use crate::estimate::{Estimate, Line, Place, estimate};
 use crate::facts::Facts;
 use crate::fleet::Fleet;
+use crate::hedge::Hedge;
 use crate::policy::{Budgets, Slo};
 
 /// The first attempt and at most two more, where the route does not say.
@@ -40,6 +41,9 @@ pub struct Plan {
     pub total_ms: Option<f64>,
     /// How it is held until the first endpoint has room; it is sent at once where `None`.
     pub hold: Option<Hold>,
+    /// The attempt that is made beside the first where that is slow.
+    #[serde(default)]
+    pub hedge: Option<Hedge>,
 }
 
 /// A request that is held by the gateway before its first attempt.
@@ -70,7 +74,11 @@ pub fn plan(
         .take(budgets.attempts.min(MAX_ATTEMPTS))
         .map(|candidate| Attempt { endpoint: candidate.endpoint, first_byte_ms: first_byte_ms(candidate) })
         .collect();
-    if attempts.is_empty() { None } else { Some(Plan { attempts, total_ms: budgets.total_ms, hold: None }) }
+    if attempts.is_empty() {
+        None
+    } else {
+        Some(Plan { attempts, total_ms: budgets.total_ms, hold: None, hedge: None })
+    }
 }
 
 /// How a request is held whose best candidate has no room; `None` where it has.

@@ -167,6 +167,7 @@ fn dispatch(snapshot: &Snapshot, mut record: Record, now: Micros) -> Result<(Run
         status: Some(200),
         failure: None,
         cause: "",
+        hedge: false,
     });
     record.usd = estimate.usd;
     record.joules = estimate.joules;

@@ -17,7 +17,7 @@ class = "interactive"
 when = 'request.stream && request.tenant == "é"'
 class = "batch"
 [[route]]
-hedge = { class = "interactive", after = "p95", budget = 0.02 }
+retry = { attempts = 3, budget = 0.2 }
 "#;
 
 /// Exit status, stdout, stderr.

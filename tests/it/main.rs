@@ -18,6 +18,8 @@ mod bad_input;
 mod slow;
 /// Requests that are held until a machine has room.
 mod queue;
+/// Second attempts beside slow ones.
+mod hedge;
 /// Failures before the first byte.
 mod failover;
 /// Failures after the first byte.

@@ -5,21 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{self, HeaderName, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
+use http::header::{self, HeaderName};
+use http::{HeaderMap, HeaderValue, Response, Version};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use pointsman_backends::call::{call, strip_headers};
-use pointsman_backends::connect::{ConnectError, Hold};
+use pointsman_backends::connect::Hold;
+use pointsman_backends::endpoint::EndpointId;
 use pointsman_backends::fleet::{Dispatched, Verdict, Work};
 use pointsman_policies::plan::Attempt;
-use pointsman_policies::refusal::Refusal as Unserved;
-use pointsman_policies::units::Micros;
 
 use super::Answer;
 use super::body::Prompt;
 use super::decide::Decided;
+use super::failure::{Failure, refuse};
 use super::opening::{Opening, Source};
+use super::race::race;
 use super::relay::Relay;
 use super::settle::{OpenRecord, settle};
 use crate::gateway::Gateway;
@@ -28,35 +29,12 @@ use crate::record::{AttemptRecord, Outcome, Record};
 use crate::refusal::Refusal;
 use crate::snapshot::{self, Snapshot, Target};
 
-/// How long a machine that says "too much" without saying for how long is left alone.
-const DEFAULT_BACK_PRESSURE: Micros = Micros::from_secs(1);
-/// A machine that asks for more is asked again after this.
-const LONGEST_BACK_PRESSURE: Micros = Micros::from_secs(60);
-/// How long clients are asked to wait when every attempt failed.
-const RETRY_AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// How much of a machine's error answer is read, bytes.
 const LONGEST_ERROR: usize = 64 << 10;
 /// How long a machine may take to send its error answer.
 const ERROR_BODY_TIME: Duration = Duration::from_secs(5);
 
-/// Why an attempt failed.
-struct Failure {
-    cause: &'static str,
-    message: String,
-    status: Option<u16>,
-    verdict: Verdict,
-    taken: bool,
-}
-
-/// What an attempt gave.
-enum Tried {
-    /// The answer, or the machine's verdict that the caller is wrong.
-    Answered(Response<Answer>),
-    /// Nothing; the next may try.
-    Failed(Failure),
-}
-
-/// Tries each attempt of a plan.
+/// Tries each attempt of a plan, the first with another beside it where it is slow and the plan says so.
 pub(super) async fn forward(
     gateway: &Arc<Gateway>,
     snapshot: &Arc<Snapshot>,
@@ -65,57 +43,122 @@ pub(super) async fn forward(
     record: &mut OpenRecord,
 ) -> Result<Response<Answer>, Refusal> {
     let Decided { plan, mut begun } = decided;
-    let mut failures = Vec::with_capacity(plan.attempts.len());
+    let mut tries = Tries { gateway, snapshot, prompt, failures: Vec::with_capacity(plan.attempts.len()) };
+    let mut hedge = plan.hedge;
     for attempt in &plan.attempts {
-        let Some(target) = snapshot.target(attempt.endpoint) else { continue };
-        begin_attempt(record, attempt.endpoint, &target);
-        let tried = one_attempt(gateway, snapshot, prompt, (attempt, begun.take()), target, record).await;
-        match tried {
-            Tried::Answered(response) => return Ok(response),
-            Tried::Failed(failure) => {
-                gateway.telemetry().metrics().attempt_failed(&target.facts.name, failure.cause);
-                tracing::info!(
-                    request_id = %record.request_id,
-                    endpoint = %target.endpoint.id,
-                    cause = failure.cause,
-                    "attempt failed: {}",
-                    failure.message
-                );
-                end_attempt(record, &failure);
-                failures.push((target.endpoint.id.clone(), failure));
+        let Some(target) = snapshot.target(attempt.endpoint).filter(|_| !tries.failed_at(attempt.endpoint)) else {
+            continue;
+        };
+        let place = tries.begin(attempt.endpoint, &target, record);
+        let first = tries.attempt(attempt, begun.take(), target, record);
+        let won = match hedge.take() {
+            None => first.await.map_err(|failure| tries.note(place, target, failure, record)),
+            Some(hedge) => race(&mut tries, (place, target, first), (attempt, hedge), record).await,
+        };
+        if let Ok(won) = won {
+            return Ok(won.response(gateway, record));
+        }
+    }
+    Err(tries.refusal())
+}
+
+/// What all attempts of one request share.
+pub(super) struct Tries<'s> {
+    pub(super) gateway: &'s Arc<Gateway>,
+    pub(super) snapshot: &'s Arc<Snapshot>,
+    prompt: &'s Prompt,
+    /// By index of the endpoint.
+    failures: Vec<(usize, EndpointId, Failure)>,
+}
+
+/// An attempt that gave an answer, or the machine's verdict that the caller is wrong.
+pub(super) struct Won<'s> {
+    target: Target<'s>,
+    opened: Opened,
+    dispatched: Dispatched,
+}
+
+impl<'s> Tries<'s> {
+    fn failed_at(&self, endpoint: usize) -> bool {
+        self.failures.iter().any(|(known, ..)| *known == endpoint)
+    }
+
+    /// Opens the record of an attempt and returns its place there.
+    pub(super) fn begin(&self, endpoint: usize, target: &Target<'_>, record: &mut Record) -> usize {
+        begin_attempt(record, endpoint, target);
+        record.attempts.len().saturating_sub(1)
+    }
+
+    /// One attempt; everything of the record that it needs is taken from it first.
+    pub(super) fn attempt(
+        &self,
+        attempt: &Attempt,
+        begun: Option<Dispatched>,
+        target: Target<'s>,
+        record: &Record,
+    ) -> impl Future<Output = Result<Won<'s>, Failure>> + use<'s> {
+        let work = record.decision.as_ref().map_or(Work::default(), |made| made.work(attempt.endpoint));
+        let first_byte = Duration::try_from_secs_f64(attempt.first_byte_ms / 1e3).unwrap_or(Duration::MAX);
+        let first_byte = first_byte.min(self.snapshot.process.timeouts.first_byte);
+        let (gateway, snapshot, prompt, added) = (self.gateway, self.snapshot, self.prompt, added_headers(record));
+        async move { one_attempt(gateway, (snapshot, prompt, &added), (work, begun, first_byte), target).await }
+    }
+
+    /// Books a failure.
+    pub(super) fn note(&mut self, place: usize, target: Target<'_>, failure: Failure, record: &mut Record) {
+        self.gateway.telemetry().metrics().attempt_failed(&target.facts.name, failure.cause);
+        tracing::info!(
+            request_id = %record.request_id,
+            endpoint = %target.endpoint.id,
+            cause = failure.cause,
+            "attempt failed: {}",
+            failure.message
+        );
+        let ended = record.elapsed();
+        if let Some(attempt) = record.attempts.get_mut(place) {
+            attempt.ended = ended;
+            attempt.status = failure.status;
+            attempt.failure = Some(failure.message.clone());
+            attempt.cause = failure.cause;
+            self.failures.push((attempt.index, target.endpoint.id.clone(), failure));
+        }
+    }
+
+    fn refusal(&self) -> Refusal {
+        let told = self.failures.iter().map(|(_, id, failure)| format!("{id}: {}", failure.message));
+        let failures: Vec<&Failure> = self.failures.iter().map(|(.., failure)| failure).collect();
+        refuse(&failures, told.collect::<Vec<_>>().join("; "))
+    }
+}
+
+impl Won<'_> {
+    fn response(self, gateway: &Arc<Gateway>, record: &mut OpenRecord) -> Response<Answer> {
+        let Won { target, opened, dispatched } = self;
+        match opened {
+            Opened::Answer { head, opening } => answer(gateway, target, head, opening, dispatched, record),
+            Opened::CallersMistake { head, body } => {
+                dispatched.refused(gateway.fleet().now());
+                callers_mistake(gateway, target, &head, body, record)
             }
         }
     }
-    let tried: Vec<String> = failures.iter().map(|(id, failure)| format!("{id}: {}", failure.message)).collect();
-    Err(refuse(&failures.iter().map(|(_, failure)| failure).collect::<Vec<_>>(), tried.join("; ")))
 }
 
-async fn one_attempt(
-    gateway: &Arc<Gateway>,
-    snapshot: &Arc<Snapshot>,
-    prompt: &Prompt,
-    (attempt, begun): (&Attempt, Option<Dispatched>),
-    target: Target<'_>,
-    record: &mut OpenRecord,
-) -> Tried {
+async fn one_attempt<'s>(
+    gateway: &Gateway,
+    (snapshot, prompt, added): (&Snapshot, &Prompt, &[(HeaderName, HeaderValue)]),
+    (work, begun, first_byte): (Work, Option<Dispatched>, Duration),
+    target: Target<'s>,
+) -> Result<Won<'s>, Failure> {
     let fleet = gateway.fleet();
-    let work = record.decision.as_ref().map_or(Work::default(), |made| made.work(attempt.endpoint));
-    let dispatched = match begun.map_or_else(|| target.live.begin(fleet.now(), work), Ok) {
-        Ok(dispatched) => dispatched,
-        Err(shortage) => return Tried::Failed(Failure::out_of_lease(shortage.retry_after)),
-    };
-    let first_byte = Duration::try_from_secs_f64(attempt.first_byte_ms / 1e3).unwrap_or(Duration::MAX);
-    let first_byte = first_byte.min(snapshot.process.timeouts.first_byte);
-    let opened = tokio::time::timeout(first_byte, open(snapshot, prompt, target, record)).await;
+    let begun = begun.map_or_else(|| target.live.begin(fleet.now(), work), Ok);
+    let dispatched = begun.map_err(|shortage| Failure::out_of_lease(shortage.retry_after))?;
+    let opened = tokio::time::timeout(first_byte, open(snapshot, prompt, target, added)).await;
     let failure = match opened {
-        Ok(Ok(Opened::Answer { head, opening })) => {
-            target.live.report(Verdict::Began, fleet.now());
-            return Tried::Answered(answer(gateway, target, head, opening, dispatched, record));
-        }
-        Ok(Ok(Opened::CallersMistake { head, body })) => {
-            target.live.report(Verdict::Neutral, fleet.now());
-            dispatched.refused(fleet.now());
-            return Tried::Answered(callers_mistake(gateway, target, &head, body, record));
+        Ok(Ok(opened)) => {
+            let answers = matches!(opened, Opened::Answer { .. });
+            target.live.report(if answers { Verdict::Began } else { Verdict::Neutral }, fleet.now());
+            return Ok(Won { target, opened, dispatched });
         }
         Ok(Err(failure)) => failure,
         Err(_) => Failure::timed_out(first_byte, prompt.parsed.stream),
@@ -127,7 +170,16 @@ async fn one_attempt(
         dispatched.refused(fleet.now());
     }
     gateway.room_made();
-    Tried::Failed(failure)
+    Err(failure)
+}
+
+/// What machines are told of where a request stands.
+fn added_headers(record: &Record) -> Vec<(HeaderName, HeaderValue)> {
+    let span_id = record.attempts.last().map_or(record.trace.span_id, |attempt| attempt.span_id);
+    let texts = [("traceparent", record.trace.traceparent(span_id)), ("x-request-id", record.request_id.clone())];
+    let value =
+        |(name, text): (&'static str, String)| Some((HeaderName::from_static(name), HeaderValue::try_from(text).ok()?));
+    texts.into_iter().filter_map(value).collect()
 }
 
 enum Opened {
@@ -136,19 +188,16 @@ enum Opened {
 }
 
 /// Sends and waits for the first event of a stream or the first bytes of a whole answer.
-async fn open(snapshot: &Snapshot, prompt: &Prompt, target: Target<'_>, record: &Record) -> Result<Opened, Failure> {
-    let span_id = record.attempts.last().map_or(record.trace.span_id, |attempt| attempt.span_id);
-    let mut added = Vec::with_capacity(2);
-    if let Ok(traceparent) = HeaderValue::try_from(record.trace.traceparent(span_id)) {
-        added.push((HeaderName::from_static("traceparent"), traceparent));
-    }
-    if let Ok(id) = HeaderValue::try_from(&record.request_id) {
-        added.push((HeaderName::from_static("x-request-id"), id));
-    }
+async fn open(
+    snapshot: &Snapshot,
+    prompt: &Prompt,
+    target: Target<'_>,
+    added: &[(HeaderName, HeaderValue)],
+) -> Result<Opened, Failure> {
     let body = prompt.body_for(target.pool.upstream_models.get(&prompt.parsed.model));
     let endpoint = (target.pool, target.endpoint, &**target.live);
     let timeout = snapshot.process.timeouts.connect;
-    let sent = call(endpoint, prompt.api, &prompt.headers, &added, body, timeout).await;
+    let sent = call(endpoint, prompt.api, &prompt.headers, added, body, timeout).await;
     let (response, hold) = sent.map_err(|error| Failure::connect(&error))?;
     let (head, body) = response.into_parts();
     if !head.status.is_success() {
@@ -271,82 +320,6 @@ fn begin_attempt(record: &mut Record, index: usize, target: &Target<'_>) {
         status: None,
         failure: None,
         cause: "",
+        hedge: false,
     });
-}
-
-fn end_attempt(record: &mut Record, failure: &Failure) {
-    let ended = record.elapsed();
-    if let Some(attempt) = record.attempts.last_mut() {
-        attempt.ended = ended;
-        attempt.status = failure.status;
-        attempt.failure = Some(failure.message.clone());
-        attempt.cause = failure.cause;
-    }
-}
-
-/// Every attempt failed: the caller hears the kindest truth.
-fn refuse(failures: &[&Failure], tried: String) -> Refusal {
-    let all = |test: fn(&Failure) -> bool| !failures.is_empty() && failures.iter().all(|failure| test(failure));
-    let waits = failures.iter().filter_map(|failure| match failure.verdict {
-        Verdict::BackPressure(wait) => Some(Duration::from_micros(wait.0)),
-        _ => None,
-    });
-    let retry_in_ms = waits.min().unwrap_or(RETRY_AFTER_FAILURE).as_secs_f64() * 1e3;
-    if all(|failure| matches!(failure.verdict, Verdict::BackPressure(_))) {
-        Unserved::Saturated { retry_in_ms }.into()
-    } else if all(|failure| failure.cause == "timeout") {
-        Refusal::TimedOut(tried)
-    } else if all(|failure| matches!(failure.cause, "unauthorized" | "not-found")) {
-        Refusal::Misconfigured(tried)
-    } else {
-        Unserved::Unavailable { retry_in_ms, tried }.into()
-    }
-}
-
-impl Failure {
-    fn connect(error: &ConnectError) -> Failure {
-        let taken = matches!(error, ConnectError::Closed(..));
-        Failure { cause: error.as_str(), message: error.to_string(), status: None, verdict: Verdict::Failed, taken }
-    }
-
-    fn out_of_lease(wait: Micros) -> Failure {
-        let message = "the provider's limit was used up by another request".to_owned();
-        Failure { cause: "lease", message, status: None, verdict: Verdict::BackPressure(wait), taken: false }
-    }
-
-    /// A machine that does not stream is silent while it works, so its silence says nothing against it.
-    fn timed_out(limit: Duration, stream: bool) -> Failure {
-        let message = format!("no first byte within {:.1} s", limit.as_secs_f64());
-        let verdict = if stream { Verdict::Failed } else { Verdict::Neutral };
-        Failure { cause: "timeout", message, status: None, verdict, taken: true }
-    }
-
-    fn broke_before_first_byte(message: String) -> Failure {
-        Failure { cause: "broken", message, status: Some(200), verdict: Verdict::Failed, taken: true }
-    }
-
-    /// What a status other than success says of the machine; `None` where it is the caller's mistake.
-    fn of_status(target: Target<'_>, status: StatusCode, headers: &HeaderMap, said: String) -> Option<Failure> {
-        let (cause, verdict) = match status.as_u16() {
-            429 | 503 | 529 => ("overloaded", Verdict::BackPressure(retry_after(headers))),
-            401..=403 if !target.pool.forward_authorization => ("unauthorized", Verdict::Neutral),
-            404 => ("not-found", Verdict::Neutral),
-            400..=499 => return None,
-            500..=599 => ("server-error", Verdict::Failed),
-            _ => ("bad-status", Verdict::Failed),
-        };
-        // Providers repeat keys they refuse, so what they say of ours goes nowhere.
-        let silent = said.is_empty() || cause == "unauthorized";
-        let said = if silent { String::new() } else { format!(", it says: {said}") };
-        let message = format!("status {}{said}", status.as_u16());
-        Some(Failure { cause, message, status: Some(status.as_u16()), verdict, taken: cause == "server-error" })
-    }
-}
-
-fn retry_after(headers: &HeaderMap) -> Micros {
-    let number = |name: HeaderName| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
-    let ms = number(HeaderName::from_static("retry-after-ms"));
-    let ms = ms.or_else(|| number(RETRY_AFTER).map(|seconds| seconds * 1e3));
-    let wait = ms.filter(|ms| ms.is_finite() && *ms >= 0.0).map_or(DEFAULT_BACK_PRESSURE, Micros::from_ms);
-    wait.min(LONGEST_BACK_PRESSURE)
 }

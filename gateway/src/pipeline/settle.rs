@@ -4,10 +4,11 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use pointsman_policies::estimate::joules;
+use pointsman_policies::fleet::PoolFacts;
 
 use crate::flow::HeldEnd;
 use crate::gateway::Gateway;
-use crate::record::{Outcome, Record};
+use crate::record::{AttemptRecord, OUTRUN, Outcome, Record};
 use crate::trial;
 
 /// A record that will be settled exactly once: by whoever takes it, or on drop, because the client has left.
@@ -86,7 +87,18 @@ fn price(record: &mut Record) {
         })
         .map_or(0, |candidate| candidate.in_flight);
     record.usd = model.price.usd(usage.input_tokens, usage.output_tokens);
+    record.usd += outrun_usd(record, pools);
     record.joules = joules(pool, usage.input_tokens, usage.output_tokens, in_flight);
+}
+
+/// What was begun in vain costs its prompt.
+fn outrun_usd(record: &Record, pools: &[PoolFacts]) -> f64 {
+    let outrun = record.attempts.iter().filter(|attempt| attempt.cause == OUTRUN);
+    let price = |attempt: &AttemptRecord| {
+        let pool = pools.iter().find(|pool| *pool.name == *attempt.pool)?;
+        Some(pool.model(&record.model)?.price.usd(record.input_tokens, 0))
+    };
+    outrun.filter_map(price).sum()
 }
 
 fn log(record: &Record) {

@@ -78,6 +78,13 @@ struct Held {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Hedged {
+    class: String,
+    pool: String,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct WithResult {
     result: &'static str,
 }
@@ -105,6 +112,7 @@ pub struct Metrics {
     queue_held: Family<Served, Gauge>,
     queue_ended: Family<Held, Counter>,
     queue_moves: Family<Served, Counter>,
+    hedges: Family<Hedged, Counter>,
     generation: Gauge,
     reload_ok: Gauge,
     reloads: Family<WithResult, Counter>,
@@ -144,6 +152,7 @@ impl Default for Metrics {
             queue_held: Family::default(),
             queue_ended: Family::default(),
             queue_moves: Family::default(),
+            hedges: Family::default(),
             generation: Gauge::default(),
             reload_ok: Gauge::default(),
             reloads: Family::default(),
@@ -196,6 +205,10 @@ impl Metrics {
             self.queue_moves.get_or_create(&served).inc_by(u64::from(waited.moved));
             let Served { class, pool } = served;
             self.queue_ended.get_or_create(&Held { class, pool, end: waited.end.as_str() }).inc();
+        }
+        for (hedge, result) in record.attempts.iter().filter_map(|attempt| Some((attempt, attempt.hedge_result()?))) {
+            let hedged = Hedged { class: class.clone(), pool: hedge.pool.to_string(), result };
+            self.hedges.get_or_create(&hedged).inc();
         }
         if let Some(usage) = record.usage {
             let of = |direction| Direction { class: class.clone(), pool: pool.clone(), direction };
@@ -309,6 +322,7 @@ impl Metrics {
         r.register(metric::QUEUE_HELD, "Requests held now, by the pool they wait for", self.queue_held.clone());
         r.register(metric::QUEUE_ENDED, "Requests that were held, by how that ended", self.queue_ended.clone());
         r.register(metric::QUEUE_MOVES, "Moves of held requests to another pool's line", self.queue_moves.clone());
+        r.register(metric::HEDGES, "Second attempts beside slow ones, by how they ended", self.hedges.clone());
         r.register(metric::GENERATION, "The generation in force", self.generation.clone());
         r.register(metric::RELOAD_OK, "1 if the files as they are now are in force", self.reload_ok.clone());
         r.register(metric::RELOADS, "Reloads by result", self.reloads.clone());

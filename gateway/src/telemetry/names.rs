@@ -25,6 +25,8 @@ pub mod attribute {
     pub const GEN_AI_USAGE_INPUT_TOKENS: &str = "gen_ai.usage.input_tokens";
     /// Tokens of the answer.
     pub const GEN_AI_USAGE_OUTPUT_TOKENS: &str = "gen_ai.usage.output_tokens";
+    /// Whether an attempt was made beside one that was slow.
+    pub const HEDGE: &str = "pointsman.hedge";
     /// Whether the tokens are counted by the gateway from events, because the machine reported none.
     pub const USAGE_ESTIMATED: &str = "pointsman.usage_estimated";
     /// What a span is, for OpenInference viewers.
@@ -115,6 +117,8 @@ pub mod metric {
     pub const QUEUE_ENDED: &str = "pointsman_queue_ended";
     /// Moves of held requests from one pool's line to another's.
     pub const QUEUE_MOVES: &str = "pointsman_queue_moves";
+    /// Second attempts beside slow ones, by how they ended.
+    pub const HEDGES: &str = "pointsman_hedges";
     /// The generation in force.
     pub const GENERATION: &str = "pointsman_policy_generation";
     /// Whether the files as they are now are in force.

@@ -11,7 +11,7 @@ use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 use pointsman_policies::facts::Api;
 
 use super::names::{attribute as key, span};
-use crate::record::{AttemptRecord, DecisionRecord, Outcome, Record, Waited};
+use crate::record::{AttemptRecord, DecisionRecord, OUTRUN, Outcome, Record, Waited};
 
 /// The spans of a record, root first.
 pub fn spans(record: &Record) -> Vec<SpanData> {
@@ -170,6 +170,9 @@ impl Tree<'_> {
         if index > 0 {
             attributes.push(number(key::HTTP_REQUEST_RESEND_COUNT, index as u64));
         }
+        if attempt.hedge {
+            attributes.push(KeyValue::new(key::HEDGE, true));
+        }
         if let Some(status) = attempt.status {
             attributes.push(number(key::HTTP_RESPONSE_STATUS_CODE, u64::from(status)));
         }
@@ -178,7 +181,9 @@ impl Tree<'_> {
         span.parent_span_id = SpanId::from(parent);
         if let Some(failure) = &attempt.failure {
             span.attributes.push(text(key::ERROR_TYPE, attempt.cause));
-            span.status = Status::error(failure.clone());
+            if attempt.cause != OUTRUN {
+                span.status = Status::error(failure.clone());
+            }
         }
         self.spans.push(span);
     }

@@ -30,7 +30,6 @@ impl Compiler<'_> {
     }
 
     pub(super) fn hedge(&mut self, table: &Located<HedgeTable>) -> Option<Hedge> {
-        self.not_enforced(table.span.clone(), "`hedge`");
         let class = table.class.as_ref().map(|name| self.class_id(name));
         let after = match hedge_after(&table.after) {
             Some(after) => after,
