@@ -99,12 +99,7 @@ pub(crate) fn powered(site: Option<SitePower>, pool: &PoolFacts, endpoint: &Endp
 pub(crate) fn waits_for_power(estimate: Estimate, site: SitePower, endpoint: &EndpointState) -> Estimate {
     let others_ms = site.remaining_tokens * estimate.itl_ms;
     let longer_ms = (others_ms.max(mean_remaining_ms(endpoint, estimate.itl_ms)) - estimate.wait_ms).max(0.0);
-    Estimate {
-        wait_ms: estimate.wait_ms + longer_ms,
-        ttft_ms: estimate.ttft_ms + longer_ms,
-        total_ms: estimate.total_ms + longer_ms,
-        ..estimate
-    }
+    estimate.put_off(longer_ms)
 }
 
 /// How a request gives way to the budget that presses most.

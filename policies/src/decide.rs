@@ -107,9 +107,9 @@ pub fn decide(request: &Request<'_>, fleet: Fleet<'_>, draw: u64) -> Decision {
     let ranking = rank(&candidates, route, draw);
     let first = ranking.first().and_then(|index| candidates.get(*index));
     let hold = first.and_then(|first| hold(first, &slo, request.facts, fleet));
-    let plan = plan(&candidates, &ranking, &slo, request.facts, &route.budgets).map(|plan| Plan { hold, ..plan });
     let hedge = hedge((class, request.class), route, (&candidates, &ranking), fleet).filter(|_| hold.is_none());
-    let plan = plan.map(|plan| Plan { hedge, ..plan });
+    let plan = plan(&candidates, &ranking, &slo, request.facts, &route.budgets);
+    let plan = plan.map(|plan| Plan { hold, hedge, ..plan });
     let plan = plan.or_else(|| until_passed(&candidates, &slo, request.facts, fleet));
     Decision { route: index, candidates, plan }
 }

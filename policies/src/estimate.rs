@@ -64,6 +64,18 @@ pub struct Place<'a> {
     pub reserve_s: f64,
 }
 
+impl<'a> Place<'a> {
+    /// With nobody before the request but those who are there already.
+    pub fn first_in_line(
+        pool: &'a PoolFacts,
+        service: &'a ServiceModel,
+        model: &'a ModelFacts,
+        endpoint: &'a EndpointState,
+    ) -> Place<'a> {
+        Place { pool, service, model, endpoint, line: Line::default(), full: false, reserve_s: 0.0 }
+    }
+}
+
 /// What the gateway holds for a pool and will send before a request, as one endpoint's share of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Line {

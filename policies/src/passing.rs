@@ -2,7 +2,7 @@
 //! where no machine may be asked yet.
 
 use crate::decide::Candidate;
-use crate::estimate::{Estimate, Line, Place, batches, estimate};
+use crate::estimate::{Estimate, Place, batches, estimate};
 use crate::facts::Facts;
 use crate::filter::Rejection;
 use crate::fleet::{Availability, EndpointState, Fleet};
@@ -64,8 +64,7 @@ fn alone(candidate: &Candidate, facts: &Facts<'_>, fleet: Fleet<'_>) -> Option<E
     let model = pool.model(facts.model)?;
     let idle = EndpointState { cached_tokens: state.cached_tokens, ..EndpointState::idle(state.pool) };
     let service = fleet.service(state.pool)?;
-    let place = Place { pool, service, model, endpoint: &idle, line: Line::default(), full: false, reserve_s: 0.0 };
-    Some(estimate(facts, &place))
+    Some(estimate(facts, &Place::first_in_line(pool, service, model, &idle)))
 }
 
 /// How long a pool will take for the beginnings of what is held for it, milliseconds.

@@ -16,7 +16,7 @@ struct Entry {
     /// What counts before the score: smaller comes first.
     precedence: (u8, u8),
     score: f64,
-    /// Among ties: first where there is room, then where the first token comes soonest by far.
+    /// Among ties, those with room come first.
     held: bool,
     in_flight: u32,
     index: usize,

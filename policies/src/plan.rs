@@ -1,7 +1,7 @@
 //! What will be attempted, in what order, and how long each attempt may take.
 
 use crate::decide::Candidate;
-use crate::estimate::{Estimate, Line, Place, estimate};
+use crate::estimate::{Estimate, Place, estimate};
 use crate::facts::Facts;
 use crate::fleet::Fleet;
 use crate::hedge::Hedge;
@@ -87,15 +87,7 @@ pub fn hold(first: &Candidate, slo: &Slo, facts: &Facts<'_>, fleet: Fleet<'_>) -
     let endpoint = fleet.endpoints.get(first.endpoint)?;
     let (index, pool) = (endpoint.pool, fleet.pools.get(endpoint.pool)?);
     // Without those before it: who comes later must not seem more pressed because of them.
-    let place = Place {
-        pool,
-        service: fleet.service(index)?,
-        model: pool.model(facts.model)?,
-        endpoint,
-        line: Line::default(),
-        full: false,
-        reserve_s: 0.0,
-    };
+    let place = Place::first_in_line(pool, fleet.service(index)?, pool.model(facts.model)?, endpoint);
     Some(Hold { pool: index, slack_ms: slack_ms(&estimate(facts, &place), slo, facts) })
 }
 

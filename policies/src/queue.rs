@@ -208,11 +208,6 @@ impl Queue {
             .collect()
     }
 
-    /// When somebody has to be looked at next.
-    pub fn next_review(&self) -> Option<Micros> {
-        self.reviews.first().map(|(at, _)| *at)
-    }
-
     /// Those to be given up: who may be shed and is late, and whoever has been held for `longest`; whether it is that.
     pub fn lost(&self, now: Micros, longest: Micros) -> Vec<(Held, bool)> {
         let sheddable = |key: &LaneKey| key.standing == Standing::Sheddable;

@@ -1,21 +1,13 @@
 //! What one request would experience on one endpoint, worked out by hand in the round figures of the world.
 
-use pointsman_policies::estimate::{Estimate, Line, Place, estimate, joules};
+use pointsman_policies::estimate::{Estimate, Place, estimate, joules};
 use pointsman_policies::facts::Facts;
 use pointsman_policies::fleet::{EndpointState, PoolFacts};
 
 use crate::world::{GPU, WAFER, busy, close, facts, gpu, wafer};
 
 fn predict(facts: &Facts<'_>, pool: &PoolFacts, endpoint: &EndpointState) -> Estimate {
-    let place = |model| Place {
-        pool,
-        service: &pool.service,
-        model,
-        endpoint,
-        line: Line::default(),
-        full: false,
-        reserve_s: 0.0,
-    };
+    let place = |model| Place::first_in_line(pool, &pool.service, model, endpoint);
     pool.models.first().map(|model| estimate(facts, &place(model))).unwrap_or_default()
 }
 
