@@ -12,6 +12,7 @@ import time
 import traceback
 import urllib.request
 
+import httpx
 import openai
 
 MODEL = "gpt-oss-120b"
@@ -94,8 +95,8 @@ class World:
         self.started.append(gateway)
         self.base_url = gateway.line.split(",")[0] + "/v1"
 
-    def client(self, max_retries=0, kind=openai.OpenAI):
-        return kind(base_url=self.base_url, api_key="not-needed", max_retries=max_retries, timeout=30)
+    def client(self, max_retries=0, kind=openai.OpenAI, **more):
+        return kind(base_url=self.base_url, api_key="not-needed", max_retries=max_retries, timeout=30, **more)
 
     def faults(self, *faults):
         http_json(f"{self.good}/simulator/faults", {"faults": list(faults)})
@@ -204,13 +205,14 @@ def a_429_is_tried_again_when_the_gateway_says(world):
             lambda: world.client().chat.completions.create(model=MODEL, messages=CHAT, **TWENTY),
         )
         assert error.code == "saturated" and 0 < int(error.response.headers["retry-after-ms"]) <= 1000, error
-        threading.Timer(0.3, world.faults).start()
+        # Mended once the client itself was refused: a shorter bout may be waited out in the gateway's queue.
+        mends = httpx.Client(event_hooks={"response": [lambda answer: answer.status_code == 429 and world.faults()]})
         began = time.monotonic()
-        raw = world.client(max_retries=3).chat.completions.with_raw_response.create(
+        raw = world.client(max_retries=3, http_client=mends).chat.completions.with_raw_response.create(
             model=MODEL, messages=CHAT, **TWENTY
         )
         took = time.monotonic() - began
-        assert raw.retries_taken >= 1 and 0.4 <= took <= 5, (raw.retries_taken, took)
+        assert raw.retries_taken >= 1 and 0.4 <= took <= 15, (raw.retries_taken, took)
     finally:
         world.faults()
 
