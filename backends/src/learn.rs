@@ -40,6 +40,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use pointsman_policies::fleet::{HardwareKind, PoolFacts, ServiceModel};
 use pointsman_policies::learned::{ClassMargins, Margin};
+use pointsman_policies::mechanisms::Mechanisms;
 use pointsman_policies::policy::Class;
 use pointsman_policies::units::Micros;
 
@@ -57,27 +58,10 @@ const MOST_AWAY: usize = 1_024;
 /// How far one observation moves the mean error of predictions: about the last fifty count.
 const ERROR_STEP: f64 = 0.02;
 
-/// Which mechanisms are on; tests switch them off one by one to see what each is worth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Switches {
-    /// Service models follow what is observed.
-    pub services: bool,
-    /// Factors for hidden load.
-    pub hidden_load: bool,
-    /// Margins are calibrated.
-    pub margins: bool,
-}
-
-impl Default for Switches {
-    fn default() -> Switches {
-        Switches { services: true, hidden_load: true, margins: true }
-    }
-}
-
 /// Everything learned. Pools, endpoints and classes are indices of what was last [adopted](Learner::adopt).
 #[derive(Clone, Debug, Default)]
 pub struct Learner {
-    switches: Switches,
+    mechanisms: Mechanisms,
     /// How many bytes make a token.
     pub bytes_per_token: BytesPerToken,
     /// How long answers are.
@@ -112,8 +96,8 @@ struct Endpoint {
 
 impl Learner {
     /// Knows nothing yet.
-    pub fn new(switches: Switches) -> Learner {
-        Learner { switches, ..Learner::default() }
+    pub fn new(mechanisms: Mechanisms) -> Learner {
+        Learner { mechanisms, ..Learner::default() }
     }
 
     /// The pools of a portfolio and the classes of a policy, from now on; names that are known keep what was learned.
@@ -152,7 +136,7 @@ impl Learner {
             self.away.pop_last();
         }
         self.by_name = self.endpoints.iter().enumerate().map(|(at, known)| (known.name.clone(), at)).collect();
-        self.services = self.pools.iter().map(|pool| pool.told(self.switches)).collect();
+        self.services = self.pools.iter().map(|pool| pool.told(self.mechanisms)).collect();
     }
 
     /// The index of an endpoint by its name.
@@ -234,7 +218,7 @@ impl Learner {
 
     /// The same, for whoever reads them at another time; `None` where they are switched off.
     pub fn hidden(&self, endpoint: usize) -> Option<Hidden> {
-        self.endpoints.get(endpoint).filter(|_| self.switches.hidden_load).map(|endpoint| endpoint.hidden)
+        self.endpoints.get(endpoint).filter(|_| self.mechanisms.hidden_load).map(|endpoint| endpoint.hidden)
     }
 
     /// The part of its bounds that a class may plan with on a kind of machine.
@@ -260,7 +244,7 @@ impl Learner {
     fn refresh(&mut self, endpoint: usize) {
         let Some(at) = self.endpoints.get(endpoint).map(|endpoint| endpoint.pool) else { return };
         if let Some((service, pool)) = self.services.get_mut(at).zip(self.pools.get(at)) {
-            *service = pool.told(self.switches);
+            *service = pool.told(self.mechanisms);
         }
     }
 
@@ -290,7 +274,7 @@ impl Learner {
 
     fn calibrate(&mut self, seen: &Observation, time: Time, promise: Promise) {
         let pool = self.endpoints.get(seen.endpoint).and_then(|endpoint| self.pools.get(endpoint.pool));
-        let Some(kind) = pool.map(|pool| pool.kind).filter(|_| self.switches.margins) else { return };
+        let Some(kind) = pool.map(|pool| pool.kind).filter(|_| self.mechanisms.margins) else { return };
         match time {
             Time::Ttft => self.margins.learn_ttft(seen.class, kind, promise),
             Time::Itl => self.margins.learn_itl(seen.class, kind, promise),
@@ -308,8 +292,8 @@ fn follow(error: &mut Option<f64>, observed_ms: Option<f64>, predicted_ms: f64) 
 }
 
 impl Pool {
-    fn told(&self, switches: Switches) -> ServiceModel {
-        if switches.services { self.service.model() } else { self.service.prior().clone() }
+    fn told(&self, mechanisms: Mechanisms) -> ServiceModel {
+        if mechanisms.services { self.service.model() } else { self.service.prior().clone() }
     }
 
     fn drift(&mut self, time: Time, residual: Residual, at: Micros) -> Option<Drift> {

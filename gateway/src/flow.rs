@@ -21,6 +21,7 @@ use pointsman_backends::fleet::Dispatched;
 use pointsman_policies::decide::{Decision, Request, decide};
 use pointsman_policies::facts::{Facts, OwnedFacts};
 use pointsman_policies::fleet::{Fleet as View, Waiting};
+use pointsman_policies::mechanisms::Mechanisms;
 use pointsman_policies::passing::retry_in_ms;
 use pointsman_policies::plan::Hold;
 use pointsman_policies::policy::{Class, ClassId};
@@ -42,6 +43,7 @@ const DEFAULT_RETRY_MS: f64 = 1_000.0;
 /// Who is held; `T` is what the caller wants back with the outcome.
 #[derive(Debug)]
 pub struct Flow<T> {
+    mechanisms: Mechanisms,
     line: Mutex<LineUp<T>>,
     held: AtomicUsize,
     tickets: AtomicU64,
@@ -136,11 +138,17 @@ pub struct Overview {
 
 impl<T> Default for Flow<T> {
     fn default() -> Flow<T> {
-        Flow { line: Mutex::new(LineUp::default()), held: AtomicUsize::new(0), tickets: AtomicU64::new(1) }
+        Flow::new(Mechanisms::default())
     }
 }
 
 impl<T> Flow<T> {
+    /// Nobody is held yet; decides with these mechanisms.
+    pub fn new(mechanisms: Mechanisms) -> Flow<T> {
+        let line = Mutex::new(LineUp::new(mechanisms));
+        Flow { mechanisms, line, held: AtomicUsize::new(0), tickets: AtomicU64::new(1) }
+    }
+
     /// How many are held.
     pub fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
@@ -159,7 +167,7 @@ impl<T> Flow<T> {
     /// Decides a request that has just come, with every reason.
     pub fn decide(&self, ask: &Ask<'_>, now: Micros) -> DecisionRecord {
         let waiting = self.waiting(ask.snapshot, now);
-        made(ask, OwnedFacts::of(ask.facts, headers_kept(ask.snapshot)), waiting, now)
+        made(ask, self.mechanisms, OwnedFacts::of(ask.facts, headers_kept(ask.snapshot)), waiting, now)
     }
 
     /// Work that was sent at once counts towards its tenant's share.
@@ -230,12 +238,18 @@ fn retry_ms(made: &DecisionRecord) -> f64 {
 }
 
 /// Decides, and remembers every reason.
-fn made(ask: &Ask<'_>, facts: OwnedFacts, waiting: Vec<Waiting>, now: Micros) -> DecisionRecord {
+fn made(
+    ask: &Ask<'_>,
+    mechanisms: Mechanisms,
+    facts: OwnedFacts,
+    waiting: Vec<Waiting>,
+    now: Micros,
+) -> DecisionRecord {
     let Ask { snapshot, arm, class, draw, .. } = *ask;
     let endpoints = snapshot.endpoint_states(now);
     let learned = snapshot.learned();
     let policy = snapshot.deciding(arm).policy;
-    let request = Request { policy, facts: ask.facts, class };
+    let request = Request { policy, facts: ask.facts, class, mechanisms };
     let view = View { pools: &snapshot.portfolio.facts, endpoints: &endpoints, learned: &learned, waiting: &waiting };
     let Decision { route, candidates, plan } = decide(&request, view, draw);
     let snapshot = Arc::clone(snapshot);

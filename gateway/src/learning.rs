@@ -10,10 +10,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 use pointsman_backends::fleet::Flight;
+use pointsman_backends::learn::Learner;
 use pointsman_backends::learn::bytes_per_token::Content;
 use pointsman_backends::learn::observation::{Factors, Observation, Predicted};
 use pointsman_backends::learn::output_length::{Asked, OutputLength};
-use pointsman_backends::learn::{Learner, Switches};
+use pointsman_policies::mechanisms::Mechanisms;
 use pointsman_policies::policy::Slo;
 use pointsman_policies::units::Micros;
 
@@ -73,9 +74,9 @@ pub struct Ending {
 }
 
 impl Learning {
-    /// Knows nothing; mechanisms can be switched off to see what they are worth.
-    pub fn new(switches: Switches) -> Learning {
-        let state = State { learner: Learner::new(switches), generation: 0 };
+    /// Knows nothing, and learns with these mechanisms.
+    pub fn new(mechanisms: Mechanisms) -> Learning {
+        let state = State { learner: Learner::new(mechanisms), generation: 0 };
         Learning { state: Mutex::new(state), ..Learning::default() }
     }
 

@@ -8,6 +8,7 @@ use crate::fleet::{Availability, EndpointState, Fleet, ModelFacts, PoolFacts, Po
 use crate::hedge::hedge;
 use crate::home::homes;
 use crate::learned::Margin;
+use crate::mechanisms::Mechanisms;
 use crate::passing::until_passed;
 use crate::pick::rank;
 use crate::plan::{Plan, hold, plan};
@@ -24,6 +25,15 @@ pub struct Request<'a> {
     pub facts: &'a Facts<'a>,
     /// Its class.
     pub class: ClassId,
+    /// What the decision takes into account.
+    pub mechanisms: Mechanisms,
+}
+
+impl<'a> Request<'a> {
+    /// As a gateway decides it.
+    pub fn new(policy: &'a Policy, facts: &'a Facts<'a>, class: ClassId) -> Request<'a> {
+        Request { policy, facts, class, mechanisms: Mechanisms::default() }
+    }
 }
 
 /// The outcome.
@@ -261,7 +271,8 @@ fn judge(
     };
     let powered = powered(view.power, view.pool, endpoint)?;
     let mut predicted = estimate(request.facts, &place);
-    if endpoint.window.is_some() && pushes_others(request.facts, view, endpoint, &predicted) {
+    let minds_others = request.mechanisms.victims && endpoint.window.is_some();
+    if minds_others && pushes_others(request.facts, view, endpoint, &predicted) {
         place.full = true;
         predicted = estimate(request.facts, &place);
     }

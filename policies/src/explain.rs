@@ -203,7 +203,7 @@ pub fn consider(given: &Given<'_>) -> Considered {
     match admit(policy, facts, fleet.pools) {
         Err(refusal) => Considered::Refused(refusal),
         Ok(classified) => {
-            let request = Request { policy, facts, class: classified.class };
+            let request = Request::new(policy, facts, classified.class);
             Considered::Decided(classified, decide(&request, fleet, draw))
         }
     }

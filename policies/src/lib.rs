@@ -42,6 +42,8 @@ pub mod hedge;
 pub mod passing;
 /// Requests that are held until a machine has room.
 pub mod queue;
+/// What a decision can do without.
+pub mod mechanisms;
 /// All of it: facts and fleet → plan and reasons.
 pub mod decide;
 /// A fingerprint of a decision.

@@ -7,8 +7,11 @@
 //! 4. who has to be sent soonest
 //! ```
 //!
-//! One release in `AGING` goes to whoever has waited longest, so that nobody waits for ever.
+//! One release in `AGING` goes to whoever has waited longest, so that nobody waits for ever. To see what this is worth, a
+//! queue can also be a plain line.
 
+/// What goes before what.
+mod lane;
 /// What tenants have used.
 mod shares;
 #[cfg(test)]
@@ -19,7 +22,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::fleet::Waiting;
 use crate::units::Micros;
+use lane::{Lane, LaneKey, Standing, Turn};
 use shares::Shares;
+
+pub use lane::Order;
 
 /// Of so many releases of a pool, one goes to whoever has waited longest: 4 %.
 pub const AGING: u32 = 25;
@@ -54,41 +60,12 @@ impl Held {
     fn work(&self) -> f64 {
         (self.input_tokens + 2 * self.output_tokens) as f64
     }
-
-    fn lane(&self) -> LaneKey {
-        let standing = if self.sheddable { Standing::Sheddable } else { Standing::InTime };
-        LaneKey { standing, priority: Reverse(self.priority) }
-    }
-}
-
-/// What comes first, before class and time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Standing {
-    /// Its promise can still be kept.
-    InTime,
-    /// It cannot: nothing is gained by sending it before somebody else's.
-    Late,
-    /// It may be refused.
-    Sheddable,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct LaneKey {
-    standing: Standing,
-    priority: Reverse<i32>,
-}
-
-/// Requests of one pool, one standing and one priority, soonest due first.
-#[derive(Clone, Debug, Default)]
-struct Lane {
-    held: BTreeMap<(Micros, u64), Held>,
-    input_tokens: u64,
-    output_tokens: u64,
 }
 
 /// All that is held.
 #[derive(Clone, Debug, Default)]
 pub struct Queue {
+    order: Order,
     pools: BTreeMap<usize, PoolQueue>,
     places: BTreeMap<u64, Place>,
     reviews: BTreeSet<(Micros, u64)>,
@@ -99,7 +76,7 @@ pub struct Queue {
 struct Place {
     pool: usize,
     lane: LaneKey,
-    due: Micros,
+    turn: Turn,
     review: Micros,
 }
 
@@ -111,6 +88,11 @@ struct PoolQueue {
 }
 
 impl Queue {
+    /// Nobody is held yet.
+    pub fn new(order: Order) -> Queue {
+        Queue { order, ..Queue::default() }
+    }
+
     /// How many are held.
     pub fn len(&self) -> usize {
         self.places.len()
@@ -129,7 +111,7 @@ impl Queue {
     /// Holds a request. A ticket that is held already moves.
     pub fn hold(&mut self, now: Micros, held: Held) {
         self.remove(held.ticket);
-        self.put(held, held.lane(), next_review(now, held.due));
+        self.put(held, self.order.lane(&held), next_review(now, held.due));
     }
 
     /// Lets go of a request: it is sent, refused, or its caller has left.
@@ -138,7 +120,7 @@ impl Queue {
         self.reviews.remove(&(place.review, ticket));
         let pool = self.pools.get_mut(&place.pool)?;
         let lane = pool.lanes.get_mut(&place.lane)?;
-        let held = lane.remove(&(place.due, ticket))?;
+        let held = lane.remove(&place.turn)?;
         if lane.held.is_empty() {
             pool.lanes.remove(&place.lane);
         }
@@ -155,6 +137,9 @@ impl Queue {
             return self.get(*ticket);
         }
         let lane = queue.lanes.values().next()?;
+        if self.order == Order::Coming {
+            return lane.held.values().next().copied();
+        }
         let mean = self.shares.mean(lane.held.values().take(LOOK_AHEAD).map(|held| held.tenant), now);
         let within = |held: &&Held| self.shares.of(now, held.tenant) <= mean * BEYOND_SHARE;
         let soonest = || lane.held.values();
@@ -177,7 +162,7 @@ impl Queue {
     /// Who is held, by ticket.
     pub fn get(&self, ticket: u64) -> Option<Held> {
         let place = self.places.get(&ticket)?;
-        self.pools.get(&place.pool)?.lanes.get(&place.lane)?.held.get(&(place.due, ticket)).copied()
+        self.pools.get(&place.pool)?.lanes.get(&place.lane)?.held.get(&place.turn).copied()
     }
 
     /// Requests that go before one, but for those that come to be late; at most 256 of its own standing.
@@ -185,7 +170,7 @@ impl Queue {
         let Some(place) = self.places.get(&ticket) else { return 0 };
         let lanes = self.pools.get(&place.pool).into_iter().flat_map(|pool| pool.lanes.range(..=place.lane));
         let before = |(key, lane): (&LaneKey, &Lane)| match *key == place.lane {
-            true => lane.held.range(..(place.due, ticket)).take(LOOK_AHEAD).count(),
+            true => lane.held.range(..place.turn).take(LOOK_AHEAD).count(),
             false => lane.held.len(),
         };
         lanes.map(before).sum()
@@ -235,10 +220,10 @@ impl Queue {
     /// and has only those before it that have to be sent sooner. Late ones go after all others.
     pub fn waiting(&mut self, now: Micros, of: Option<u64>) -> Vec<Waiting> {
         self.expire(now);
-        let of = of.and_then(|ticket| Some((*self.places.get(&ticket)?, ticket)));
+        let of = of.and_then(|ticket| self.places.get(&ticket).copied());
         let lanes = self.pools.iter().flat_map(|(pool, queue)| queue.lanes.iter().map(|lane| (*pool, lane)));
         let before = |pool: usize, key: &LaneKey| {
-            of.filter(|(place, _)| place.pool == pool && place.lane == *key).map(|(place, ticket)| (place.due, ticket))
+            of.filter(|place| place.pool == pool && place.lane == *key).map(|place| place.turn)
         };
         lanes.filter_map(|(pool, (key, lane))| lane.waiting(now, pool, *key, before(pool, key))).collect()
     }
@@ -264,14 +249,18 @@ impl Queue {
 
     fn put(&mut self, held: Held, lane: LaneKey, review: Micros) {
         let pool = self.pools.entry(held.pool).or_default();
-        pool.lanes.entry(lane).or_default().insert(held);
+        let turn = self.order.turn(&held);
+        pool.lanes.entry(lane).or_default().insert(turn, held);
         pool.by_age.insert((held.since, held.ticket));
-        self.places.insert(held.ticket, Place { pool: held.pool, lane, due: held.due, review });
+        self.places.insert(held.ticket, Place { pool: held.pool, lane, turn, review });
         self.reviews.insert((review, held.ticket));
     }
 
     /// Those whose last moment has passed fall behind.
     fn expire(&mut self, now: Micros) {
+        if self.order == Order::Coming {
+            return;
+        }
         let lanes = self.pools.values().flat_map(|pool| &pool.lanes);
         let in_time = lanes.filter(|(key, _)| key.standing == Standing::InTime);
         let late: Vec<(u64, LaneKey)> = in_time
@@ -298,45 +287,5 @@ fn next_review(now: Micros, due: Micros) -> Micros {
     match due > now {
         true => now + Micros((due - now).0 / 2).max(BETWEEN_REVIEWS),
         false => now + REVIEWS_OF_LATE,
-    }
-}
-
-impl Lane {
-    fn insert(&mut self, held: Held) {
-        self.input_tokens += held.input_tokens;
-        self.output_tokens += held.output_tokens;
-        self.held.insert((held.due, held.ticket), held);
-    }
-
-    fn remove(&mut self, at: &(Micros, u64)) -> Option<Held> {
-        let held = self.held.remove(at)?;
-        self.input_tokens -= held.input_tokens;
-        self.output_tokens -= held.output_tokens;
-        Some(held)
-    }
-
-    fn waiting(&self, now: Micros, pool: usize, key: LaneKey, before: Option<(Micros, u64)>) -> Option<Waiting> {
-        let late = key.standing == Standing::Late;
-        let (priority, slack) = match late {
-            true => (i32::MIN, None),
-            false => (key.priority.0, self.held.range((now, 0)..).next().map(|((due, _), _)| (*due - now).as_ms())),
-        };
-        let mut sum = Waiting {
-            pool,
-            priority,
-            requests: u32::try_from(self.held.len()).unwrap_or(u32::MAX),
-            input_tokens: self.input_tokens,
-            output_tokens: self.output_tokens,
-            least_slack_ms: slack,
-        };
-        if let Some(before) = before {
-            sum = Waiting { requests: 0, input_tokens: 0, output_tokens: 0, ..sum };
-            for held in self.held.range(..before).take(LOOK_AHEAD).map(|(_, held)| held) {
-                sum.requests += 1;
-                sum.input_tokens += held.input_tokens;
-                sum.output_tokens += held.output_tokens;
-            }
-        }
-        (sum.requests > 0).then_some(sum)
     }
 }

@@ -74,7 +74,7 @@ fn deciding(pool_count: usize, each: usize, objective: &str, yardstick: Duration
             ..Facts::plain(Api::ChatCompletions, MODEL)
         };
         let Some(classified) = classify(&policy, &facts) else { return };
-        let request = Request { policy: &policy, facts: &facts, class: classified.class };
+        let request = Request::new(&policy, &facts, classified.class);
         black_box(decide(&request, fleet, chance.number()));
     });
     let name = format!("20 rules, {} endpoints, {objective}", endpoints.len());

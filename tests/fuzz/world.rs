@@ -40,7 +40,7 @@ pub fn decides(policy: &Policy, pools: &[PoolFacts], chance: &mut Chance) {
             assert!(!facts.declared_class.is_empty(), "whoever declares no class gets one");
             continue;
         };
-        let request = Request { policy, facts: &facts, class: classified.class };
+        let request = Request::new(policy, &facts, classified.class);
         assert!(policy.classes.get(classified.class.0).is_some(), "the class is one of the policy's");
         let draw = chance.number();
         let fleet = Fleet::new(pools, &endpoints);

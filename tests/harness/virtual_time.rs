@@ -52,7 +52,7 @@ pub fn demo_portfolio() -> String {
 pub fn decided(snapshot: &Arc<Snapshot>, facts: OwnedFacts, endpoints: Vec<EndpointState>, draw: u64) -> Record {
     let borrowed = facts.facts();
     let class = classify(&snapshot.policy, &borrowed).expect("a class that is defined").class;
-    let request = Request { policy: &snapshot.policy, facts: &borrowed, class };
+    let request = Request::new(&snapshot.policy, &borrowed, class);
     let fleet = pointsman_policies::fleet::Fleet::new(&snapshot.portfolio.facts, &endpoints);
     let decision = decide(&request, fleet, draw);
     let slo = slo(snapshot.policy.classes.get(class.0), &borrowed);

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
+use pointsman_policies::mechanisms::Mechanisms;
 
 /// Decision quality: policies on the same traces, machines and promises, in virtual time.
 #[derive(Debug, Parser)]
@@ -20,6 +21,9 @@ pub struct Arguments {
     /// Which policies: names, or `all`.
     #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "all")]
     pub policies: Vec<String>,
+    /// Pointsman once more, with one mechanism switched off, to see what that one is worth: a row for each.
+    #[arg(long, value_name = "MECHANISMS", value_delimiter = ',')]
+    pub without: Vec<Without>,
     /// How many seeds: each draws classes, tenants and jitter anew.
     #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub seeds: u64,
@@ -51,4 +55,44 @@ pub struct Arguments {
     /// Runs at a time; all processors where not given.
     #[arg(long, value_name = "NUMBER")]
     pub threads: Option<usize>,
+}
+
+/// A mechanism of Pointsman that can be switched off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Without {
+    /// The order of the line: who waits goes in the order of coming, whatever is promised, and nobody is given up
+    Queue,
+    /// Learned margins: predictions may use up the same part of every promise for ever
+    Margins,
+    /// The regard for others: machines are filled though those who are served there would miss their pace
+    Victims,
+    /// The factor for load that nobody tells of: neighbours on a rented machine, a throttled card
+    HiddenLoad,
+    /// Learned service models: machines are taken to be what the portfolio says
+    Services,
+}
+
+impl Without {
+    /// The name of its row.
+    pub fn row(self) -> &'static str {
+        match self {
+            Without::Queue => "without queue",
+            Without::Margins => "without margins",
+            Without::Victims => "without victims",
+            Without::HiddenLoad => "without hidden-load",
+            Without::Services => "without services",
+        }
+    }
+
+    /// All the others.
+    pub fn mechanisms(self) -> Mechanisms {
+        let all = Mechanisms::default();
+        match self {
+            Without::Queue => Mechanisms { queue: false, ..all },
+            Without::Margins => Mechanisms { margins: false, ..all },
+            Without::Victims => Mechanisms { victims: false, ..all },
+            Without::HiddenLoad => Mechanisms { hidden_load: false, ..all },
+            Without::Services => Mechanisms { services: false, ..all },
+        }
+    }
 }

@@ -52,6 +52,7 @@ use pointsman_policies::language::nearest;
 
 use arguments::Arguments;
 use matrix::{Cell, Plan};
+use policies::Candidate;
 use reference::Fleet;
 use scenarios::Scenario;
 use summary::Summary;
@@ -82,13 +83,15 @@ fn bench(arguments: &Arguments) -> Result<(), String> {
         return Err(format!("--load {load} is not above zero; give factors such as 0.7,1.0,1.3"));
     }
     let fleet = arguments.fleet.as_deref().map_or_else(Fleet::reference, Fleet::load)?;
+    let mut candidates = policies::named(&arguments.policies).map_err(|name| unknown_policy(&name))?;
+    candidates.extend(arguments.without.iter().copied().map(Candidate::Without));
     let plan = Plan {
         fleet: &fleet,
         traces: &traces,
         slice: Shape { from_s: arguments.from, for_s: arguments.length, ..Shape::default() },
         scenarios: scenarios_named(&arguments.scenario)?,
         loads: arguments.load.clone(),
-        candidates: policies::named(&arguments.policies).map_err(|name| unknown_policy(&name))?,
+        candidates,
         seeds: arguments.seeds,
         threads: arguments.threads,
     };

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use pointsman::simulation::pointsman::Pointsman;
 use pointsman::simulation::router::Router;
 use pointsman::snapshot::Snapshot;
+use pointsman_policies::mechanisms::Mechanisms;
 use pointsman_policies::units::Micros;
 
+use crate::arguments::Without;
 use crate::baselines::{self, Baseline};
 use crate::reference::Fleet;
 use crate::scenarios::Swap;
@@ -19,6 +21,8 @@ const POINTSMAN: &str = "pointsman";
 pub enum Candidate {
     /// The gateway's own flow control.
     Pointsman,
+    /// The same but for one mechanism.
+    Without(Without),
     /// A baseline.
     Baseline(&'static Baseline),
 }
@@ -28,6 +32,7 @@ impl Candidate {
     pub fn name(&self) -> &'static str {
         match self {
             Candidate::Pointsman => POINTSMAN,
+            Candidate::Without(mechanism) => mechanism.row(),
             Candidate::Baseline(baseline) => baseline.name,
         }
     }
@@ -35,7 +40,8 @@ impl Candidate {
     /// A router for one gateway; `swap` is when another policy takes over.
     pub fn router(&self, fleet: &Fleet, swap: Option<(Micros, Swap)>, seed: u64) -> Box<dyn Router> {
         match self {
-            Candidate::Pointsman => Box::new(pointsman(fleet, swap, seed)),
+            Candidate::Pointsman => Box::new(pointsman(fleet, Mechanisms::default(), swap, seed)),
+            Candidate::Without(mechanism) => Box::new(pointsman(fleet, mechanism.mechanisms(), swap, seed)),
             Candidate::Baseline(baseline) => {
                 let promises = tuning::promises(fleet);
                 let world = tuning::world(fleet, &promises);
@@ -46,10 +52,10 @@ impl Candidate {
 }
 
 /// A gateway on machines that nobody else knows: each has its own account.
-fn pointsman(fleet: &Fleet, swap: Option<(Micros, Swap)>, seed: u64) -> Pointsman {
+fn pointsman(fleet: &Fleet, mechanisms: Mechanisms, swap: Option<(Micros, Swap)>, seed: u64) -> Pointsman {
     let machines = pointsman_backends::fleet::Fleet::default();
     let generation = |number, set| Arc::new(Snapshot::build(number, set, None, &machines));
-    let router = Pointsman::new(generation(1, fleet.copy()), seed);
+    let router = Pointsman::new(generation(1, fleet.copy()), seed).with(mechanisms);
     let Some((at, swap)) = swap else { return router };
     let text = (swap.policy)(&fleet.set.texts.policy.text);
     router.followed_by(at, generation(2, fleet.with_policy(&text)))

@@ -120,7 +120,7 @@ impl World {
     fn arrive(&mut self, at: u64, class: usize) {
         let plain = Facts::plain(Api::ChatCompletions, "m");
         let facts = Facts { input_tokens: INPUT, output_tokens: OUTPUT, stream: true, ..plain };
-        let request = Request { policy: &self.policy, facts: &facts, class: ClassId(class) };
+        let request = Request::new(&self.policy, &facts, ClassId(class));
         let view = Fleet { learned: &self.learned, ..Fleet::new(&self.portfolio.facts, &self.endpoints) };
         let decision = decide(&request, view, at.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let Some(plan) = decision.plan else { return self.refused[class] += 1 };

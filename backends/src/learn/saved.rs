@@ -55,7 +55,7 @@ impl Learner {
             }
         }
         self.away.extend(pools.into_iter().take(super::MOST_AWAY));
-        self.services = self.pools.iter().map(|pool| pool.told(self.switches)).collect();
+        self.services = self.pools.iter().map(|pool| pool.told(self.mechanisms)).collect();
         Ok(())
     }
 }

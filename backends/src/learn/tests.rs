@@ -41,7 +41,7 @@ fn class(name: &str) -> Class {
 }
 
 fn learner(pools: &[PoolFacts]) -> Learner {
-    let mut learner = Learner::new(Switches::default());
+    let mut learner = Learner::new(Mechanisms::default());
     learner.adopt(pools, &[class("interactive")]);
     learner
 }
@@ -219,7 +219,7 @@ fn a_machine_that_changes_is_noticed_and_followed() {
 #[test]
 fn switched_off_it_says_what_it_said_at_first() {
     let facts = pool("p", "h100", 1);
-    let off = Switches { services: false, hidden_load: false, margins: false };
+    let off = Mechanisms { services: false, hidden_load: false, margins: false, ..Mechanisms::default() };
     let mut learner = Learner::new(off);
     learner.adopt(std::slice::from_ref(&facts), &[class("interactive")]);
     let mut bench = Bench::new("h100", |model| model.step_base_ms *= 4.0, 1.0);
@@ -302,7 +302,7 @@ fn known_names_keep_what_was_learned_across_portfolios_and_processes() {
 
     learner.adopt(&[other], &[class("batch")]);
     let text = serde_json::to_string(&learner.save()).unwrap();
-    let mut next = Learner::new(Switches::default());
+    let mut next = Learner::new(Mechanisms::default());
     next.adopt(std::slice::from_ref(&gpu), &[class("interactive")]);
     next.load(serde_json::from_str(&text).unwrap()).unwrap();
     assert_near(&next.services()[0], &learned);

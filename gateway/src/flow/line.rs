@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use pointsman_policies::fleet::Waiting;
-use pointsman_policies::queue::{Held, Queue};
+use pointsman_policies::mechanisms::Mechanisms;
+use pointsman_policies::queue::{Held, Order, Queue};
 use pointsman_policies::refusal::Refusal;
 use pointsman_policies::units::Micros;
 
@@ -23,6 +24,7 @@ const PASSING_AT_ONCE: usize = 4;
 /// Those who are held, in order and with their decisions.
 #[derive(Debug)]
 pub(super) struct LineUp<T> {
+    mechanisms: Mechanisms,
     queue: Queue,
     parked: HashMap<u64, Parked<T>>,
     /// Gave their place to a better one; told at the next occasion.
@@ -38,13 +40,12 @@ struct Parked<T> {
     token: T,
 }
 
-impl<T> Default for LineUp<T> {
-    fn default() -> LineUp<T> {
-        LineUp { queue: Queue::default(), parked: HashMap::new(), displaced: Vec::new(), longest: Micros::NEVER }
-    }
-}
-
 impl<T> LineUp<T> {
+    pub(super) fn new(mechanisms: Mechanisms) -> LineUp<T> {
+        let queue = Queue::new(if mechanisms.queue { Order::Urgency } else { Order::Coming });
+        LineUp { mechanisms, queue, parked: HashMap::new(), displaced: Vec::new(), longest: Micros::NEVER }
+    }
+
     /// How many there are to look after.
     pub(super) fn len(&self) -> usize {
         self.parked.len() + self.displaced.len()
@@ -159,7 +160,7 @@ impl<T> LineUp<T> {
         let DecisionRecord { snapshot, arm, class, draw, .. } = &*parked.made;
         let borrowed = facts.facts();
         let ask = Ask { snapshot, arm: *arm, facts: &borrowed, class: *class, draw: *draw };
-        Some(made(&ask, facts.clone(), seen_by(snapshot, waiting), now))
+        Some(made(&ask, self.mechanisms, facts.clone(), seen_by(snapshot, waiting), now))
     }
 
     /// Does as a new decision says.

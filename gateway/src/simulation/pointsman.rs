@@ -7,10 +7,10 @@ use std::sync::Arc;
 use pointsman_backends::accounts::{Accounts, Entry, Statement};
 use pointsman_backends::fleet::{Dispatched, Verdict};
 use pointsman_backends::health::engine_report::EngineReport;
-use pointsman_backends::learn::Switches;
 use pointsman_backends::learn::output_length::Asked;
 use pointsman_policies::estimate::joules;
 use pointsman_policies::facts::Facts;
+use pointsman_policies::mechanisms::Mechanisms;
 use pointsman_policies::policy::ClassId;
 use pointsman_policies::trial::Arm;
 use pointsman_policies::units::Micros;
@@ -94,11 +94,11 @@ impl Pointsman {
         }
     }
 
-    /// The same with some of what it learns switched off.
-    pub fn learning(self, switches: Switches) -> Pointsman {
-        let learning = Learning::new(switches);
+    /// The same with these mechanisms only, to see what each is worth.
+    pub fn with(self, mechanisms: Mechanisms) -> Pointsman {
+        let (flow, learning) = (Flow::new(mechanisms), Learning::new(mechanisms));
         learning.adopt(&self.snapshot);
-        Pointsman { learning, ..self }
+        Pointsman { flow, learning, ..self }
     }
 
     /// Takes over what engines have said of themselves since.

@@ -58,6 +58,21 @@ fn one_release_in_so_many_goes_to_whoever_has_waited_longest() {
     assert_eq!(order.iter().position(|ticket| *ticket == 999), Some(AGING as usize - 1), "{order:?}");
 }
 
+#[test]
+fn a_plain_line_goes_in_the_order_of_coming_and_nobody_who_comes_later_overtakes_anybody() {
+    let mut queue = Queue::new(Order::Coming);
+    let spare = Held { sheddable: true, tenant: 7, ..held(1, 0, 10) };
+    let all = [spare, held(2, 30, 900), Held { tenant: 7, ..held(3, 30, 300) }, held(4, 20, 5)];
+    all.into_iter().for_each(|held| queue.hold(NOW, held));
+    queue.passed(NOW, 7, 100_000, 0);
+    let later = NOW + Micros(20_000);
+    assert_eq!((queue.ahead(3), queue.lost(later, LONG), queue.least()), (2, Vec::new(), None));
+    let priorities = |waiting: Vec<Waiting>| waiting.iter().map(|one| (one.priority, one.requests)).collect::<Vec<_>>();
+    assert_eq!(priorities(queue.waiting(later, None)), [(i32::MAX, 4)]);
+    assert_eq!(priorities(queue.waiting(later, Some(3))), [(i32::MAX, 2)]);
+    assert_eq!(order(&mut queue, later), [1, 2, 3, 4]);
+}
+
 /// The one that is given its turn by its age alone sees nobody before it, or it would be held again for ever.
 #[test]
 fn whose_turn_it_is_has_nobody_before_it() {

@@ -52,8 +52,7 @@ impl<'a> Choice<'a> {
         let Some(classified) = classify(policy, facts) else {
             return Choice { class: REFUSED, route: "", first: None }; // the caller names a class it does not have
         };
-        let Decision { route, candidates, plan } =
-            decide(&Request { policy, facts, class: classified.class }, fleet, draw);
+        let Decision { route, candidates, plan } = decide(&Request::new(policy, facts, classified.class), fleet, draw);
         Choice::told(policy, fleet, classified.class, route, &candidates, plan.as_ref())
     }
 

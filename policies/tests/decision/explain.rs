@@ -110,7 +110,7 @@ fn it_is_the_decision_itself() {
         let endpoints = [busy(GPU, 2), busy(GPU, 2), busy(WAFER, 1)];
         let given = Given { policy: &policy, facts: &facts, fleet: Fleet::new(&pools, &endpoints), draw };
         let Considered::Decided(classified, considered) = consider(&given) else { panic!("refused") };
-        let decision = decide(&Request { policy: &policy, facts: &facts, class: classified.class }, given.fleet, draw);
+        let decision = decide(&Request::new(&policy, &facts, classified.class), given.fleet, draw);
         assert_eq!(considered.plan, decision.plan);
         let explanation = Explanation::of(&given);
         assert_eq!(explanation, Explanation::of(&given), "explaining has no memory");

@@ -11,7 +11,7 @@ use crate::world::{GPU, STANDARD, close, facts, gpu, leased, policy, with};
 fn verdict(facts: &Facts<'_>, pool: &PoolFacts, endpoint: &EndpointState) -> Option<Rejection> {
     let policy = policy(Objective::Cheapest);
     let model = pool.models.first()?; // there is one
-    filter(&Request { policy: &policy, facts, class: STANDARD }, model, endpoint).err()
+    filter(&Request::new(&policy, facts, STANDARD), model, endpoint).err()
 }
 
 #[track_caller]

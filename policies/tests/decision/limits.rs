@@ -38,7 +38,7 @@ fn idle() -> Vec<EndpointState> {
 fn decided(text: &str, class: ClassId, learned: &Learned, endpoints: &[EndpointState], draw: u64) -> Decision {
     let (policy, pools) = (policy(text), pools());
     let fleet = Fleet { learned, ..Fleet::new(&pools, endpoints) };
-    decide(&Request { policy: &policy, facts: &facts(), class }, fleet, draw)
+    decide(&Request::new(&policy, &facts(), class), fleet, draw)
 }
 
 fn reasons(decision: &Decision) -> Vec<&'static str> {

@@ -37,7 +37,7 @@ fn policy(text: &str) -> Policy {
 fn decided(text: &str, facts: &Facts<'_>, endpoints: &[EndpointState]) -> Decision {
     let policy = policy(text);
     let class = classify(&policy, facts).expect("a class").class;
-    decide(&Request { policy: &policy, facts, class }, Fleet::new(&pools(), endpoints), 7)
+    decide(&Request::new(&policy, facts, class), Fleet::new(&pools(), endpoints), 7)
 }
 
 fn pools_of(decision: &Decision) -> Vec<&'static str> {

@@ -180,7 +180,7 @@ pub(crate) fn decided(
     endpoints: &[EndpointState],
     draw: u64,
 ) -> Decision {
-    decide(&Request { policy, facts, class }, Fleet::new(&pools(), endpoints), draw)
+    decide(&Request::new(policy, facts, class), Fleet::new(&pools(), endpoints), draw)
 }
 
 /// Endpoints of a plan in the order of its attempts.

@@ -165,7 +165,7 @@ impl Side {
             true => states,
             false => self.in_own_order(states, own),
         };
-        let request = Request { policy: &self.policy, facts, class: classified.class };
+        let request = Request::new(&self.policy, facts, classified.class);
         let fleet = match self.as_recorded {
             true => decision.fleet(&self.pools, endpoints),
             false => Fleet::new(&self.pools, endpoints),
