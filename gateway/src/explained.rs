@@ -3,7 +3,6 @@
 use std::time::SystemTime;
 
 use pointsman_policies::classify::{Because, Classified, classify};
-use pointsman_policies::decide::Decision;
 use pointsman_policies::explain::{AttemptOutcome, Explanation, Given, Origin, Outcome};
 
 use crate::record::{DecisionRecord, Record, Waited};
@@ -15,7 +14,7 @@ pub fn explained(record: &Record) -> Option<Explanation> {
     let facts = made.facts.facts();
     let deciding = made.deciding();
     let given = Given { policy: deciding.policy, facts: &facts, fleet: made.fleet(), draw: made.draw };
-    let mut explanation = Explanation::decided(&given, classified(&given, made), &decision(made));
+    let mut explanation = Explanation::decided(&given, classified(&given, made), &made.again());
     explanation.policy = deciding.version.to_string();
     explanation.fleet = "as it was then".to_owned();
     explanation.origin = Some(origin(record, made));
@@ -27,10 +26,6 @@ pub fn explained(record: &Record) -> Option<Explanation> {
 fn classified(given: &Given<'_>, made: &DecisionRecord) -> Classified {
     let again = classify(given.policy, given.facts).filter(|again| again.class == made.class);
     again.unwrap_or(Classified { class: made.class, because: Because::Declared })
-}
-
-fn decision(made: &DecisionRecord) -> Decision {
-    Decision { route: made.route, candidates: made.candidates.clone(), plan: made.plan.clone() }
 }
 
 fn origin(record: &Record, made: &DecisionRecord) -> Origin {

@@ -20,7 +20,8 @@ use parking_lot::Mutex;
 use pointsman_backends::fleet::Dispatched;
 use pointsman_policies::decide::{Decision, Request, decide};
 use pointsman_policies::facts::{Facts, OwnedFacts};
-use pointsman_policies::fleet::{Fleet as View, Waiting};
+use pointsman_policies::fleet::{EndpointState, Fleet as View, Waiting};
+use pointsman_policies::learned::Learned;
 use pointsman_policies::mechanisms::Mechanisms;
 use pointsman_policies::passing::retry_in_ms;
 use pointsman_policies::plan::Hold;
@@ -31,12 +32,14 @@ use pointsman_policies::trial::Arm;
 use pointsman_policies::units::Micros;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::record::DecisionRecord;
+use crate::record::{DecisionRecord, planned};
 use crate::snapshot::Snapshot;
 use line::LineUp;
 
-/// While anybody is held, limits and slack are looked at this often.
+/// Those who are held are looked after at most this often.
 pub const TICK: Micros = Micros(5_000);
+/// And at least this often: whatever changes without anybody telling is then noticed.
+const LONGEST_UNLOOKED: Micros = Micros(100_000);
 /// Told to come back after this where nothing better is known, milliseconds.
 const DEFAULT_RETRY_MS: f64 = 1_000.0;
 
@@ -46,6 +49,8 @@ pub struct Flow<T> {
     mechanisms: Mechanisms,
     line: Mutex<LineUp<T>>,
     held: AtomicUsize,
+    /// When those who wait are looked after next; microseconds.
+    due: AtomicU64,
     tickets: AtomicU64,
 }
 
@@ -146,7 +151,8 @@ impl<T> Flow<T> {
     /// Nobody is held yet; decides with these mechanisms.
     pub fn new(mechanisms: Mechanisms) -> Flow<T> {
         let line = Mutex::new(LineUp::new(mechanisms));
-        Flow { mechanisms, line, held: AtomicUsize::new(0), tickets: AtomicU64::new(1) }
+        let (held, due) = (AtomicUsize::new(0), AtomicU64::new(Micros::NEVER.0));
+        Flow { mechanisms, line, held, due, tickets: AtomicU64::new(1) }
     }
 
     /// How many are held.
@@ -167,7 +173,8 @@ impl<T> Flow<T> {
     /// Decides a request that has just come, with every reason.
     pub fn decide(&self, ask: &Ask<'_>, now: Micros) -> DecisionRecord {
         let waiting = self.waiting(ask.snapshot, now);
-        made(ask, self.mechanisms, OwnedFacts::of(ask.facts, headers_kept(ask.snapshot)), waiting, now)
+        let made = fresh(ask, self.mechanisms, waiting, now);
+        made.record(ask, OwnedFacts::of(ask.facts, headers_kept(ask.snapshot)))
     }
 
     /// Work that was sent at once counts towards its tenant's share.
@@ -187,7 +194,7 @@ impl<T> Flow<T> {
         let held = held(&made, hold, (ticket, since), now);
         let mut line = self.line.lock();
         let entered = line.enter(now, made, held, token);
-        self.held.store(line.len(), Ordering::Relaxed);
+        self.note(&line);
         entered
     }
 
@@ -195,65 +202,106 @@ impl<T> Flow<T> {
     pub fn leave(&self, ticket: u64) -> bool {
         let mut line = self.line.lock();
         let left = line.leave(ticket);
-        self.held.store(line.len(), Ordering::Relaxed);
+        self.note(&line);
         left
     }
 
     /// Sends what there is room for now; to be called when a first token or an end has made room.
     pub fn release(&self, now: Micros) -> Vec<Released<T>> {
-        self.attend(now, false)
+        self.attend(|line| line.release(now))
     }
 
-    /// The same, and looks after those who have waited: to be called every [`TICK`] while anybody is held.
+    /// When those who wait are to be looked after next; `None` while nobody waits. What happens meanwhile can bring it
+    /// nearer.
+    pub fn due(&self) -> Option<Micros> {
+        (self.held() > 0).then(|| Micros(self.due.load(Ordering::Relaxed)))
+    }
+
+    /// The same as [`Flow::release`], and looks after those who have waited, where that is [due](Flow::due).
     pub fn tend(&self, now: Micros) -> Vec<Released<T>> {
-        self.attend(now, true)
+        if self.due().is_some_and(|due| due <= now) { self.attend(|line| line.tend(now)) } else { Vec::new() }
     }
 
-    fn attend(&self, now: Micros, all: bool) -> Vec<Released<T>> {
+    fn attend(&self, attend: impl FnOnce(&mut LineUp<T>) -> Vec<Released<T>>) -> Vec<Released<T>> {
         if self.held() == 0 {
             return Vec::new();
         }
         let mut line = self.line.lock();
-        let released = line.attend(now, all);
-        self.held.store(line.len(), Ordering::Relaxed);
+        let released = attend(&mut line);
+        self.note(&line);
         released
+    }
+
+    fn note(&self, line: &LineUp<T>) {
+        self.held.store(line.len(), Ordering::Relaxed);
+        self.due.store(line.due().0, Ordering::Relaxed);
     }
 }
 
 /// What a decision without a plan says to the caller, with the time until there will be room.
 pub fn refusal(made: &DecisionRecord) -> Refusal {
-    let DecisionRecord { route, candidates, plan, .. } = made;
-    let decision = Decision { route: *route, candidates: candidates.clone(), plan: plan.clone() };
+    let decision = made.again();
     let refusal = Refusal::of(&decision, made.deciding().policy, &made.snapshot.portfolio.facts);
     match refusal {
-        Some(Refusal::Saturated { .. }) | None => Refusal::Saturated { retry_in_ms: retry_ms(made) },
+        Some(Refusal::Saturated { .. }) | None => Refusal::Saturated { retry_in_ms: retry_ms_of(made, &decision) },
         Some(refusal) => refusal,
     }
 }
 
 /// When somebody who is refused may come back, milliseconds: when the work ahead of it will be done.
 fn retry_ms(made: &DecisionRecord) -> f64 {
-    let facts = made.facts.facts();
-    retry_in_ms(&made.candidates, &facts, made.fleet()).unwrap_or(DEFAULT_RETRY_MS)
+    retry_ms_of(made, &made.again())
 }
 
-/// Decides, and remembers every reason.
-fn made(
-    ask: &Ask<'_>,
+fn retry_ms_of(made: &DecisionRecord, decision: &Decision) -> f64 {
+    let facts = made.facts.facts();
+    retry_in_ms(&decision.candidates, &facts, made.fleet()).unwrap_or(DEFAULT_RETRY_MS)
+}
+
+/// A decision just made, with all that it was made of.
+struct Fresh {
     mechanisms: Mechanisms,
-    facts: OwnedFacts,
+    endpoints: Vec<EndpointState>,
+    learned: Arc<Learned>,
     waiting: Vec<Waiting>,
-    now: Micros,
-) -> DecisionRecord {
+    decision: Decision,
+}
+
+/// Decides.
+fn fresh(ask: &Ask<'_>, mechanisms: Mechanisms, waiting: Vec<Waiting>, now: Micros) -> Fresh {
     let Ask { snapshot, arm, class, draw, .. } = *ask;
     let endpoints = snapshot.endpoint_states(now);
     let learned = snapshot.learned();
     let policy = snapshot.deciding(arm).policy;
     let request = Request { policy, facts: ask.facts, class, mechanisms };
     let view = View { pools: &snapshot.portfolio.facts, endpoints: &endpoints, learned: &learned, waiting: &waiting };
-    let Decision { route, candidates, plan } = decide(&request, view, draw);
-    let snapshot = Arc::clone(snapshot);
-    DecisionRecord { snapshot, arm, facts, class, endpoints, learned, waiting, draw, route, candidates, plan }
+    let decision = decide(&request, view, draw);
+    Fresh { mechanisms, endpoints, learned, waiting, decision }
+}
+
+impl Fresh {
+    /// What is kept of it.
+    fn record(self, ask: &Ask<'_>, facts: OwnedFacts) -> DecisionRecord {
+        let Ask { snapshot, arm, class, draw, .. } = *ask;
+        let Fresh { mechanisms, endpoints, learned, waiting, decision } = self;
+        let planned = planned(&decision);
+        let Decision { route, plan, .. } = decision;
+        let snapshot = Arc::clone(snapshot);
+        DecisionRecord {
+            snapshot,
+            arm,
+            mechanisms,
+            facts,
+            class,
+            endpoints,
+            learned,
+            waiting,
+            draw,
+            route,
+            planned,
+            plan,
+        }
+    }
 }
 
 /// What the policies read, and what a candidate may want to read.

@@ -8,7 +8,7 @@ use pointsman_policies::refusal::Refusal;
 use pointsman_policies::units::Micros;
 use tokio::sync::{Notify, oneshot};
 
-use crate::flow::{Entered, Flow, Released, TICK};
+use crate::flow::{Entered, Flow, Released};
 use crate::gateway::Gateway;
 use crate::record::DecisionRecord;
 
@@ -16,7 +16,8 @@ use crate::record::DecisionRecord;
 #[derive(Debug, Default)]
 pub struct Queue {
     flow: Flow<oneshot::Sender<Released<()>>>,
-    someone: Notify,
+    /// Somebody came to stand in line, or room was made.
+    stirred: Notify,
 }
 
 impl Queue {
@@ -29,7 +30,7 @@ impl Queue {
     pub fn enter(&self, made: Arc<DecisionRecord>, hold: Hold, now: Micros) -> Result<Place<'_>, Refusal> {
         let (sender, receiver) = oneshot::channel();
         let entered = self.flow.hold(made, hold, sender, now).map_err(|(_, refusal)| refusal)?;
-        self.someone.notify_one();
+        self.stirred.notify_one();
         Ok(Place { queue: self, entered, receiver })
     }
 
@@ -37,6 +38,7 @@ impl Queue {
     pub fn room_made(&self, now: Micros) {
         if self.flow.held() > 0 {
             tell(self.flow.release(now));
+            self.stirred.notify_one();
         }
     }
 
@@ -44,11 +46,18 @@ impl Queue {
     pub async fn tend(gateway: Arc<Gateway>) {
         let queue = gateway.queue();
         loop {
-            if queue.flow.held() == 0 {
-                queue.someone.notified().await;
+            let Some(due) = queue.flow.due() else {
+                queue.stirred.notified().await;
+                continue;
+            };
+            let wait = due - gateway.fleet().now();
+            if wait == Micros(0) {
+                tell(queue.flow.tend(gateway.fleet().now()));
+                tokio::task::yield_now().await;
+            } else {
+                // Whatever happens meanwhile may bring the moment nearer.
+                let _ = tokio::time::timeout(Duration::from_micros(wait.0), queue.stirred.notified()).await;
             }
-            tokio::time::sleep(Duration::from_micros(TICK.0)).await;
-            tell(queue.flow.tend(gateway.fleet().now()));
         }
     }
 }

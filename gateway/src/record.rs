@@ -1,5 +1,7 @@
 //! What is remembered of one request: written along the pipeline, closed once, turned into spans and metrics behind it.
 
+/// The decision as it was made.
+mod decision;
 /// A request's time in line.
 mod waited;
 
@@ -9,19 +11,14 @@ use std::time::{Duration, Instant, SystemTime};
 use http::HeaderMap;
 use pointsman_backends::dialects::Usage;
 use pointsman_backends::endpoint::EndpointId;
-use pointsman_backends::inflight::Work;
 use pointsman_policies::attain::{Observed, Part, parts_kept, parts_missed};
-use pointsman_policies::decide::Candidate;
-use pointsman_policies::facts::{Api, OwnedFacts};
-use pointsman_policies::fleet::{EndpointState, Fleet, HardwareKind, Waiting};
-use pointsman_policies::learned::Learned;
-use pointsman_policies::plan::Plan;
-use pointsman_policies::policy::{ClassId, Slo};
-use pointsman_policies::trial::Arm;
+use pointsman_policies::facts::Api;
+use pointsman_policies::fleet::HardwareKind;
+use pointsman_policies::policy::Slo;
 
 use crate::prompt::Text;
-use crate::snapshot::{Deciding, Snapshot};
 
+pub use decision::{DecisionRecord, planned, work};
 pub use waited::Waited;
 
 /// Where a request stands among traces, by W3C Trace Context.
@@ -129,59 +126,6 @@ impl AttemptRecord {
             (Some(_), _) => "failed",
         };
         self.hedge.then_some(result)
-    }
-}
-
-/// The decision as it was made, with names instead of indices.
-#[derive(Clone, Debug)]
-pub struct DecisionRecord {
-    /// The generation that decided.
-    pub snapshot: Arc<Snapshot>,
-    /// Which of its policies: the one in force, or the candidate on trial.
-    pub arm: Arm,
-    /// What was known of the request, with the headers that these policies read.
-    pub facts: OwnedFacts,
-    /// Its class.
-    pub class: ClassId,
-    /// What was known of the endpoints, in the order of the snapshot's.
-    pub endpoints: Vec<EndpointState>,
-    /// What had been learned of the machines.
-    pub learned: Arc<Learned>,
-    /// What the gateway held.
-    pub waiting: Vec<Waiting>,
-    /// The random number that the decision was given.
-    pub draw: u64,
-    /// The route that matched.
-    pub route: usize,
-    /// Every candidate with the reason for or against it.
-    pub candidates: Vec<Candidate>,
-    /// What was to be attempted; `None` where every endpoint was rejected.
-    pub plan: Option<Plan>,
-}
-
-impl DecisionRecord {
-    /// The policy that decided.
-    pub fn deciding(&self) -> Deciding<'_> {
-        self.snapshot.deciding(self.arm)
-    }
-
-    /// The size of the request as one endpoint will see it.
-    pub fn work(&self, endpoint: usize) -> Work {
-        let facts = &self.facts;
-        let class = self.deciding().policy.classes.get(self.class.0);
-        Work {
-            input_tokens: facts.input_tokens,
-            cached_tokens: self.endpoints.get(endpoint).map_or(0, |state| state.cached_tokens),
-            output_tokens: facts.output_tokens,
-            max_output_tokens: facts.max_output_tokens.unwrap_or(facts.output_tokens),
-            itl_ms: class.and_then(|class| class.slo.itl_ms),
-        }
-    }
-
-    /// The machines as the decision saw them.
-    pub fn fleet(&self) -> Fleet<'_> {
-        let pools = &self.snapshot.portfolio.facts;
-        Fleet { pools, endpoints: &self.endpoints, learned: &self.learned, waiting: &self.waiting }
     }
 }
 

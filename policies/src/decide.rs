@@ -144,6 +144,12 @@ pub fn first_match(routes: &[Route], env: &Env<'_>) -> usize {
 /// token makes the urgent wait for the next.
 const RESERVE_S_PER_CLASS: f64 = 1.0;
 
+/// How many seconds' worth of a provider's limit a request of a class leaves to those that are more urgent.
+pub fn reserve_s(policy: &Policy, class: Option<&Class>) -> f64 {
+    let priority = class.map_or(0, |class| class.priority);
+    RESERVE_S_PER_CLASS * policy.classes.iter().filter(|other| other.priority > priority).count() as f64
+}
+
 /// What is the same for all endpoints of one pool.
 struct PoolView<'p> {
     pool: &'p PoolFacts,
@@ -180,8 +186,7 @@ fn weigh(
     let reads_load = request.policy.reads_load || read_load(limits) || !fleet.waiting.is_empty();
     let loads = if reads_load { fleet.loads() } else { Vec::new() };
     let priority = class.map_or(0, |class| class.priority);
-    let more_urgent = request.policy.classes.iter().filter(|other| other.priority > priority).count();
-    let reserve_s = RESERVE_S_PER_CLASS * more_urgent as f64;
+    let reserve_s = reserve_s(request.policy, class);
     let views: Vec<PoolView<'_>> = (fleet.pools.iter().enumerate())
         .filter_map(|(index, pool)| {
             let load = loads.get(index);

@@ -206,6 +206,20 @@ impl Queue {
         lost
     }
 
+    /// When the first of those who are held is to be decided again, or given up, where none is held for longer than
+    /// `longest`.
+    pub fn due(&self, longest: Micros) -> Micros {
+        let review = self.reviews.first().map(|(at, _)| *at);
+        let passed = |at: Micros| at + Micros(1);
+        let old = self.pools.values().filter_map(|pool| Some(passed(pool.by_age.first()?.0 + longest)));
+        let sheddable = |(key, lane): (&LaneKey, &Lane)| {
+            let first = lane.held.first_key_value().filter(|_| key.standing == Standing::Sheddable);
+            first.map(|((due, _), _)| passed(*due))
+        };
+        let late = self.pools.values().flat_map(|pool| pool.lanes.iter().filter_map(sheddable));
+        review.into_iter().chain(old).chain(late).min().unwrap_or(Micros::NEVER)
+    }
+
     /// The one to give up where there is no room for a better one: the least urgent of those that may be shed.
     pub fn least(&self) -> Option<Held> {
         let sheddable = |pool: &PoolQueue| {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use pointsman::config::set;
 use pointsman::decision_log::writer::{LogFiles, Writer};
-use pointsman::record::{AttemptRecord, DecisionRecord, Outcome, Record, TraceContext};
+use pointsman::record::{AttemptRecord, DecisionRecord, Outcome, Record, TraceContext, planned};
 use pointsman::snapshot::Snapshot;
 use pointsman_backends::dialects::Usage;
 use pointsman_backends::fleet::{Dispatched, Fleet, Work};
@@ -18,6 +18,7 @@ use pointsman_policies::classify::classify;
 use pointsman_policies::decide::{Request, decide, slo};
 use pointsman_policies::facts::{Api, OwnedFacts};
 use pointsman_policies::fleet::EndpointState;
+use pointsman_policies::mechanisms::Mechanisms;
 use pointsman_policies::trial::Arm;
 use pointsman_policies::units::Micros;
 
@@ -60,13 +61,14 @@ pub fn decided(snapshot: &Arc<Snapshot>, facts: OwnedFacts, endpoints: Vec<Endpo
     let made = DecisionRecord {
         snapshot: Arc::clone(snapshot),
         arm: Arm::Incumbent,
+        mechanisms: Mechanisms::default(),
         class,
         endpoints,
         learned: Arc::default(),
         waiting: Vec::new(),
         draw,
         route: decision.route,
-        candidates: decision.candidates,
+        planned: planned(&decision),
         plan: decision.plan,
         facts,
     };
@@ -151,7 +153,12 @@ fn dispatch(snapshot: &Snapshot, mut record: Record, now: Micros) -> Result<(Run
         record.outcome = Outcome::Refused("unavailable");
         return Err(Box::new(record));
     };
-    let estimate = made.candidates[chosen.expect("it was dispatched")].verdict.expect("it was chosen").estimate;
+    let estimate = made
+        .planned(chosen.expect("it was dispatched"))
+        .expect("it was planned")
+        .verdict
+        .expect("it was chosen")
+        .estimate;
     let (first_token, end) = (now + Micros::from_ms(estimate.ttft_ms), now + Micros::from_ms(estimate.total_ms));
     record.stream = made.facts.stream;
     record.first_byte_at = Some(Duration::from_micros((first_token - now).0));

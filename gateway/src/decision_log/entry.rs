@@ -187,6 +187,7 @@ impl Decision {
     /// What is kept of a record; `None` if nothing was decided. `set` is the number of its set in the file.
     pub fn of(record: &Record, set: u32) -> Option<Decision> {
         let made = record.decision.as_ref()?;
+        let again = made.again();
         let unix = record.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Some(Decision {
             set,
@@ -202,7 +203,7 @@ impl Decision {
                 class: made.class.0 as u32,
                 route: made.route as u32,
                 first: made.plan.as_ref().and_then(|plan| plan.attempts.first()).map(|first| first.endpoint as u32),
-                digest: digest(made.class, made.route, &made.candidates, made.plan.as_ref()),
+                digest: digest(made.class, made.route, &again.candidates, made.plan.as_ref()),
             },
             outcome: Outcome::of(record, made),
         })

@@ -235,6 +235,7 @@ mod tests {
         let decision = DecisionRecord {
             snapshot: Arc::clone(snapshot),
             arm: pointsman_policies::trial::Arm::Incumbent,
+            mechanisms: Default::default(),
             facts: OwnedFacts {
                 headers: vec![("authorization".into(), "Bearer sk-1".into())],
                 ..OwnedFacts::default()
@@ -245,7 +246,7 @@ mod tests {
             waiting: Vec::new(),
             draw: 0,
             route: 0,
-            candidates: Vec::new(),
+            planned: Vec::new(),
             plan: None,
         };
         let blank = Record::blank(StdInstant::now(), SystemTime::now());

@@ -4,14 +4,18 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use pointsman_policies::decide::reserve_s;
+use pointsman_policies::facts::{Facts, OwnedFacts};
 use pointsman_policies::fleet::Waiting;
 use pointsman_policies::mechanisms::Mechanisms;
 use pointsman_policies::queue::{Held, Order, Queue};
 use pointsman_policies::refusal::Refusal;
 use pointsman_policies::units::Micros;
 
-use super::{Ask, Entered, HeldEnd, Overview, Released, class, made, refusal, retry_ms};
-use crate::record::DecisionRecord;
+use super::{
+    Ask, Entered, Fresh, HeldEnd, LONGEST_UNLOOKED, Overview, Released, TICK, class, fresh, refusal, retry_ms,
+};
+use crate::record::{DecisionRecord, work};
 use crate::snapshot::Snapshot;
 
 /// At most so many are decided again in one tick without there being room.
@@ -30,6 +34,10 @@ pub(super) struct LineUp<T> {
     /// Gave their place to a better one; told at the next occasion.
     displaced: Vec<Released<T>>,
     longest: Micros,
+    /// When those who go first were looked at last.
+    looked: Micros,
+    /// When they are looked at next.
+    look: Micros,
 }
 
 #[derive(Debug)]
@@ -40,15 +48,53 @@ struct Parked<T> {
     token: T,
 }
 
+impl<T> Parked<T> {
+    /// What is known of it now.
+    fn facts(&self, now: Micros) -> Facts<'_> {
+        Facts { waited_ms: (now - self.since).as_ms(), ..self.made.facts.facts() }
+    }
+
+    /// What is asked of a decision on it.
+    fn ask<'a>(&'a self, facts: &'a Facts<'a>) -> Ask<'a> {
+        let DecisionRecord { snapshot, arm, class, draw, .. } = &*self.made;
+        Ask { snapshot, arm: *arm, facts, class: *class, draw: *draw }
+    }
+
+    /// What is kept of a decision on it.
+    fn record(&self, fresh: Fresh, now: Micros) -> DecisionRecord {
+        let facts = self.facts(now);
+        let owned = OwnedFacts { waited_ms: facts.waited_ms, ..self.made.facts.clone() };
+        fresh.record(&self.ask(&facts), owned)
+    }
+}
+
 impl<T> LineUp<T> {
     pub(super) fn new(mechanisms: Mechanisms) -> LineUp<T> {
         let queue = Queue::new(if mechanisms.queue { Order::Urgency } else { Order::Coming });
-        LineUp { mechanisms, queue, parked: HashMap::new(), displaced: Vec::new(), longest: Micros::NEVER }
+        LineUp {
+            mechanisms,
+            queue,
+            parked: HashMap::new(),
+            displaced: Vec::new(),
+            longest: Micros::NEVER,
+            looked: Micros(0),
+            look: Micros::NEVER,
+        }
     }
 
     /// How many there are to look after.
     pub(super) fn len(&self) -> usize {
         self.parked.len() + self.displaced.len()
+    }
+
+    /// When those who wait are to be looked after next.
+    pub(super) fn due(&self) -> Micros {
+        self.look.min(self.queue.due(self.longest))
+    }
+
+    /// Something has changed that those who wait may gain by.
+    fn stir(&mut self, now: Micros) {
+        self.look = self.look.min(now.max(self.looked + TICK));
     }
 
     /// What is held, as a generation's decisions read it.
@@ -81,40 +127,60 @@ impl<T> LineUp<T> {
         }
         self.queue.hold(now, held);
         self.parked.insert(held.ticket, Parked { made, since: held.since, moved: 0, token });
+        self.stir(now);
         Ok(Entered { ticket: held.ticket, ahead: self.queue.ahead(held.ticket) })
     }
 
     pub(super) fn leave(&mut self, ticket: u64) -> bool {
         self.queue.remove(ticket);
+        self.stir(self.looked);
         self.parked.remove(&ticket).is_some()
     }
 
-    /// Sends what there is room for. With `all`, also looks after those who have waited long.
-    pub(super) fn attend(&mut self, now: Micros, all: bool) -> Vec<Released<T>> {
+    /// Sends what there is room for, because some was made.
+    pub(super) fn release(&mut self, now: Micros) -> Vec<Released<T>> {
         let mut released = std::mem::take(&mut self.displaced);
+        self.send_first(now, false, &mut released);
+        self.stir(now);
+        released
+    }
+
+    /// Looks after those whose moment has come.
+    pub(super) fn tend(&mut self, now: Micros) -> Vec<Released<T>> {
+        let mut released = std::mem::take(&mut self.displaced);
+        if self.look <= now {
+            let opens = self.send_first(now, true, &mut released);
+            self.looked = now;
+            self.look = opens.clamp(now + TICK, now + LONGEST_UNLOOKED);
+        }
+        for held in self.queue.to_review(now, REVIEWED_AT_ONCE) {
+            let waiting = self.queue.waiting(now, Some(held.ticket));
+            self.again(&held, waiting, now, &mut released);
+        }
+        for (lost, end) in self.queue.lost(now, self.longest) {
+            let end = if end { HeldEnd::TooLong } else { HeldEnd::Shed };
+            self.give_up(lost, end, &mut released);
+        }
+        released
+    }
+
+    /// Sends those who go first as long as there is room and, if wanted, those who may pass them. When time alone may
+    /// make room for one of them.
+    fn send_first(&mut self, now: Micros, and_others: bool, released: &mut Vec<Released<T>>) -> Micros {
+        let mut opens = Micros::NEVER;
         for pool in self.queue.pools() {
             for _ in 0..RELEASED_AT_ONCE {
                 let Some(first) = self.queue.next(now, pool) else { break };
                 let waiting = self.queue.waiting_behind(now, &first);
-                if !self.again(first, waiting, now, &mut released) {
-                    if all {
-                        self.let_others_pass(&first, now, &mut released);
-                    }
-                    break;
+                let Some(stays) = self.again(&first, waiting, now, released) else { continue };
+                if and_others {
+                    opens = opens.min(self.opens(&first, &stays, now));
+                    opens = opens.min(self.let_others_pass((&first, &stays), now, released));
                 }
+                break;
             }
         }
-        if all {
-            for held in self.queue.to_review(now, REVIEWED_AT_ONCE) {
-                let waiting = self.queue.waiting(now, Some(held.ticket));
-                self.again(held, waiting, now, &mut released);
-            }
-            for (lost, end) in self.queue.lost(now, self.longest) {
-                let end = if end { HeldEnd::TooLong } else { HeldEnd::Shed };
-                self.give_up(lost, end, &mut released);
-            }
-        }
-        released
+        opens
     }
 
     /// Who is held, by pool and class.
@@ -143,86 +209,117 @@ impl<T> LineUp<T> {
         sums.into_values().collect()
     }
 
-    /// Decides a held request again. Whether the place that it had in its pool's line is free: it was sent, refused, or
-    /// waits for another pool now.
-    fn again(&mut self, held: Held, waiting: Vec<Waiting>, now: Micros, released: &mut Vec<Released<T>>) -> bool {
-        let Some(made) = self.decided(held, waiting, now) else {
-            self.queue.remove(held.ticket);
-            return true;
-        };
-        self.follow(held, made, now, released)
+    /// Decides a held request again. Where it stays in its place, the decision that has it stay; else it was sent,
+    /// refused, or waits for another pool now.
+    fn again(
+        &mut self,
+        held: &Held,
+        waiting: Vec<Waiting>,
+        now: Micros,
+        released: &mut Vec<Released<T>>,
+    ) -> Option<Fresh> {
+        match self.decided(held, waiting, now) {
+            Some(fresh) => self.follow(held, fresh, now, released),
+            None => {
+                self.queue.remove(held.ticket);
+                None
+            }
+        }
     }
 
-    fn decided(&self, held: Held, waiting: Vec<Waiting>, now: Micros) -> Option<DecisionRecord> {
+    fn decided(&self, held: &Held, waiting: Vec<Waiting>, now: Micros) -> Option<Fresh> {
         let parked = self.parked.get(&held.ticket)?;
-        let mut facts = parked.made.facts.clone();
-        facts.waited_ms = (now - parked.since).as_ms();
-        let DecisionRecord { snapshot, arm, class, draw, .. } = &*parked.made;
-        let borrowed = facts.facts();
-        let ask = Ask { snapshot, arm: *arm, facts: &borrowed, class: *class, draw: *draw };
-        Some(made(&ask, self.mechanisms, facts.clone(), seen_by(snapshot, waiting), now))
+        let facts = parked.facts(now);
+        Some(fresh(&parked.ask(&facts), self.mechanisms, seen_by(&parked.made.snapshot, waiting), now))
     }
 
-    /// Does as a new decision says.
-    fn follow(&mut self, held: Held, made: DecisionRecord, now: Micros, released: &mut Vec<Released<T>>) -> bool {
-        let Some(plan) = &made.plan else {
+    /// Does as a new decision says, which is returned where that is nothing.
+    fn follow(&mut self, held: &Held, fresh: Fresh, now: Micros, released: &mut Vec<Released<T>>) -> Option<Fresh> {
+        let parked = self.parked.get_mut(&held.ticket)?;
+        let Some(plan) = &fresh.decision.plan else {
+            let made = parked.record(fresh, now);
             let refusal = refusal(&made);
             self.end(held.ticket, Some(Arc::new(made)), Err(refusal), HeldEnd::Refused, released);
-            return true;
+            return None;
         };
         let first = plan.attempts.first().map(|attempt| attempt.endpoint);
         match (plan.hold, first) {
-            (None, Some(endpoint)) => self.send((held, endpoint), made, now, released),
-            (Some(hold), _) => {
-                let moved = super::held(&made, hold, (held.ticket, held.since), now);
-                if moved.pool == held.pool {
-                    return false;
-                }
+            (None, Some(endpoint)) => self.send((held, endpoint), fresh, now, released),
+            (Some(hold), _) if parked.made.snapshot.pool_number(hold.pool) != Some(held.pool) => {
+                parked.moved += 1;
+                let moved = super::held(&parked.record(fresh, now), hold, (held.ticket, held.since), now);
                 self.queue.hold(now, moved);
-                if let Some(parked) = self.parked.get_mut(&held.ticket) {
-                    parked.moved += 1;
-                }
-                true
+                None
             }
-            (None, None) => false,
+            _ => Some(fresh),
         }
     }
 
     fn send(
         &mut self,
-        (held, endpoint): (Held, usize),
-        made: DecisionRecord,
+        (held, endpoint): (&Held, usize),
+        fresh: Fresh,
         now: Micros,
         released: &mut Vec<Released<T>>,
-    ) -> bool {
-        let Some(target) = made.snapshot.target(endpoint) else { return false };
+    ) -> Option<Fresh> {
+        let parked = self.parked.get(&held.ticket)?;
+        let target = parked.made.snapshot.target(endpoint)?;
+        let cached_tokens = fresh.endpoints.get(endpoint).map_or(0, |state| state.cached_tokens);
         // What the decision saw may have been taken by a request that was sent at once.
-        let Ok(dispatched) = target.live.begin(now, made.work(endpoint)) else { return false };
-        self.queue.sent(now, &held);
+        let Ok(dispatched) = target.live.begin(now, work(&parked.made.facts, class(&parked.made), cached_tokens))
+        else {
+            return Some(fresh);
+        };
+        let made = parked.record(fresh, now);
+        self.queue.sent(now, held);
         self.end(held.ticket, Some(Arc::new(made)), Ok(dispatched), HeldEnd::Sent, released);
-        true
+        None
     }
 
     /// Who goes first may have to wait for a machine while others wait that cannot use it anyway. Nobody is passed by
-    /// those who take from it what it waits for.
-    fn let_others_pass(&mut self, first: &Held, now: Micros, released: &mut Vec<Released<T>>) {
-        for other in self.queue.after(first, PASSING_AT_ONCE) {
+    /// those who take from it what it waits for. When time alone will let one of them pass.
+    fn let_others_pass(&mut self, first: (&Held, &Fresh), now: Micros, released: &mut Vec<Released<T>>) -> Micros {
+        let mut opens = Micros::NEVER;
+        for other in self.queue.after(first.0, PASSING_AT_ONCE) {
             let waiting = self.queue.waiting_behind(now, &other);
-            let Some(made) = self.decided(other, waiting, now) else { continue };
-            let now_at = made.plan.as_ref().filter(|plan| plan.hold.is_none()).and_then(|plan| plan.attempts.first());
-            let Some(endpoint) = now_at.map(|attempt| attempt.endpoint) else { continue };
-            if !self.may_use(first.ticket, &made.snapshot, endpoint) {
-                self.follow(other, made, now, released);
+            let Some(fresh) = self.decided(&other, waiting, now) else { continue };
+            let plan = fresh.decision.plan.as_ref().filter(|plan| plan.hold.is_none());
+            let Some(endpoint) = plan.and_then(|plan| plan.attempts.first()).map(|attempt| attempt.endpoint) else {
+                opens = opens.min(self.opens(&other, &fresh, now));
+                continue;
+            };
+            if !self.may_use(first, other.ticket, endpoint) {
+                self.follow(&other, fresh, now, released);
             }
         }
+        opens
     }
 
-    /// Whether a held request may be sent to an endpoint of a generation at all.
-    fn may_use(&self, ticket: u64, of: &Snapshot, endpoint: usize) -> bool {
-        let Some((parked, target)) = self.parked.get(&ticket).zip(of.target(endpoint)) else { return true };
-        let same =
-            |index: usize| parked.made.snapshot.target(index).is_some_and(|own| own.endpoint.id == target.endpoint.id);
-        parked.made.candidates.iter().any(|candidate| candidate.verdict.is_ok() && same(candidate.endpoint))
+    /// Whether who goes first, as it was just decided, may be sent to an endpoint of another's generation at all.
+    fn may_use(&self, (first, fresh): (&Held, &Fresh), other: u64, endpoint: usize) -> bool {
+        let snapshot = |ticket| self.parked.get(ticket).map(|parked: &Parked<T>| &parked.made.snapshot);
+        let Some((own, others)) = snapshot(&first.ticket).zip(snapshot(&other)) else { return true };
+        let Some(target) = others.target(endpoint) else { return true };
+        let same = |index: usize| own.target(index).is_some_and(|own| own.endpoint.id == target.endpoint.id);
+        fresh.decision.candidates.iter().any(|candidate| candidate.verdict.is_ok() && same(candidate.endpoint))
+    }
+
+    /// When time alone may make room for a held request, as it was just decided: a limit refills, a machine may be asked
+    /// again.
+    fn opens(&self, held: &Held, fresh: &Fresh, now: Micros) -> Micros {
+        let Some(parked) = self.parked.get(&held.ticket) else { return Micros::NEVER };
+        if fresh.decision.plan.as_ref().is_some_and(|plan| plan.hold.is_none()) {
+            return now; // somebody else was faster
+        }
+        let reserve_s = reserve_s(parked.made.deciding().policy, class(&parked.made));
+        let facts = parked.facts(now);
+        let waits = fresh.endpoints.iter().filter_map(|state| match state.availability.retry_in_ms() {
+            Some(retry_in_ms) => Some(retry_in_ms),
+            None => state.lease.map(|lease| lease.ready_in_ms(&facts, reserve_s)),
+        });
+        let soonest = waits.filter(|ms| *ms > 0.0).min_by(f64::total_cmp);
+        // Rounded up: a look too soon would find nothing.
+        soonest.map_or(Micros::NEVER, |ms| now + Micros::from_ms(ms) + Micros(1))
     }
 
     fn give_up(&mut self, held: Held, end: HeldEnd, released: &mut Vec<Released<T>>) {

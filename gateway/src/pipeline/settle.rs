@@ -79,13 +79,7 @@ fn price(record: &mut Record) {
     let pools = &decision.snapshot.portfolio.facts;
     let Some(pool) = pools.iter().find(|pool| *pool.name == *attempt.pool) else { return };
     let Some(model) = pool.model(&record.model) else { return };
-    let in_flight = decision
-        .candidates
-        .iter()
-        .find(|candidate| {
-            decision.snapshot.target(candidate.endpoint).is_some_and(|target| target.endpoint.id == attempt.endpoint)
-        })
-        .map_or(0, |candidate| candidate.in_flight);
+    let in_flight = decision.planned(attempt.index).map_or(0, |candidate| candidate.in_flight);
     record.usd = model.price.usd(usage.input_tokens, usage.output_tokens);
     record.usd += outrun_usd(record, pools);
     record.joules = joules(pool, usage.input_tokens, usage.output_tokens, in_flight);

@@ -19,7 +19,7 @@ use rand_pcg::Pcg64Mcg;
 
 use super::router::{Act, Arrival, BEGINNING_S, Ended, Predicted, Router, Seen, TurnedAway};
 use crate::accounting::{self, publish};
-use crate::flow::{Ask, Flow, Released, TICK};
+use crate::flow::{Ask, Flow, Released};
 use crate::learning::{Answering, Ending, Learning};
 use crate::record::DecisionRecord;
 use crate::snapshot::Snapshot;
@@ -37,7 +37,6 @@ pub struct Pointsman {
     books: Books,
     running: BTreeMap<u32, Running>,
     random: Pcg64Mcg,
-    tick: Micros,
     /// When the last report of each endpoint's engine was true.
     reported: Vec<Option<Micros>>,
     /// The generation that takes over, and when.
@@ -67,8 +66,8 @@ impl Pointsman {
         learning.adopt(&snapshot);
         // A day of ten thousand machines has no time for accounts that nobody reads.
         let books = Books { wanted: snapshot.terms().matter(), ..Books::default() };
-        let (running, tick, reported) = (BTreeMap::new(), Micros(0), Vec::new());
-        Pointsman { snapshot, flow, learning, books, running, random, tick, reported, next: None }
+        let (running, reported) = (BTreeMap::new(), Vec::new());
+        Pointsman { snapshot, flow, learning, books, running, random, reported, next: None }
     }
 
     /// The same without prices that follow what was spent, served and drawn.
@@ -252,18 +251,16 @@ impl Router for Pointsman {
 
     fn predicted(&self, request: u32, endpoint: usize) -> Option<Predicted> {
         let running = self.running.get(&request).filter(|running| running.endpoint == endpoint)?;
-        let estimate = running.made.candidates.get(endpoint)?.verdict.as_ref().ok()?.estimate;
+        let estimate = running.made.planned(endpoint)?.verdict.as_ref().ok()?.estimate;
         Some(Predicted { ttft_ms: estimate.ttft_ms, itl_ms: estimate.itl_ms })
     }
 
     fn next_wake(&self) -> Option<Micros> {
-        let tend = (self.flow.held() > 0).then(|| self.tick + TICK);
-        [tend, self.books.wanted.then_some(self.books.due)].into_iter().flatten().min()
+        [self.flow.due(), self.books.wanted.then_some(self.books.due)].into_iter().flatten().min()
     }
 
     fn wake(&mut self, now: Micros, _: &Seen<'_>, acts: &mut Vec<Act>) {
         self.books.publish(now, &self.snapshot);
-        self.tick = now;
         let released = self.flow.tend(now);
         self.released(released, acts);
     }
@@ -283,7 +280,7 @@ impl Books {
         let Some(target) = snapshot.target(running.endpoint).filter(|_| self.wanted) else { return };
         let Some(model) = target.facts.model(&running.made.facts.model) else { return };
         let Ended { input_tokens, output_tokens, .. } = *ended;
-        let neighbours = running.made.endpoints.get(running.endpoint).map_or(0, |state| state.in_flight);
+        let neighbours = running.made.planned(running.endpoint).map_or(0, |candidate| candidate.in_flight);
         let entry = Entry {
             tokens: input_tokens + output_tokens,
             usd: model.price.usd(input_tokens, output_tokens),

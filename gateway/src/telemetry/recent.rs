@@ -87,7 +87,7 @@ fn bytes(record: &Record) -> usize {
         let headers: usize = decision.facts.headers.iter().map(|(name, value)| 48 + name.len() + value.len()).sum();
         size_of::<DecisionRecord>()
             + decision.endpoints.len() * size_of::<EndpointState>()
-            + decision.candidates.len() * size_of::<Candidate>()
+            + decision.planned.len() * size_of::<Candidate>()
             + headers
             + decision.facts.model.len()
     });

@@ -86,7 +86,8 @@ impl Tree<'_> {
             text(key::OPENINFERENCE_SPAN_KIND, "CHAIN"),
         ];
         let at = self.record.wall + self.record.decided_at;
-        let candidates = decision.candidates.iter().filter_map(|candidate| {
+        let again = decision.again();
+        let candidates = again.candidates.iter().filter_map(|candidate| {
             let target = snapshot.target(candidate.endpoint)?;
             let reason = match &candidate.verdict {
                 Ok(scored) => scored.to_string(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pointsman_policies::decide::Decision;
 use pointsman_policies::policy::{Canary, TrialMode};
 use pointsman_policies::trial::agreement::Choice;
 use pointsman_policies::trial::guard::{Tally, Verdict};
@@ -64,8 +65,8 @@ fn compare(gateway: &Gateway, decision: &DecisionRecord) {
     let snapshot = &decision.snapshot;
     let Some(trial) = &snapshot.trial else { return };
     let fleet = decision.fleet();
-    let DecisionRecord { class, route, candidates, plan, .. } = decision;
-    let incumbent = Choice::told(&snapshot.policy, fleet, *class, *route, candidates, plan.as_ref());
+    let Decision { route, candidates, plan } = decision.again();
+    let incumbent = Choice::told(&snapshot.policy, fleet, decision.class, route, &candidates, plan.as_ref());
     let candidate = Choice::make(&trial.candidate.policy, &decision.facts.facts(), fleet, decision.draw);
     let endpoint = |choice: &Choice<'_>| choice.first.map(|first| first.endpoint);
     let same = incumbent.class == candidate.class && endpoint(&incumbent) == endpoint(&candidate);

@@ -1,0 +1,97 @@
+//! A decision as it is kept: what it was made of, and what it came to. The reasons for and against every machine follow
+//! from that; whoever wants to know has it made again.
+
+use std::sync::Arc;
+
+use pointsman_backends::inflight::Work;
+use pointsman_policies::decide::{Candidate, Decision, Request, decide};
+use pointsman_policies::facts::OwnedFacts;
+use pointsman_policies::fleet::{EndpointState, Fleet, Waiting};
+use pointsman_policies::learned::Learned;
+use pointsman_policies::mechanisms::Mechanisms;
+use pointsman_policies::plan::Plan;
+use pointsman_policies::policy::{Class, ClassId};
+use pointsman_policies::trial::Arm;
+
+use crate::snapshot::{Deciding, Snapshot};
+
+/// The decision as it was made, with names instead of indices.
+#[derive(Clone, Debug)]
+pub struct DecisionRecord {
+    /// The generation that decided.
+    pub snapshot: Arc<Snapshot>,
+    /// Which of its policies: the one in force, or the candidate on trial.
+    pub arm: Arm,
+    /// What it takes into account: everything, but in studies.
+    pub mechanisms: Mechanisms,
+    /// What was known of the request, with the headers that these policies read.
+    pub facts: OwnedFacts,
+    /// Its class.
+    pub class: ClassId,
+    /// What was known of the endpoints, in the order of the snapshot's.
+    pub endpoints: Vec<EndpointState>,
+    /// What had been learned of the machines.
+    pub learned: Arc<Learned>,
+    /// What the gateway held.
+    pub waiting: Vec<Waiting>,
+    /// The random number that the decision was given.
+    pub draw: u64,
+    /// The route that matched.
+    pub route: usize,
+    /// What was found of the endpoints that the plan names. Of the others it is found again where somebody asks: a
+    /// thousand machines would make each record a tenth of a megabyte.
+    pub planned: Vec<Candidate>,
+    /// What was to be attempted; `None` where every endpoint was rejected.
+    pub plan: Option<Plan>,
+}
+
+/// The size of a request as an endpoint will see it that has so many tokens of its prompt.
+pub fn work(facts: &OwnedFacts, class: Option<&Class>, cached_tokens: u64) -> Work {
+    Work {
+        input_tokens: facts.input_tokens,
+        cached_tokens,
+        output_tokens: facts.output_tokens,
+        max_output_tokens: facts.max_output_tokens.unwrap_or(facts.output_tokens),
+        itl_ms: class.and_then(|class| class.slo.itl_ms),
+    }
+}
+
+/// The candidates that a decision's plan names.
+pub fn planned(decision: &Decision) -> Vec<Candidate> {
+    let Some(plan) = &decision.plan else { return Vec::new() };
+    let attempts = plan.attempts.iter().map(|attempt| attempt.endpoint);
+    let hedge = plan.hedge.map(|hedge| hedge.endpoint);
+    attempts.chain(hedge).filter_map(|endpoint| decision.candidates.get(endpoint).copied()).collect()
+}
+
+impl DecisionRecord {
+    /// The policy that decided.
+    pub fn deciding(&self) -> Deciding<'_> {
+        self.snapshot.deciding(self.arm)
+    }
+
+    /// The size of the request as one endpoint will see it.
+    pub fn work(&self, endpoint: usize) -> Work {
+        let class = self.deciding().policy.classes.get(self.class.0);
+        work(&self.facts, class, self.endpoints.get(endpoint).map_or(0, |state| state.cached_tokens))
+    }
+
+    /// What was found of an endpoint that the plan names.
+    pub fn planned(&self, endpoint: usize) -> Option<&Candidate> {
+        self.planned.iter().find(|candidate| candidate.endpoint == endpoint)
+    }
+
+    /// The whole decision, every reason included: made again, of the same facts, as it was made then.
+    pub fn again(&self) -> Decision {
+        let facts = self.facts.facts();
+        let Self { class, mechanisms, .. } = *self;
+        let request = Request { policy: self.deciding().policy, facts: &facts, class, mechanisms };
+        decide(&request, self.fleet(), self.draw)
+    }
+
+    /// The machines as the decision saw them.
+    pub fn fleet(&self) -> Fleet<'_> {
+        let pools = &self.snapshot.portfolio.facts;
+        Fleet { pools, endpoints: &self.endpoints, learned: &self.learned, waiting: &self.waiting }
+    }
+}
