@@ -1,12 +1,19 @@
 //! The same requests through the real gateway, over HTTP and in real time, and through the simulation: what each side comes
 //! to, in the same figures.
 
+/// Request by request.
+pub mod told;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pointsman::config::set::{self, ConfigSet};
+use pointsman::record::Record;
 use pointsman::simulation::conditions::{Conditions, Metrics};
 use pointsman::simulation::machine::profile;
 use pointsman::simulation::pointsman::Pointsman;
@@ -27,9 +34,12 @@ use tokio::task::JoinSet;
 use crate::client::{Ask, Connection, Next};
 use crate::files::{Files, PROCESS};
 use crate::gateway::Gateway;
+use told::{Told, Watched};
 
 /// Held requests may wait so long and longer.
 const PATIENCE: Duration = Duration::from_secs(900);
+/// The gateway's memory of its last requests is read after so many.
+const REMEMBER_EVERY: usize = 500;
 /// What prompts are made of; each begins with its own number, so that no cache knows it.
 const WORDS: &str = " the points are set so that each train takes the track that suits it best";
 /// Bytes of a token, as machines and gateway count before they know better.
@@ -150,31 +160,61 @@ impl Stage {
 
     /// Plays the requests in real time and waits for the last answer.
     pub async fn live(&self, workload: &Workload) -> Side {
+        self.live_told(workload).await.0
+    }
+
+    /// The same, and what became of each.
+    pub async fn live_told(&self, workload: &Workload) -> (Side, Vec<Told>) {
         let began = Instant::now();
         let mut playing = JoinSet::new();
+        let mut told: HashMap<String, Told> = HashMap::new();
         for (number, request) in workload.requests.iter().enumerate() {
             let due = Duration::from_micros(request.at.0);
             tokio::time::sleep(due.saturating_sub(began.elapsed())).await;
             let ask = self.ask(workload, number, request);
             let (address, stream) = (self.gateway.address(), request.stream);
             playing.spawn(async move { (number, answer(address, ask, stream).await) });
+            if number % REMEMBER_EVERY == 0 {
+                self.remember(&mut told);
+            }
         }
         let mut answers = Vec::new();
         while let Some(answered) = playing.join_next().await {
             answers.push(answered.expect("a client that ends well"));
         }
         answers.sort_by_key(|(number, _)| *number);
-        self.side(workload, answers.into_iter().map(|(_, answer)| answer))
+        self.remember(&mut told);
+        let each = workload.requests.iter().zip(&answers).map(|(request, (number, answer))| Told {
+            at_ms: request.at.as_ms(),
+            observed: answer.as_ref().map(|answer| answer.observed),
+            ..told.remove(&number.to_string()).unwrap_or_default()
+        });
+        let each = each.collect();
+        (self.side(workload, answers.into_iter().map(|(_, answer)| answer)), each)
+    }
+
+    /// The gateway forgets its last requests after a while.
+    fn remember(&self, told: &mut HashMap<String, Told>) {
+        let new = |record: &Record| !told.contains_key(&record.request_id);
+        let new = self.gateway.inner().telemetry().recent().newest(usize::MAX, new);
+        told.extend(new.iter().map(|record| (record.request_id.clone(), Told::of_record(record))));
     }
 
     /// Simulates the requests.
     pub fn simulated(&self, workload: &Workload, seed: u64) -> Side {
+        self.simulated_told(workload, seed).0
+    }
+
+    /// The same, and what became of each.
+    pub fn simulated_told(&self, workload: &Workload, seed: u64) -> (Side, Vec<Told>) {
         let setup = Setup { portfolio: &self.set.portfolio, policy: &self.set.policy, model: &self.model };
         let conditions = Conditions { seed, metrics: Metrics::LOST, ..Conditions::default() };
         let snapshot = Snapshot::build(1, copy(&self.set), None, &Fleet::default());
-        let mut routers: [Box<dyn Router>; 1] = [Box::new(Pointsman::new(Arc::new(snapshot), seed))];
+        let told = Rc::new(RefCell::new(vec![Told::default(); workload.requests.len()]));
+        let router = Watched { router: Pointsman::new(Arc::new(snapshot), seed), told: Rc::clone(&told) };
+        let mut routers: [Box<dyn Router>; 1] = [Box::new(router)];
         let report = world::run(&setup, workload, &conditions, &mut routers);
-        of_report(&report)
+        (of_report(&report), told.take())
     }
 
     fn ask(&self, workload: &Workload, number: usize, request: &Request) -> Ask {
@@ -193,6 +233,7 @@ impl Stage {
             body["stream_options"] = json!({ "include_usage": true });
         }
         Ask::chat(&body)
+            .header("x-request-id", &number.to_string())
             .header("x-pointsman-class", &workload.classes[usize::from(request.declared)])
             .header("x-pointsman-tenant", &workload.tenants[usize::from(request.tenant)])
     }

@@ -12,6 +12,9 @@
     reason = "a bench may stop where its own assumptions break"
 )]
 
+/// Both sides request by request.
+mod requests;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -43,6 +46,9 @@ struct Arguments {
     /// Seeds of the simulation.
     #[arg(long, value_name = "NUMBER", default_value_t = 5)]
     seeds: u64,
+    /// Write what became of every request on both sides, as CSV.
+    #[arg(long, value_name = "FILE")]
+    requests: Option<PathBuf>,
     /// Write the figures as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -69,10 +75,16 @@ fn main() -> ExitCode {
     let (live, simulated) = runtime.block_on(async {
         let stage = Stage::start(&portfolio, &policy).await;
         eprintln!("{} requests in {:.0} s, in real time", workload.requests.len(), workload.span.as_secs());
-        let live = stage.live(&workload).await;
-        let simulated = (1..=arguments.seeds).map(|seed| stage.simulated(&workload, seed)).collect::<Vec<_>>();
+        let live = stage.live_told(&workload).await;
+        let simulated = (1..=arguments.seeds).map(|seed| stage.simulated_told(&workload, seed)).collect::<Vec<_>>();
         (live, simulated)
     });
+    if let Some(file) = &arguments.requests {
+        let sides = simulated.iter().map(|(_, told)| told).enumerate().map(|(seed, told)| (seed + 1, told));
+        let text = requests::csv(&workload, std::iter::once((0, &live.1)).chain(sides));
+        std::fs::write(file, text).expect("the file can be written");
+    }
+    let (live, simulated) = (live.0, simulated.into_iter().map(|(side, _)| side).collect::<Vec<_>>());
     let mean = Side::mean(&simulated);
     print!("{}", table(&live, &mean, &simulated));
     if let Some(file) = &arguments.json {

@@ -80,6 +80,11 @@ impl Pointsman {
         &self.books.statement
     }
 
+    /// The decision by which a request that is on its way was sent.
+    pub fn made(&self, request: u32) -> Option<&DecisionRecord> {
+        self.running.get(&request).map(|running| &*running.made)
+    }
+
     /// The same, with another generation on the same machines that takes over at a moment.
     pub fn followed_by(self, at: Micros, snapshot: Arc<Snapshot>) -> Pointsman {
         Pointsman { next: Some((at, snapshot)), ..self }
