@@ -27,6 +27,8 @@ mod weather;
 mod power;
 /// Faults on demand.
 pub mod faults;
+/// A provider's limits that several machines share.
+pub mod account;
 /// An engine in real time, and the streams its callers read.
 mod machine;
 /// What it says.

@@ -23,7 +23,7 @@ pub(crate) fn serving() {
             let profile = Profile { detail, limits: RateLimits::default(), ..Profile::of(hardware) };
             let (jobs_per_s, asked) = served(profile);
             println!(
-                "{name}, {detail:?}: {jobs_per_s:.0} jobs/s, {:.0} times a million a minute, asked {asked:.1} times a job",
+                "{name}, {detail:?}: {jobs_per_s:.0} jobs/s, {:.1} times a million a minute, asked {asked:.1} times a job",
                 jobs_per_s / GOAL_PER_S
             );
         }

@@ -23,8 +23,8 @@ use pointsman::simulation::workload::{Request, Workload};
 use pointsman::simulation::world::{self, Setup};
 use pointsman::snapshot::Snapshot;
 use pointsman_backends::fleet::Fleet;
-use pointsman_backends::lease::RateLimits;
-use pointsman_backends::portfolio::Secrets;
+use pointsman_backends::portfolio::{Endpoint, Secrets};
+use pointsman_backends::simulators::account::Account;
 use pointsman_backends::simulators::server::{RunningSimulator, Simulator, SimulatorConfig};
 use pointsman_policies::attain::{Observed, parts_kept};
 use pointsman_policies::policy::{Policy, Slo};
@@ -133,18 +133,17 @@ impl Stage {
         let mut text = portfolio.lines().filter(near).collect::<Vec<_>>().join("\n");
         let planned = load(Files::new(PROCESS, &text, policy).folder());
         let mut machines = Vec::new();
+        // A pool has its limits together.
+        let accounts: Vec<Option<Account>> =
+            planned.portfolio.pools.iter().map(|pool| pool.limits.map(Account::new)).collect();
         for (index, endpoint) in planned.portfolio.endpoints.iter().enumerate() {
-            let (pool, facts) = (&planned.portfolio.pools[endpoint.pool], &planned.portfolio.facts[endpoint.pool]);
-            let mut machine = profile(facts);
-            // A pool has its limits together; machines that know nothing of each other have their part.
-            let part = |limit: f64| limit / facts.endpoints.len() as f64;
-            machine.limits = pool.limits.map_or_else(RateLimits::default, |limits| RateLimits {
-                requests_per_minute: limits.requests_per_minute.map(part),
-                tokens_per_minute: limits.tokens_per_minute.map(part),
-                ..limits
-            });
+            let facts = &planned.portfolio.facts[endpoint.pool];
             let models = facts.models.iter().map(|model| model.name.clone()).collect();
-            let config = SimulatorConfig { seed: index as u64, ..SimulatorConfig::new(machine, models) };
+            let config = SimulatorConfig {
+                seed: index as u64,
+                account: accounts[endpoint.pool].clone(),
+                ..SimulatorConfig::new(profile(facts), models)
+            };
             let running = Simulator::start(config).await.expect("it can listen");
             let scheme = if endpoint.address.tls { "https" } else { "http" };
             let url = format!("\"{scheme}://{}\"", endpoint.address.authority);
@@ -168,9 +167,11 @@ impl Stage {
         let began = Instant::now();
         let mut playing = JoinSet::new();
         let mut told: HashMap<String, Told> = HashMap::new();
+        let mut late_ms = Vec::with_capacity(workload.requests.len());
         for (number, request) in workload.requests.iter().enumerate() {
             let due = Duration::from_micros(request.at.0);
             tokio::time::sleep(due.saturating_sub(began.elapsed())).await;
+            late_ms.push((began.elapsed() - due).as_secs_f64() * 1e3);
             let ask = self.ask(workload, number, request);
             let (address, stream) = (self.gateway.address(), request.stream);
             playing.spawn(async move { (number, answer(address, ask, stream).await) });
@@ -186,6 +187,7 @@ impl Stage {
         self.remember(&mut told);
         let each = workload.requests.iter().zip(&answers).map(|(request, (number, answer))| Told {
             at_ms: request.at.as_ms(),
+            late_ms: late_ms[*number],
             observed: answer.as_ref().map(|answer| answer.observed),
             ..told.remove(&number.to_string()).unwrap_or_default()
         });
@@ -218,12 +220,14 @@ impl Stage {
     }
 
     fn ask(&self, workload: &Workload, number: usize, request: &Request) -> Ask {
-        let bytes = request.input_tokens as usize * BYTES_PER_TOKEN;
+        // The machine counts what there is; what the gateway makes of the length is as far off as in the simulation.
+        let bytes = request.read_input_tokens as usize * BYTES_PER_TOKEN;
         let words = format!("{number} of {bytes}").chars().chain(WORDS.chars().cycle()).take(bytes).collect::<String>();
         let mut body = json!({
             "model": self.model,
             "messages": [{ "role": "user", "content": words }],
             "stream": request.stream,
+            "simulated_prompt_tokens": request.input_tokens,
             "simulated_answer_tokens": request.output_tokens,
         });
         if request.max_output_tokens > 0 {
@@ -238,9 +242,19 @@ impl Stage {
             .header("x-pointsman-tenant", &workload.tenants[usize::from(request.tenant)])
     }
 
+    /// What the machines' owners charge for all that they have served, answers that nobody waited for included.
+    fn usd(&self) -> f64 {
+        let charge = |(machine, endpoint): (&RunningSimulator, &Endpoint)| {
+            let pool = &self.set.portfolio.facts[endpoint.pool];
+            let served = machine.stats();
+            pool.model(&self.model).map_or(0.0, |model| model.price.usd(served.prompt_tokens, served.output_tokens))
+        };
+        self.machines.iter().zip(&self.set.portfolio.endpoints).map(charge).sum()
+    }
+
     fn side(&self, workload: &Workload, answers: impl Iterator<Item = Option<Answer>>) -> Side {
         let facts = &self.set.portfolio.facts;
-        let mut side = Side { by_pool: vec![0; facts.len()], ..Side::default() };
+        let mut side = Side { by_pool: vec![0; facts.len()], usd: self.usd(), ..Side::default() };
         side.classes = workload.classes.iter().map(|name| Class { name: name.clone(), ..Class::default() }).collect();
         let mut ttft_ms: Vec<Vec<f64>> = vec![Vec::new(); workload.classes.len()];
         for (request, answer) in workload.requests.iter().zip(answers) {
@@ -255,10 +269,6 @@ impl Stage {
             ttft_ms[usize::from(request.class)].extend(answer.observed.ttft_ms);
             let pool = facts.iter().position(|pool| pool.endpoints.contains(&answer.endpoint)).expect("a pool");
             side.by_pool[pool] += 1;
-            let price = facts[pool].model(&self.model).expect("it serves the model").price;
-            side.usd += (f64::from(request.input_tokens) * price.usd_per_m_input
-                + answer.observed.output_tokens as f64 * price.usd_per_m_output)
-                / 1e6;
         }
         for (class, times) in side.classes.iter_mut().zip(&mut ttft_ms) {
             times.sort_by(f64::total_cmp);

@@ -21,6 +21,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use pointsman::simulation::workload::trace::Trace;
 use pointsman::simulation::workload::{Shape, Workload};
+use pointsman_tests::live::told::Told;
 use pointsman_tests::live::{Side, Stage};
 use serde_json::{Value, json};
 
@@ -46,6 +47,9 @@ struct Arguments {
     /// Seeds of the simulation.
     #[arg(long, value_name = "NUMBER", default_value_t = 5)]
     seeds: u64,
+    /// Only simulate; another seed stands in for the live run.
+    #[arg(long)]
+    only_simulated: bool,
     /// Write what became of every request on both sides, as CSV.
     #[arg(long, value_name = "FILE")]
     requests: Option<PathBuf>,
@@ -74,9 +78,13 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let (live, simulated) = runtime.block_on(async {
         let stage = Stage::start(&portfolio, &policy).await;
+        let simulated = |seed| stage.simulated_told(&workload, seed);
+        if arguments.only_simulated {
+            return (simulated(arguments.seeds + 1), (1..=arguments.seeds).map(simulated).collect::<Vec<_>>());
+        }
         eprintln!("{} requests in {:.0} s, in real time", workload.requests.len(), workload.span.as_secs());
         let live = stage.live_told(&workload).await;
-        let simulated = (1..=arguments.seeds).map(|seed| stage.simulated_told(&workload, seed)).collect::<Vec<_>>();
+        let simulated = (1..=arguments.seeds).map(simulated).collect::<Vec<_>>();
         (live, simulated)
     });
     if let Some(file) = &arguments.requests {
@@ -84,9 +92,12 @@ fn main() -> ExitCode {
         let text = requests::csv(&workload, std::iter::once((0, &live.1)).chain(sides));
         std::fs::write(file, text).expect("the file can be written");
     }
-    let (live, simulated) = (live.0, simulated.into_iter().map(|(side, _)| side).collect::<Vec<_>>());
+    let ((live, each), simulated) = (live, simulated.into_iter().map(|(side, _)| side).collect::<Vec<_>>());
     let mean = Side::mean(&simulated);
     print!("{}", table(&live, &mean, &simulated));
+    if !arguments.only_simulated {
+        print!("{}", strain(&each));
+    }
     if let Some(file) = &arguments.json {
         let sides = json!({
             "requests": workload.requests.len(),
@@ -139,6 +150,19 @@ fn table(live: &Side, mean: &Side, each: &[Side]) -> String {
         mean.by_pool
     );
     text
+}
+
+/// Whether the host kept up: a live run on one that does not says nothing.
+fn strain(each: &[Told]) -> String {
+    let mut late_ms: Vec<f64> = each.iter().map(|told| told.late_ms).collect();
+    late_ms.sort_by(f64::total_cmp);
+    let at = |part: f64| late_ms.get((late_ms.len() as f64 * part) as usize).copied().unwrap_or(0.0);
+    format!(
+        "requests sent late by {:.1} ms in the median, {:.1} ms at p99, {:.1} ms at most\n",
+        at(0.5),
+        at(0.99),
+        at(1.0 - 1e-9)
+    )
 }
 
 fn json_of(side: &Side) -> Value {

@@ -12,6 +12,7 @@ use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::account::{Account, Taken};
 use super::engine::{Admission, Emission, Engine, Job, Refused};
 
 /// Events held for a slow reader; beyond this, tokens join the last one held.
@@ -37,6 +38,7 @@ struct Shared {
 struct Floor {
     engine: Engine,
     mailboxes: HashMap<u64, Arc<Mailbox>>,
+    taken: Taken,
     next_id: u64,
     sent: Vec<Emission>,
     last_cancel: Option<LastCancel>,
@@ -44,8 +46,9 @@ struct Floor {
 
 impl Machine {
     /// The machine's time runs `speed` times as fast as real time.
-    pub(super) fn new(engine: Engine, speed: f64) -> Machine {
-        let floor = Floor { engine, mailboxes: HashMap::new(), next_id: 1, sent: Vec::new(), last_cancel: None };
+    pub(super) fn new(engine: Engine, speed: f64, account: Option<Account>) -> Machine {
+        let taken = Taken::off(account);
+        let floor = Floor { engine, mailboxes: HashMap::new(), taken, next_id: 1, sent: Vec::new(), last_cancel: None };
         let clock = Clock { origin: Instant::now(), speed: if speed > 0.0 { speed } else { 1.0 } };
         Machine { shared: Arc::new(Shared { floor: Mutex::new(floor), changed: Notify::new(), clock }) }
     }
@@ -73,8 +76,12 @@ impl Machine {
         let mut floor = self.shared.floor.lock();
         floor.advance(now);
         let id = floor.next_id;
+        floor.taken.take(id, &job)?;
         match floor.engine.submit(now, Job { id, ..job }) {
-            Admission::Refused(refused) => Err(refused),
+            Admission::Refused(refused) => {
+                floor.taken.give_back(id);
+                Err(refused)
+            }
             Admission::Accepted => {
                 floor.next_id += 1;
                 let mailbox = Arc::<Mailbox>::default();
@@ -128,6 +135,7 @@ impl Floor {
         self.engine.advance(now, &mut self.sent);
         for emission in self.sent.drain(..) {
             if emission.last {
+                self.taken.settle(emission.id, None);
                 if let Some(mailbox) = self.mailboxes.remove(&emission.id) {
                     mailbox.put(emission);
                 }
@@ -241,7 +249,8 @@ impl Drop for Stream {
         let now = self.shared.clock.now();
         let mut floor = self.shared.floor.lock();
         floor.mailboxes.remove(&self.id);
-        if floor.engine.cancel(now, self.id).is_some() {
+        if let Some(made) = floor.engine.cancel(now, self.id) {
+            floor.taken.settle(self.id, Some(made));
             let started = self.mailbox.held.lock().taken;
             floor.last_cancel = Some(LastCancel { id: self.id, at_us: now.0, started });
             drop(floor);

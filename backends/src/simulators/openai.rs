@@ -65,7 +65,7 @@ impl Ask {
         Ok(Ask {
             shape,
             model: raw.model,
-            prompt_tokens: reading.prompt_tokens(),
+            prompt_tokens: raw.simulated_prompt_tokens.unwrap_or_else(|| reading.prompt_tokens()),
             seed: reading.seed(machine),
             stream: raw.stream.unwrap_or(false),
             include_usage: raw.stream_options.and_then(|options| options.include_usage).unwrap_or(false),
@@ -103,6 +103,8 @@ struct RawAsk {
     max_tokens: Option<u64>,
     max_completion_tokens: Option<u64>,
     ignore_eos: Option<bool>,
+    /// Known to simulated machines alone: how many tokens the prompt has. A gateway reads its length alone.
+    simulated_prompt_tokens: Option<u64>,
     /// Known to simulated machines alone: where the answer ends by itself. A gateway cannot tell it from the bound.
     simulated_answer_tokens: Option<u64>,
     n: Option<u64>,

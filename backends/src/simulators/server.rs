@@ -18,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use super::account::Account;
 use super::engine::Engine;
 use super::faults::Faults;
 use super::machine::Machine;
@@ -47,6 +48,8 @@ pub struct SimulatorConfig {
     pub seed: u64,
     /// What it does wrong.
     pub faults: Faults,
+    /// Whose limits it keeps beside those of its profile.
+    pub account: Option<Account>,
     /// Serves TLS with this, offering what it offers.
     pub tls: Option<Arc<rustls::ServerConfig>>,
 }
@@ -55,7 +58,8 @@ impl SimulatorConfig {
     /// A machine without faults and TLS, in real time, on a free port of this host.
     pub fn new(profile: Profile, models: Vec<String>) -> SimulatorConfig {
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        SimulatorConfig { listen, profile, models, speed: 1.0, seed: 0, faults: Faults::default(), tls: None }
+        let faults = Faults::default();
+        SimulatorConfig { listen, profile, models, speed: 1.0, seed: 0, faults, account: None, tls: None }
     }
 }
 
@@ -68,7 +72,7 @@ impl Simulator {
     pub async fn start(config: SimulatorConfig) -> io::Result<RunningSimulator> {
         let listener = TcpListener::bind(config.listen).await?;
         let address = listener.local_addr()?;
-        let machine = Machine::new(Engine::new(config.profile, config.seed), config.speed);
+        let machine = Machine::new(Engine::new(config.profile, config.seed), config.speed, config.account);
         let desk = Arc::new(Desk {
             machine: machine.clone(),
             models: config.models,

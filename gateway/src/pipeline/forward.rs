@@ -58,6 +58,9 @@ pub(super) async fn forward(
         if let Ok(won) = won {
             return Ok(won.response(gateway, record));
         }
+        if tries.were_asked_for_patience() {
+            break; // the machines have less room than the plan believed: it is made again
+        }
     }
     Err(tries.refusal())
 }
@@ -81,6 +84,11 @@ pub(super) struct Won<'s> {
 impl<'s> Tries<'s> {
     fn failed_at(&self, endpoint: usize) -> bool {
         self.failures.iter().any(|(known, ..)| *known == endpoint)
+    }
+
+    /// Whether every attempt so far met a machine that has too much work, and no other failure.
+    fn were_asked_for_patience(&self) -> bool {
+        self.failures.iter().all(|(.., failure)| matches!(failure.verdict, Verdict::BackPressure(_)))
     }
 
     /// Opens the record of an attempt and returns its place there.

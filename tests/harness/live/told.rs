@@ -14,6 +14,8 @@ use pointsman_policies::units::Micros;
 pub struct Told {
     /// When it came, milliseconds after the beginning.
     pub at_ms: f64,
+    /// How late it was asked, because a timer fired late; milliseconds, zero in a simulation.
+    pub late_ms: f64,
     /// The endpoint it was sent to last, by its place in the portfolio.
     pub endpoint: Option<usize>,
     /// How often it was sent.
