@@ -52,7 +52,7 @@ pub struct Known {
 impl Known {
     /// From the record of a decision.
     pub fn of(made: &DecisionRecord, endpoint: usize) -> Known {
-        let estimate = made.candidates.get(endpoint).and_then(|candidate| candidate.verdict.as_ref().ok());
+        let estimate = made.planned(endpoint).and_then(|candidate| candidate.verdict.as_ref().ok());
         let estimate = estimate.map(|verdict| verdict.estimate);
         let state = made.endpoints.get(endpoint);
         Known {
