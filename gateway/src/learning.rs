@@ -5,6 +5,8 @@
 pub mod served;
 /// What outlives the process.
 pub mod file;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -85,10 +87,12 @@ impl Learning {
         MutexGuard::map(self.state.lock(), |state| &mut state.learner)
     }
 
-    /// A new generation is in force: what is known of its pools and classes counts for it from now on.
+    /// A new generation is in force: what is known of its pools and classes, those of a candidate included, counts for it
+    /// from now on.
     pub fn adopt(&self, snapshot: &Snapshot) {
         let mut state = self.state.lock();
-        state.learner.adopt(&snapshot.portfolio.facts, &snapshot.policy.classes);
+        let tried = snapshot.trial.iter().flat_map(|trial| &trial.candidate.policy.classes);
+        state.learner.adopt(&snapshot.portfolio.facts, snapshot.policy.classes.iter().chain(tried));
         state.generation = snapshot.generation;
         publish(&state, snapshot);
         for target in snapshot.targets() {

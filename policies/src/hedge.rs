@@ -2,6 +2,7 @@
 
 use crate::decide::Candidate;
 use crate::fleet::Fleet;
+use crate::learned::Margin;
 use crate::policy::{Class, ClassId, HedgeAfter, Route};
 
 /// Nobody is hedged while more of the places of the machines that may be asked are taken: a second attempt would make
@@ -41,7 +42,8 @@ pub fn hedge(
         HedgeAfter::Quantile(quantile) => {
             let kind = fleet.pools.get(pool(first)?)?.kind;
             // What is planned with is the part of a bound that the target's share of answers keeps.
-            let at_target = 1.0 / fleet.learned.margin(id, kind).ttft;
+            let at_target =
+                1.0 / Margin::on(kind, &fleet.learned.margins(class.map_or("", |class| class.name.as_str()))).ttft;
             let target = class.map_or(UNPROMISED_TARGET, |class| class.target);
             let ttft_ms = first.verdict.as_ref().ok()?.estimate.ttft_ms;
             ttft_ms * spread(at_target, target, quantile)

@@ -1,8 +1,9 @@
 //! What experience says of the machines in place of the portfolio's figures: how pools serve, how far predictions can be
 //! trusted, what work costs beside its price. Published whole by whoever learns; a decision reads one state of it.
 
+use std::collections::BTreeMap;
+
 use crate::fleet::{HardwareKind, ServiceModel};
-use crate::policy::ClassId;
 use crate::price::{PoolPrice, Used};
 
 /// How much of a bound is planned with where nothing has been learned, on machines that batch: others who come while a
@@ -11,14 +12,15 @@ const BATCHING: Margin = Margin { ttft: 0.8, itl: 0.7 };
 /// The same of a machine with flat decode, which keeps its pace; what remains is jitter.
 const FLAT: Margin = Margin { ttft: 0.85, itl: 0.85 };
 
-/// Everything learned. Indices are those of the portfolio and the policy it was learned for; what is missing is taken
-/// from the portfolio's figures and the priors here.
+/// Everything learned. Indices are those of the portfolio it was learned for; what is missing is taken from the
+/// portfolio's figures and the priors here.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Learned {
     /// How each pool serves, in the order of the portfolio.
     pub services: Vec<ServiceModel>,
-    /// How far predictions are trusted, by class.
-    pub margins: Vec<ClassMargins>,
+    /// How far predictions are trusted, by the name of the class: a policy that is tried, or that replays what another
+    /// one did, has an order of its own.
+    pub margins: BTreeMap<String, ClassMargins>,
     /// What work costs beside its price, by pool.
     pub prices: Vec<PoolPrice>,
     /// What has been used of what `[limits]` allow.
@@ -43,17 +45,16 @@ impl Learned {
     pub fn nothing() -> &'static Learned {
         static NOTHING: Learned = Learned {
             services: Vec::new(),
-            margins: Vec::new(),
+            margins: BTreeMap::new(),
             prices: Vec::new(),
             used: Used { budget: None, tokens: Vec::new() },
         };
         &NOTHING
     }
 
-    /// The margin of a class on a kind of hardware.
-    pub fn margin(&self, class: ClassId, kind: HardwareKind) -> Margin {
-        let learned = self.margins.get(class.0).and_then(|margins| margins.get(kind as usize));
-        learned.copied().unwrap_or_else(|| Margin::prior(kind))
+    /// The margins of a class, by its name.
+    pub fn margins(&self, class: &str) -> ClassMargins {
+        self.margins.get(class).copied().unwrap_or_else(|| HardwareKind::ALL.map(Margin::prior))
     }
 
     /// What work costs on a pool beside its price.
@@ -63,6 +64,11 @@ impl Learned {
 }
 
 impl Margin {
+    /// That of a class on a kind of hardware.
+    pub fn on(kind: HardwareKind, margins: &ClassMargins) -> Margin {
+        margins.get(kind as usize).copied().unwrap_or_else(|| Margin::prior(kind))
+    }
+
     /// Where nothing has been learned.
     pub fn prior(kind: HardwareKind) -> Margin {
         if crate::estimate::batches(kind) { BATCHING } else { FLAT }
@@ -82,9 +88,10 @@ mod tests {
                 *margin = learned;
             }
         }
-        let known = Learned { margins: vec![margins], ..Learned::default() };
-        assert_eq!(known.margin(ClassId(0), HardwareKind::Wafer), learned);
-        assert_eq!(known.margin(ClassId(0), HardwareKind::Gpu), Margin { ttft: 0.8, itl: 0.7 });
-        assert_eq!(known.margin(ClassId(1), HardwareKind::Wafer), Margin { ttft: 0.85, itl: 0.85 });
+        let known = Learned { margins: [("voice".to_owned(), margins)].into(), ..Learned::default() };
+        let margin = |class, kind| Margin::on(kind, &known.margins(class));
+        assert_eq!(margin("voice", HardwareKind::Wafer), learned);
+        assert_eq!(margin("voice", HardwareKind::Gpu), Margin { ttft: 0.8, itl: 0.7 });
+        assert_eq!(margin("batch", HardwareKind::Wafer), Margin { ttft: 0.85, itl: 0.85 });
     }
 }

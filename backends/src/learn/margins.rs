@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 
 use pointsman_policies::fleet::HardwareKind;
 use pointsman_policies::learned::{ClassMargins, Margin};
+use pointsman_policies::units::three_digits;
 use serde::{Deserialize, Serialize};
 
 /// How far one request moves a margin.
@@ -64,12 +65,16 @@ pub(super) struct Promise {
 }
 
 impl Margins {
-    /// The classes of a policy, by name and target, in its order. Known ones keep their margins.
+    /// Classes by name and target, in this order, the first of a name being the one that counts. Known ones keep their
+    /// margins.
     pub(super) fn adopt<'c>(&mut self, classes: impl Iterator<Item = (&'c str, f64)>) {
         for class in std::mem::take(&mut self.classes) {
             self.away.insert(class.name, class.margins);
         }
         for (name, target) in classes {
+            if self.class(name).is_some() {
+                continue;
+            }
             let margins = self.away.remove(name).unwrap_or_else(|| HardwareKind::ALL.map(Margin::prior));
             let alpha = (1.0 - target).clamp(LEAST_ALPHA, MOST_ALPHA);
             self.classes.push(Class { name: name.to_owned(), alpha, margins });
@@ -84,9 +89,10 @@ impl Margins {
         margins.and_then(|margins| margins.get(kind as usize)).copied().unwrap_or(Margin::prior(kind))
     }
 
-    /// The margins of every class, in the policy's order.
-    pub(super) fn all(&self) -> Vec<ClassMargins> {
-        self.classes.iter().map(|class| class.margins).collect()
+    /// The margins of every class that a policy has now, by its name, as they are told.
+    pub(super) fn all(&self) -> BTreeMap<String, ClassMargins> {
+        let told = |margin: Margin| Margin { ttft: three_digits(margin.ttft), itl: three_digits(margin.itl) };
+        self.classes.iter().map(|class| (class.name.clone(), class.margins.map(told))).collect()
     }
 
     /// The index of a class by its name.

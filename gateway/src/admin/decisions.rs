@@ -13,7 +13,6 @@ use pointsman_policies::explain::{Explanation, Given};
 use pointsman_policies::facts::OwnedFacts;
 use pointsman_policies::fleet::Fleet;
 use pointsman_policies::language::{Source, compile};
-use pointsman_policies::learned::Learned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -190,10 +189,7 @@ fn answer(gateway: &Gateway, question: &Question<'_>) -> Result<Explanation, Pro
     let now = gateway.fleet().now();
     let endpoints = snapshot.endpoint_states(now);
     let waiting = gateway.queue().flow().waiting(&snapshot, now);
-    let mut learned = Learned::clone(&snapshot.learned());
-    if candidate.is_some() {
-        learned.margins.clear(); // they are those of the classes of the policy in force
-    }
+    let learned = snapshot.learned();
     let fleet = Fleet { pools: &snapshot.portfolio.facts, endpoints: &endpoints, learned: &learned, waiting: &waiting };
     let mut explanation = Explanation::of(&Given { policy, facts: &facts, fleet, draw });
     explanation.policy = version;

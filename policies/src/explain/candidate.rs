@@ -7,6 +7,7 @@ use crate::decide::{Candidate, Decision, Scored};
 use crate::estimate::{Estimate, Place, estimate};
 use crate::filter::Rejection;
 use crate::fleet::{EndpointState, PoolFacts};
+use crate::learned::Margin;
 use crate::policy::{ClassId, Objective};
 use crate::score::{Best, Promise, strain, terms};
 
@@ -104,7 +105,9 @@ fn seen(given: &Given<'_>, class: ClassId, candidate: &Candidate, names: &Names)
     let endpoint = given.fleet.endpoints.get(candidate.endpoint)?;
     let pool = given.fleet.pools.get(endpoint.pool)?;
     let predicted = predicted(given, pool, endpoint);
-    let promise = Promise { slo: promise(given, class), margin: given.fleet.learned.margin(class, pool.kind) };
+    let name = given.policy.classes.get(class.0).map_or("", |class| class.name.as_str());
+    let margin = Margin::on(pool.kind, &given.fleet.learned.margins(name));
+    let promise = Promise { slo: promise(given, class), margin };
     let strain = predicted.as_ref().map(|estimate| strain(&promise, estimate, given.facts));
     Some(CandidateReason {
         endpoint: names.endpoint(candidate.endpoint),

@@ -1,14 +1,15 @@
 //! The whole decision: a gpu pool that is cheap, a wafer that is quick, and who goes where.
 
-use pointsman_policies::decide::slo;
+use pointsman_policies::decide::{Request, decide, slo};
 use pointsman_policies::facts::Facts;
 use pointsman_policies::filter::Rejection;
-use pointsman_policies::fleet::{Availability, EndpointState};
+use pointsman_policies::fleet::{Availability, EndpointState, Fleet, HardwareKind};
+use pointsman_policies::learned::{Learned, Margin};
 use pointsman_policies::policy::{ClassId, Objective, Policy, PoolSelector, Slo};
 
 use crate::world::{
-    BATCH, GPU, INTERACTIVE, NO_PROMISE, REALTIME, STANDARD, WAFER, busy, decided, facts, order, policy, route, when,
-    with,
+    BATCH, GPU, INTERACTIVE, NO_PROMISE, REALTIME, STANDARD, WAFER, busy, decided, facts, order, policy, pools, route,
+    when, with,
 };
 
 const SLO_FIRST: Objective = Objective::CheapestThatMeetsSlo;
@@ -179,4 +180,22 @@ fn the_draw_changes_the_order_of_near_ties_and_nothing_else() {
     assert_eq!(orders, [[0, 1, 2], [1, 0, 2]]);
     let reasons = |draw| format!("{:?}", run(draw).candidates);
     assert_eq!(reasons(0), reasons(1));
+}
+
+#[test]
+fn how_far_predictions_are_trusted_goes_by_the_name_of_the_class_not_by_its_place() {
+    let kinds = HardwareKind::ALL.map(Margin::prior).map(|prior| Margin { ttft: 0.25, ..prior });
+    let learned = Learned { margins: [("interactive".to_owned(), kinds)].into(), ..Learned::default() };
+    let strains = |policy: &Policy, class: ClassId| {
+        let (pools, endpoints, facts) = (pools(), [EndpointState::idle(GPU), EndpointState::idle(WAFER)], facts());
+        let fleet = Fleet { learned: &learned, ..Fleet::new(&pools, &endpoints) };
+        let decision = decide(&Request { policy, facts: &facts, class }, fleet, 7);
+        decision.candidates.iter().map(|one| one.verdict.map(|scored| scored.strain)).collect::<Vec<_>>()
+    };
+    let mut other = policy(SLO_FIRST);
+    other.classes.reverse();
+    let place = |class: ClassId| ClassId(BATCH.0 - class.0);
+    for class in [REALTIME, INTERACTIVE, STANDARD, BATCH] {
+        assert_eq!(strains(&other, place(class)), strains(&policy(SLO_FIRST), class), "class {}", class.0);
+    }
 }
