@@ -161,6 +161,7 @@ impl Hardware {
             tokens_per_event: self.tokens_per_event.value,
             joules_per_output_token: value(self.joules_per_output_token),
             power_kw: value(self.power_kw),
+            prefill_weight: 1.0,
         }
     }
 
@@ -340,6 +341,7 @@ impl ServiceOverrides {
             tokens_per_event: self.tokens_per_event.unwrap_or(base.tokens_per_event),
             joules_per_output_token: self.joules_per_output_token.or(base.joules_per_output_token),
             power_kw: self.power_kw.or(base.power_kw),
+            prefill_weight: base.prefill_weight,
         }
     }
 }
@@ -348,10 +350,13 @@ impl ServiceOverrides {
 mod tests {
     use std::collections::BTreeMap;
 
-    use pointsman_policies::estimate;
     use pointsman_policies::fleet::PoolFacts;
+    use pointsman_policies::power;
+    use pointsman_policies::units::Micros;
 
     use super::*;
+    use crate::simulators::engine::{Engine, Job};
+    use crate::simulators::profile::Profile;
 
     #[test]
     fn the_shipped_catalog_parses_and_every_name_is_found_once() {
@@ -376,33 +381,66 @@ mod tests {
         }
     }
 
+    fn pool_of(name: &str) -> PoolFacts {
+        let entry = find(name).expect("shipped");
+        PoolFacts {
+            name: String::new(),
+            site: String::new(),
+            vendor: String::new(),
+            endpoints: Vec::new(),
+            hardware: name.to_owned(),
+            kind: entry.kind,
+            labels: BTreeMap::new(),
+            models: Vec::new(),
+            service: entry.service_model(),
+            round_trip_ms: 0.0,
+            carbon_g_per_kwh: None,
+            usd_per_kwh: None,
+            power_cap_kw: None,
+            pue: 1.0,
+        }
+    }
+
+    /// How many times an H100's energy a like answer takes. An H200 is the same chip with quicker memory.
     #[test]
     fn energy_of_like_machines_is_alike_whether_published_by_the_token_or_not() {
-        let joules = |name: &str| {
-            let service = find(name).expect("shipped").service_model();
-            let pool = PoolFacts {
-                name: String::new(),
-                site: String::new(),
-                vendor: String::new(),
-                endpoints: Vec::new(),
-                hardware: name.to_owned(),
-                kind: HardwareKind::Gpu,
-                labels: BTreeMap::new(),
-                models: Vec::new(),
-                service,
-                round_trip_ms: 0.0,
-                carbon_g_per_kwh: None,
-                usd_per_kwh: None,
-                power_cap_kw: None,
-                pue: 1.0,
-            };
-            estimate::joules(&pool, 1_200, 150, 0).expect("power is published")
+        let joules = |name: &str, prompt_tokens| {
+            power::joules(&pool_of(name), prompt_tokens, 150, 0).expect("power is published")
         };
-        let h100 = joules("h100");
-        // What is published by the token says nothing of the prompt, a share of power does.
-        for (name, least, most) in [("h200", 0.7, 2.0), ("a100", 0.9, 4.0), ("b200", 0.2, 0.6)] {
-            let ratio = joules(name) / h100;
-            assert!((least..most).contains(&ratio), "{name}: {ratio} of an h100's {h100} J");
+        for prompt_tokens in [10, 1_200, 20_000] {
+            for (name, least, most) in [("h200", 0.55, 0.95), ("a100", 0.7, 1.6), ("b200", 0.2, 0.5)] {
+                let ratio = joules(name, prompt_tokens) / joules("h100", prompt_tokens);
+                assert!((least..most).contains(&ratio), "{name}: {ratio} of an h100's at {prompt_tokens}");
+            }
+        }
+    }
+
+    /// Streams that follow one another, so many at once, on a machine whose meter runs.
+    #[test]
+    fn what_answers_are_booked_with_adds_up_to_what_a_machine_at_work_draws() {
+        for (name, at_once, prompt_tokens, output_tokens) in
+            [("h200", 20, 1_000, 300), ("h200", 60, 3_000, 200), ("a100", 30, 1_000, 300)]
+        {
+            let (pool, mut engine) = (pool_of(name), Engine::new(Profile::of(find(name).expect("shipped")), 1));
+            let (mut now, mut sent, mut booked) = (Micros(0), Vec::new(), 0.0);
+            let mut ids = 0..20 * at_once;
+            let mut submit = |engine: &mut Engine, now: Micros| {
+                let job = |id| Job { id, prompt_tokens, output_tokens, ..Job::default() };
+                ids.next().map(|id| engine.submit(now, job(id)));
+            };
+            (0..at_once).for_each(|_| submit(&mut engine, now));
+            while let Some(next) = engine.next_event() {
+                now = next;
+                engine.advance(now, &mut sent);
+                for _ in sent.drain(..).filter(|emission| emission.last) {
+                    let neighbours = u32::try_from(engine.running()).unwrap_or(u32::MAX);
+                    booked +=
+                        power::joules(&pool, prompt_tokens, output_tokens, neighbours).expect("power is published");
+                    submit(&mut engine, now);
+                }
+            }
+            let (drawn, ratio) = (engine.energy(now).joules, booked / engine.energy(now).joules);
+            assert!((0.85..1.15).contains(&ratio), "{name}, {at_once} at once: {booked} J of {drawn} J");
         }
     }
 

@@ -3,8 +3,8 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use pointsman_policies::estimate::joules;
 use pointsman_policies::fleet::PoolFacts;
+use pointsman_policies::power::joules;
 
 use crate::flow::HeldEnd;
 use crate::gateway::Gateway;
@@ -82,7 +82,8 @@ fn price(record: &mut Record) {
     let in_flight = decision.planned(attempt.index).map_or(0, |candidate| candidate.in_flight);
     record.usd = model.price.usd(usage.input_tokens, usage.output_tokens);
     record.usd += outrun_usd(record, pools);
-    record.joules = joules(pool, usage.input_tokens, usage.output_tokens, in_flight);
+    record.joules =
+        joules(pool, usage.input_tokens.saturating_sub(usage.cached_tokens), usage.output_tokens, in_flight);
 }
 
 /// What was begun in vain costs its prompt.
