@@ -178,7 +178,7 @@ impl Accounts {
     fn budget_lines(&mut self, seen: &Seen<'_>, pools: &[PoolLine]) -> Vec<BudgetLine> {
         let policy = seen.terms.policy;
         let in_flight_usd = seen.in_flight_usd(pools);
-        let most = policy.classes.iter().filter(|class| class.sheddable).count() as f64 + 1.0;
+        let most = policy.classes.len() as f64;
         let given = Period::ALL.into_iter().filter_map(|period| Some((period, policy.limits.budget(period)?)));
         let line = |(period, usd): (Period, f64)| {
             let spent = self.budgets.entry(period).or_default();

@@ -110,17 +110,18 @@ pub(crate) enum Yields {
     ToCheapest(Rejection),
 }
 
-/// Whether a request of a class gives way: sheddable classes in their order, then the rest. `draw` decides who does where
-/// only a part has to.
+/// Whether a request of a class gives way: sheddable classes in their order, then the rest, the least urgent first: what
+/// is left of a budget is for those who can keep their promise nowhere else. `draw` decides who does where only a part
+/// has to.
 pub(crate) fn yields(policy: &Policy, class: Option<&Class>, fleet: Fleet<'_>, draw: u64) -> Option<Yields> {
     let budget = fleet.learned.used.budget?;
     let class = class?;
-    let sheddable = || policy.classes.iter().filter(|other| other.sheddable);
-    let rank = if class.sheddable {
-        sheddable().filter(|other| other.shed_order < class.shed_order).count()
-    } else {
-        sheddable().count()
+    let before = |other: &&Class| match (other.sheddable, class.sheddable) {
+        (true, true) => other.shed_order < class.shed_order,
+        (false, false) => other.priority < class.priority,
+        (sheddable, _) => sheddable,
     };
+    let rank = policy.classes.iter().filter(before).count();
     // Other bits than those that choose among near-ties.
     let drawn = f64::from((draw.rotate_left(17) >> 32) as u32) / f64::from(u32::MAX);
     if drawn >= budget.share(rank) {
@@ -133,9 +134,13 @@ pub(crate) fn yields(policy: &Policy, class: Option<&Class>, fleet: Fleet<'_>, d
     Some(if refuse { Yields::Refused(rejection) } else { Yields::ToCheapest(rejection) })
 }
 
-/// Lets a request give way.
-pub(crate) fn give_way(yields: &Yields, candidates: &mut [Candidate], pool_of: impl Fn(usize) -> Option<usize>) {
-    let passed = candidates.iter().filter_map(|one| Some((one.endpoint, one.verdict.as_ref().ok()?.effective_usd)));
+/// Lets a request give way. What its pool costs is what the budget pays: no wait makes the dear one cheaper.
+pub(crate) fn give_way(yields: &Yields, candidates: &mut [Candidate], fleet: Fleet<'_>) {
+    let pool_of = |endpoint: usize| fleet.endpoints.get(endpoint).map(|endpoint| endpoint.pool);
+    let passed = candidates.iter().filter_map(|one| {
+        let price = fleet.learned.price(pool_of(one.endpoint)?);
+        Some((one.endpoint, one.verdict.as_ref().ok()?.estimate.usd * price.usd_factor))
+    });
     let (rejection, kept) = match yields {
         Yields::Refused(rejection) => (*rejection, None),
         Yields::ToCheapest(rejection) => {

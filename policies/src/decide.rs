@@ -106,7 +106,7 @@ pub fn decide(request: &Request<'_>, fleet: Fleet<'_>, draw: u64) -> Decision {
     };
     let mut candidates = weigh(request, fleet, (class, &slo), route, &env);
     if let Some(yields) = yields(request.policy, class, fleet, draw) {
-        give_way(&yields, &mut candidates, |endpoint| fleet.endpoints.get(endpoint).map(|endpoint| endpoint.pool));
+        give_way(&yields, &mut candidates, fleet);
     }
     let passed = candidates.iter().filter_map(|candidate| candidate.verdict.as_ref().ok());
     let best = Best::of(passed.map(|scored| &scored.estimate));
@@ -187,6 +187,7 @@ fn weigh(
     let loads = if reads_load { fleet.loads() } else { Vec::new() };
     let priority = class.map_or(0, |class| class.priority);
     let reserve_s = reserve_s(request.policy, class);
+    let margins = fleet.learned.margins(class.map_or("", |class| class.name.as_str()));
     let views: Vec<PoolView<'_>> = (fleet.pools.iter().enumerate())
         .filter_map(|(index, pool)| {
             let load = loads.get(index);
@@ -196,7 +197,7 @@ fn weigh(
                 Ok((tier, model)) => (tier, Ok(model)),
                 Err(rejection) => (0, Err(rejection)),
             };
-            let margin = fleet.learned.margin(request.class, pool.kind);
+            let margin = Margin::on(pool.kind, &margins);
             Some(PoolView {
                 pool,
                 service: fleet.service(index)?,

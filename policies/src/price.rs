@@ -114,7 +114,7 @@ pub struct BudgetUse {
     /// Spent in this period, with what is under way, US dollars.
     pub spent_usd: f64,
     /// How many classes give way: the part after the whole is the share of the next one's requests that does. Sheddable
-    /// classes give way in their order, then all others together.
+    /// classes give way in their order, then the others, the least urgent first.
     pub lambda: f64,
     /// When the next period begins, milliseconds.
     pub ends_in_ms: f64,

@@ -222,7 +222,7 @@ pub static ALL: [Scenario; 17] = [
     },
     Scenario {
         name: "budget",
-        about: "from 1/3 of the run no more than $15 an hour may be spent; two thirds of what it takes at load 1",
+        about: "from 1/3 of the run no more than $15 an hour may be spent; six sevenths of what it takes at load 1",
         shape: same,
         conditions: calm,
         swap: Some(Swap { at: 1.0 / 3.0, policy: |text| format!("{text}\n[limits]\nusd_per_hour = 15\n") }),

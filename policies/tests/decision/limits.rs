@@ -103,27 +103,41 @@ fn give_way(text: &str, class: ClassId, learned: &Learned) -> usize {
 }
 
 #[test]
-fn sheddable_classes_give_way_to_a_budget_in_their_order_then_the_rest_goes_to_the_cheapest() {
-    let text = "[class.reader]\nttft_ms = 1000\nitl_ms = 50\n\
+fn sheddable_classes_give_way_to_a_budget_in_their_order_then_the_rest_goes_to_the_cheapest_the_urgent_last() {
+    let text = "[class.voice]\nttft_ms = 300\n[class.reader]\nttft_ms = 1000\nitl_ms = 50\n\
         [class.job]\ndeadline_s = 600\nsheddable = true\nshed_order = 2\n\
         [class.backfill]\ndeadline_s = 600\nsheddable = true\nshed_order = 1\n[limits]\nusd_per_day = 10\n";
-    let (reader, job, backfill) = (ClassId(0), ClassId(1), ClassId(2));
-    let check = |lambda: f64, expected: [std::ops::RangeInclusive<usize>; 3]| {
-        for (class, expected) in [backfill, job, reader].into_iter().zip(expected) {
+    let [voice, reader, job, backfill] = [0, 1, 2, 3].map(ClassId);
+    let check = |lambda: f64, expected: [std::ops::RangeInclusive<usize>; 4]| {
+        for (class, expected) in [backfill, job, reader, voice].into_iter().zip(expected) {
             let count = give_way(text, class, &pressed(5.0, lambda));
             assert!(expected.contains(&count), "{class:?} at {lambda}: {count} of 100");
         }
     };
-    check(0.0, [0..=0, 0..=0, 0..=0]);
-    check(0.5, [35..=65, 0..=0, 0..=0]);
-    check(1.5, [100..=100, 35..=65, 0..=0]);
-    check(3.0, [100..=100, 100..=100, 100..=100]);
+    check(0.0, [0..=0, 0..=0, 0..=0, 0..=0]);
+    check(0.5, [35..=65, 0..=0, 0..=0, 0..=0]);
+    check(1.5, [100..=100, 35..=65, 0..=0, 0..=0]);
+    check(2.5, [100..=100, 100..=100, 35..=65, 0..=0]);
+    check(4.0, [100..=100, 100..=100, 100..=100, 100..=100]);
     let refused = decided(text, backfill, &pressed(5.0, 1.0), &idle(), 0);
     assert_eq!((refused.plan.as_ref(), reasons(&refused)), (None, vec!["budget"; 3]));
     let refusal = Refusal::of(&refused, &policy(text), &pools()).expect("it is refused");
     assert_eq!((refusal.code(), refusal.retry_in_ms()), ("over_budget", Some(15_000.0)));
     let cheaper = decided(text, reader, &pressed(5.0, 3.0), &idle(), 0);
     assert_eq!(reasons(&cheaper), ["-", "-", "budget"]);
+}
+
+#[test]
+fn who_gives_way_to_a_budget_goes_to_the_lowest_price_however_long_it_takes_there() {
+    // So long a wait at the GPUs, and so much owed for the wafer, that the wafer counts as cheaper.
+    let owed = PoolPrice::of(0.5, 0.0, [0.0, 0.0], 0.0);
+    let pressed = |lambda| Learned { prices: vec![PoolPrice::default(), owed], ..pressed(5.0, lambda) };
+    let crowded = [busy(GPU, 60), busy(GPU, 60), EndpointState::idle(WAFER)];
+    let text = "[limits]\nusd_per_day = 10\n";
+    let before = decided(text, INTERACTIVE, &pressed(0.0), &crowded, 0);
+    let usd = |index: usize| before.candidates[index].verdict.map_or(0.0, |scored| scored.effective_usd);
+    assert!(usd(0) > usd(2) && usd(1) > usd(2), "{:?}", [0, 1, 2].map(usd));
+    assert_eq!(reasons(&decided(text, INTERACTIVE, &pressed(4.0), &crowded, 0)), ["-", "-", "budget"]);
 }
 
 #[test]
