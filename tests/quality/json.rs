@@ -49,6 +49,8 @@ fn policy(summary: &Summary, oracle: Option<&Verdict>) -> Value {
         .collect();
     let classes: Map<String, Value> = summary.classes.iter().map(|one| (one.name.clone(), class(one))).collect();
     let pools: Map<String, Value> = summary.pools.iter().map(|(name, part)| (name.clone(), json!(part))).collect();
+    let commitments: Map<String, Value> =
+        summary.commitments.iter().map(|(name, part)| (name.clone(), json!(part))).collect();
     json!({
         "name": summary.name,
         "attainment": summary.kept.part(),
@@ -69,9 +71,11 @@ fn policy(summary: &Summary, oracle: Option<&Verdict>) -> Value {
             "broken": summary.rates.broken,
             "unfinished": summary.rates.unfinished,
             "hedged": summary.rates.hedged,
+            "moved": summary.rates.moved,
             "turned_away": summary.rates.turned_away,
         },
         "attempts_by_pool": pools,
+        "commitment_used_by_pool": commitments,
         "calibration": {
             "ttft_came_over_predicted": ratios(&summary.calibration.ttft),
             "itl_came_over_predicted": ratios(&summary.calibration.itl),

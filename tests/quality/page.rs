@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 use crate::matrix::Cell;
 use crate::summary::Summary;
+use crate::table::{came, commitments};
 use chart::{Chart, Series, escaped};
 
 const STYLE: &str = include_str!("page/page.css");
@@ -181,7 +182,11 @@ fn table(cell: &Cell, summaries: &[Summary], ranks: &[&'static str]) -> String {
         "429 %",
         "shed %",
         "hedge %",
+        "move %",
         "fairness",
+        "TTFT came / told p50, p90",
+        "ITL came / told p50, p90",
+        "of what is owed",
         "peak kW",
         "p99 µs",
     ] {
@@ -213,10 +218,11 @@ fn row(text: &mut String, summary: &Summary, ranks: &[&'static str]) {
         let told: Vec<String> = parts.map(|(part, kept)| format!("{part} {:.1}", kept.part() * 100.0)).collect();
         let _ = write!(text, "<td title=\"{}\">{:.1}</td>", told.join(", "), class.kept.part() * 100.0);
     }
+    let owed = escaped(commitments(summary).trim());
     let _ = write!(
         text,
         "<td>{:.3}</td><td>{:.2}</td><td>{:.2}</td><td>{:.0}</td><td>{:.2}</td><td>{:.1}</td><td>{:.1}</td><td>{:.1}</td>\
-         <td>{:.3}</td><td>{:.0}</td><td>{:.1}</td></tr>",
+         <td>{:.1}</td><td>{:.3}</td><td>{}</td><td>{}</td><td>{}</td><td>{:.0}</td><td>{:.1}</td></tr>",
         summary.usd_per_1k_good,
         summary.j_per_good_token,
         summary.goodput_rps,
@@ -225,7 +231,11 @@ fn row(text: &mut String, summary: &Summary, ranks: &[&'static str]) {
         summary.rates.turned_away * 100.0,
         summary.rates.shed * 100.0,
         summary.rates.hedged * 100.0,
+        summary.rates.moved * 100.0,
         summary.fairness,
+        came(&summary.calibration.ttft),
+        came(&summary.calibration.itl),
+        if owed.is_empty() { "–" } else { &owed },
         summary.peak_kw,
         summary.decision_us.1,
     );

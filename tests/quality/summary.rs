@@ -38,6 +38,8 @@ pub struct Summary {
     pub rates: Rates,
     /// Attempts by pool.
     pub pools: Vec<(String, f64)>,
+    /// By pool for which something is owed, the part of it that was used.
+    pub commitments: Vec<(String, f64)>,
     /// What came over what was predicted.
     pub calibration: Calibration,
     /// Mistakes of the router.
@@ -54,6 +56,8 @@ pub struct Rates {
     pub unfinished: f64,
     /// Attempts beside another.
     pub hedged: f64,
+    /// Moves of held requests from one pool's line to another's.
+    pub moved: f64,
     /// Attempts that were answered with 429 or 503.
     pub turned_away: f64,
 }
@@ -92,7 +96,6 @@ impl Summary {
             reports.iter().flat_map(|report| &report.classes).map(count).sum::<u64>() as f64 / all
         };
         let classes = reports.first().map_or(0, |report| report.classes.len());
-        let tenants = reports.iter().flat_map(|report| &report.tenants).filter(|kept| kept.all > 0);
         let runs = reports.len().max(1) as f64;
         let pools = reports.first().map_or(0, |report| report.pools.len());
         let sent = |pool: usize| reports.iter().map(|report| report.pools[pool].sent).sum::<u64>() as f64;
@@ -110,19 +113,28 @@ impl Summary {
             decision_us: (decision_ns.quantile(0.5) / 1e3, decision_ns.quantile(0.99) / 1e3),
             peak_kw: reports.iter().map(|report| report.peak_kw).fold(0.0, f64::max),
             fairness: sum(Report::fairness) / runs,
-            worst_tenant: tenants.map(Kept::part).fold(1.0, f64::min),
+            worst_tenant: reports.iter().map(Report::worst_tenant).fold(1.0, f64::min),
             rates: Rates {
                 shed: of_classes(|class| class.shed),
                 broken: of_classes(|class| class.broken),
                 unfinished: of_classes(|class| class.unfinished),
                 hedged: sum(|report| report.hedges as f64) / all,
+                moved: sum(|report| report.moves as f64) / all,
                 turned_away: sum(|report| report.pools.iter().map(|pool| pool.turned_away).sum::<u64>() as f64) / all,
             },
             pools: (0..pools).map(|pool| (reports[0].pools[pool].name.clone(), sent(pool) / all)).collect(),
+            commitments: (0..pools).filter_map(|pool| commitment_used(reports, pool)).collect(),
             calibration,
             mistakes: reports.iter().map(|report| report.mistakes).sum(),
         }
     }
+}
+
+/// What was used of what is owed for a pool, in the mean of the runs.
+fn commitment_used(reports: &[Report], pool: usize) -> Option<(String, f64)> {
+    let used: Vec<f64> = reports.iter().filter_map(|report| report.pools[pool].commitment_used).collect();
+    let name = || reports[0].pools[pool].name.clone();
+    (!used.is_empty()).then(|| (name(), used.iter().sum::<f64>() / used.len() as f64))
 }
 
 fn class_summary(reports: &[Report], class: usize) -> ClassSummary {

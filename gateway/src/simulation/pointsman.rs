@@ -8,10 +8,10 @@ use pointsman_backends::accounts::{Accounts, Entry, Statement};
 use pointsman_backends::fleet::{Dispatched, Verdict};
 use pointsman_backends::health::engine_report::EngineReport;
 use pointsman_backends::learn::output_length::Asked;
-use pointsman_policies::estimate::joules;
 use pointsman_policies::facts::Facts;
 use pointsman_policies::mechanisms::Mechanisms;
 use pointsman_policies::policy::ClassId;
+use pointsman_policies::power::joules;
 use pointsman_policies::trial::Arm;
 use pointsman_policies::units::Micros;
 use rand::{RngExt, SeedableRng};
@@ -41,6 +41,8 @@ pub struct Pointsman {
     reported: Vec<Option<Micros>>,
     /// The generation that takes over, and when.
     next: Option<(Micros, Arc<Snapshot>)>,
+    /// How often a held request moved to another line.
+    moves: u64,
 }
 
 /// A request that was sent.
@@ -67,7 +69,7 @@ impl Pointsman {
         // A day of ten thousand machines has no time for accounts that nobody reads.
         let books = Books { wanted: snapshot.terms().matter(), ..Books::default() };
         let (running, reported) = (BTreeMap::new(), Vec::new());
-        Pointsman { snapshot, flow, learning, books, running, random, reported, next: None }
+        Pointsman { snapshot, flow, learning, books, running, random, reported, next: None, moves: 0 }
     }
 
     /// The same without prices that follow what was spent, served and drawn.
@@ -156,7 +158,8 @@ impl Pointsman {
     }
 
     fn released(&mut self, released: Vec<Released<u32>>, acts: &mut Vec<Act>) {
-        for Released { token: request, made, outcome, .. } in released {
+        for Released { token: request, made, outcome, moved, .. } in released {
+            self.moves += u64::from(moved);
             let first = made.plan.as_ref().and_then(|plan| plan.attempts.first()).map(|first| first.endpoint);
             match (outcome, first) {
                 (Ok(dispatched), Some(endpoint)) => {
@@ -260,6 +263,10 @@ impl Router for Pointsman {
         Some(Predicted { ttft_ms: estimate.ttft_ms, itl_ms: estimate.itl_ms })
     }
 
+    fn moves(&self) -> u64 {
+        self.moves
+    }
+
     fn next_wake(&self) -> Option<Micros> {
         [self.flow.due(), self.books.wanted.then_some(self.books.due)].into_iter().flatten().min()
     }
@@ -284,12 +291,13 @@ impl Books {
     fn book(&mut self, now: Micros, snapshot: &Snapshot, running: &Running, ended: &Ended) {
         let Some(target) = snapshot.target(running.endpoint).filter(|_| self.wanted) else { return };
         let Some(model) = target.facts.model(&running.made.facts.model) else { return };
-        let Ended { input_tokens, output_tokens, .. } = *ended;
+        let Ended { input_tokens, cached_tokens, output_tokens, .. } = *ended;
         let neighbours = running.made.planned(running.endpoint).map_or(0, |candidate| candidate.in_flight);
         let entry = Entry {
             tokens: input_tokens + output_tokens,
             usd: model.price.usd(input_tokens, output_tokens),
-            joules: joules(target.facts, input_tokens, output_tokens, neighbours).unwrap_or(0.0),
+            joules: joules(target.facts, input_tokens.saturating_sub(cached_tokens), output_tokens, neighbours)
+                .unwrap_or(0.0),
         };
         self.accounts.book(unix(now), &snapshot.terms(), target.endpoint.pool, &entry);
     }

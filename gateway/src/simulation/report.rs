@@ -126,6 +126,8 @@ pub struct PoolReport {
     pub joules: f64,
     /// How much of it was in use.
     pub usage: Usage,
+    /// The part that was used of what is owed for it in the run's time; `None` where nothing is owed.
+    pub commitment_used: Option<f64>,
 }
 
 /// One minute of arrivals.
@@ -162,6 +164,8 @@ pub struct Report {
     pub peak_kw: f64,
     /// Second and further attempts beside another.
     pub hedges: u64,
+    /// Moves of held requests from one pool's line to another's.
+    pub moves: u64,
     /// Acts that named a request or endpoint they could not: mistakes of the router.
     pub mistakes: u64,
     /// How evenly pools were used.
@@ -199,6 +203,7 @@ impl Report {
             good_output_tokens: 0,
             peak_kw: 0.0,
             hedges: 0,
+            moves: 0,
             mistakes: 0,
             herding: Herding::default(),
             calibration: Calibration::default(),
@@ -302,6 +307,11 @@ impl Report {
     /// The 99th percentile of the time to first token of streams, milliseconds.
     pub fn p99_ttft_ms(&self) -> f64 {
         self.ttft_us.quantile(0.99) / 1e3
+    }
+
+    /// The attainment of the tenant that fared worst.
+    pub fn worst_tenant(&self) -> f64 {
+        self.tenants.iter().filter(|kept| kept.all > 0).map(Kept::part).fold(1.0, f64::min)
     }
 
     /// Jain's index of the tenants' attainment: 1 where all fare alike.

@@ -32,6 +32,11 @@ pub trait Router {
         None
     }
 
+    /// How often a request that it held has moved from one pool's line to another's.
+    fn moves(&self) -> u64 {
+        0
+    }
+
     /// When it wants to be woken next, though nothing happens.
     fn next_wake(&self) -> Option<Micros> {
         None

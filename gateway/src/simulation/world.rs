@@ -9,11 +9,13 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::ops::Range;
 
+use pointsman_backends::accounts::Commitment;
 use pointsman_backends::lease::Limiter;
 use pointsman_backends::portfolio::Portfolio;
 use pointsman_backends::simulators::engine::Emission;
 use pointsman_policies::fleet::PoolFacts;
 use pointsman_policies::policy::{ClassId, Policy, Slo};
+use pointsman_policies::price::Period;
 use pointsman_policies::units::Micros;
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
@@ -22,8 +24,8 @@ use self::gateways::Gateway;
 use super::attempts::{Attempts, Key};
 use super::conditions::Conditions;
 use super::machine::{Machine, metered, profile, seed};
-use super::report::{End, Outcome, Report};
-use super::router::{Act, Reported, Router, SeenEndpoint};
+use super::report::{End, Outcome, PoolReport, Report};
+use super::router::{Act, BEGINNING_S, Reported, Router, SeenEndpoint};
 use super::workload::{Request, Workload};
 
 /// Power is judged over spans of this length.
@@ -52,7 +54,7 @@ pub fn run(
     let mut world = World::new(setup, workload, conditions, routers);
     world.begin();
     while world.step(routers) {}
-    world.end()
+    world.end(routers)
 }
 
 /// Whether of every class at least its target is kept. Stops as soon as it is not.
@@ -74,7 +76,7 @@ pub fn keeps_targets(
             return false;
         }
     }
-    !too_many(&world.end())
+    !too_many(&world.end(routers))
 }
 
 /// How many requests of each class of a workload may be missed; all of a class that the policy does not have.
@@ -350,7 +352,7 @@ impl<'a> World<'a> {
         }
     }
 
-    fn end(mut self) -> Report {
+    fn end(mut self, routers: &[Box<dyn Router + '_>]) -> Report {
         let open: Vec<u32> = (0..).zip(&self.requests).filter(|(_, one)| !one.settled).map(|(id, _)| id).collect();
         for id in open {
             self.settle(id, End::Unfinished, None);
@@ -362,8 +364,23 @@ impl<'a> World<'a> {
                 pool.joules += machine.joules(now) * pue;
             }
         }
+        for (pool, terms) in self.report.pools.iter_mut().zip(&self.setup.portfolio.pools) {
+            pool.commitment_used = terms.commitment.and_then(|owed| commitment_used(owed, pool, self.workload.span));
+        }
+        self.report.moves = routers.iter().map(|router| router.moves()).sum();
         self.report
     }
+}
+
+/// The part of what is owed for a span that was used; of dollars and tokens, what was used less. What is owed for a month
+/// is owed evenly.
+fn commitment_used(owed: Commitment, pool: &PoolReport, span: Micros) -> Option<f64> {
+    let month = Period::Month.around(i64::try_from(BEGINNING_S).unwrap_or_default(), 0);
+    let part = span.as_secs() / month.length_s();
+    let tokens = pool.input_tokens.saturating_add(pool.output_tokens) as f64;
+    let used = [(owed.usd_per_month, pool.usd), (owed.tokens_per_month, tokens)];
+    let parts = used.into_iter().filter_map(|(owed, used)| Some(used / (owed? * part).max(1e-9)));
+    parts.min_by(f64::total_cmp)
 }
 
 /// The endpoints of each pool that has any.

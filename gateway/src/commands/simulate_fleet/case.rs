@@ -6,7 +6,7 @@ use pointsman_policies::policy::Policy;
 use super::fleet::Fleet;
 use super::traffic::{Slice, Traffic};
 use crate::simulation::conditions::{Conditions, Metrics};
-use crate::simulation::report::{ClassReport, PoolReport, Report};
+use crate::simulation::report::{Calibration, ClassReport, PoolReport, Report, Times};
 use crate::simulation::world;
 
 /// One load on one fleet.
@@ -32,10 +32,45 @@ pub(super) struct Case {
     pub(super) peak_kw: f64,
     /// Joules for each output token of a promise kept.
     pub(super) j_per_good_token: f64,
+    /// How the gateway went about it.
+    pub(super) conduct: Conduct,
     /// Requests that were simulated.
     pub(super) simulated: u64,
     /// Time a decision took in the middle, and of the slowest hundredth, nanoseconds.
     pub(super) decision_ns: [f64; 2],
+}
+
+/// How the gateway went about it: parts of all requests, and indices that are 1 where all is well.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Conduct {
+    /// Moves of held requests to another pool's line, 0 to 1.
+    pub(super) moved: f64,
+    /// Attempts beside another, 0 to 1.
+    pub(super) hedged: f64,
+    /// Jain's index of the tenants' attainment, and that of the tenant that fared worst; `None` where there is one tenant.
+    pub(super) tenants: Option<(f64, f64)>,
+    /// Whether requests ran after one another.
+    pub(super) herding: f64,
+    /// Times to first token over what was predicted, in the middle and of the slowest tenth.
+    pub(super) ttft_came: Option<[f64; 2]>,
+    /// The same of times per token.
+    pub(super) itl_came: Option<[f64; 2]>,
+}
+
+impl Conduct {
+    fn of(report: &Report) -> Conduct {
+        let all = report.kept().all.max(1) as f64;
+        let came = |times: &Times| Some([Calibration::ratio(times, 0.5)?, Calibration::ratio(times, 0.9)?]);
+        let tenants = report.tenants.iter().filter(|kept| kept.all > 0).count();
+        Conduct {
+            moved: report.moves as f64 / all,
+            hedged: report.hedges as f64 / all,
+            tenants: (tenants > 1).then(|| (report.fairness(), report.worst_tenant())),
+            herding: report.herding.index(),
+            ttft_came: came(&report.calibration.ttft),
+            itl_came: came(&report.calibration.itl),
+        }
+    }
 }
 
 /// One class.
@@ -84,6 +119,8 @@ pub(super) struct Pool {
     pub(super) used: Vec<(&'static str, f64)>,
     pub(super) usd_per_hour: f64,
     pub(super) kw: f64,
+    /// The part that was used of what is owed for it; `None` where nothing is owed.
+    pub(super) commitment_used: Option<f64>,
 }
 
 impl Pool {
@@ -140,6 +177,7 @@ impl Case {
             kw: kw * scale,
             peak_kw: report.peak_kw * scale,
             j_per_good_token: kw * 1e3 * seconds / report.good_output_tokens.max(1) as f64,
+            conduct: Conduct::of(report),
             simulated,
             decision_ns: [0.5, 0.99].map(|part| report.decision_ns.quantile(part)),
         }
@@ -160,7 +198,7 @@ impl Case {
 
 fn class(of: &ClassReport, fleet: &Fleet) -> Class {
     let scaled = |count: u64| count * u64::from(fleet.one_in);
-    let quantiles = |times: &crate::simulation::report::Times| [0.5, 0.99].map(|part| times.quantile(part) / 1e3);
+    let quantiles = |times: &Times| [0.5, 0.99].map(|part| times.quantile(part) / 1e3);
     let parts = [("time to first token", of.ttft), ("time per token", of.itl), ("deadline", of.deadline)];
     let mut misses: Vec<(&'static str, f64)> =
         parts.into_iter().filter(|(_, part)| part.all > 0).map(|(name, part)| (name, 1.0 - part.part())).collect();
@@ -210,5 +248,6 @@ fn pool(of: &PoolReport, facts: &PoolFacts, (seconds, scale): (f64, f64)) -> Poo
         used,
         usd_per_hour: of.usd / seconds * 3600.0 * scale,
         kw: of.usage.kw() * scale,
+        commitment_used: of.commitment_used,
     }
 }

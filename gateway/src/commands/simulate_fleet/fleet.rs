@@ -109,6 +109,11 @@ impl Fleet {
                 limits.requests_per_minute = limits.requests_per_minute.map(less);
                 limits.tokens_per_minute = limits.tokens_per_minute.map(less);
             }
+            for owed in portfolio.pools.iter_mut().filter_map(|pool| pool.commitment.as_mut()) {
+                let less = |owed: f64| owed / f64::from(number);
+                owed.usd_per_month = owed.usd_per_month.map(less);
+                owed.tokens_per_month = owed.tokens_per_month.map(less);
+            }
         });
         part.map(|fleet| Fleet { one_in: number, ..fleet }).map_err(anyhow::Error::msg)
     }
@@ -123,7 +128,7 @@ impl Fleet {
         if self.one_in > 1 {
             portfolio.retain_endpoints(|number, _| number % self.one_in as usize == 0);
             for (pool, ours) in portfolio.pools.iter_mut().zip(&self.set.portfolio.pools) {
-                pool.limits = ours.limits;
+                (pool.limits, pool.commitment) = (ours.limits, ours.commitment);
             }
         }
         change(&mut portfolio);

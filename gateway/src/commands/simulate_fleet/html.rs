@@ -198,13 +198,15 @@ fn one_load(page: &mut String, case: &Case) {
     let _ = writeln!(
         page,
         "<section class=\"card\"><h2>Load {}</h2>\n<p class=\"soft\">{} requests a second, {} kept; {}</p>\n\
+         <p class=\"soft\">{}</p>\n\
          <div class=\"scroll\"><table>\n<tr><th>Class</th><th class=\"number\">Requests</th><th class=\"number\">Kept</th>\
          <th class=\"number\">Target</th><th>Misses most</th><th class=\"number\">TTFT p50</th><th class=\"number\">p99</th>\
          <th class=\"number\">Held p50</th><th class=\"number\">p99</th><th class=\"number\">Refused</th></tr>",
         load(case.load),
         rate(case.rps),
         percent(case.kept),
-        escaped(&super::text::costs(case))
+        escaped(&super::text::costs(case)),
+        escaped(&super::text::conduct(case))
     );
     for class in &case.classes {
         let tone = if class.keeps() { "" } else { " bad" };
@@ -223,14 +225,18 @@ fn one_load(page: &mut String, case: &Case) {
             count(class.refused)
         );
     }
+    let owed = case.pools.iter().any(|pool| pool.commitment_used.is_some());
     let heads: String = RESOURCES.iter().map(|what| format!("<th class=\"number\">{what}</th>")).collect();
     let _ = writeln!(
         page,
         "</table></div>\n<div class=\"scroll\"><table class=\"pools\">\n<tr><th>Pool</th><th class=\"number\">Endpoints</th>\
          <th class=\"number\">Sent</th>{heads}<th class=\"number\">429</th><th class=\"number\">$ an hour</th>\
-         <th class=\"number\">kW</th></tr>"
+         <th class=\"number\">kW</th>{}</tr>",
+        if owed { "<th class=\"number\">of owed</th>" } else { "" }
     );
     for pool in &case.pools {
+        let of_owed = pool.commitment_used.map_or_else(|| "–".to_owned(), percent);
+        let of_owed = if owed { format!("<td class=\"number\">{of_owed}</td>") } else { String::new() };
         let used: String = RESOURCES
             .iter()
             .map(|what| {
@@ -242,7 +248,7 @@ fn one_load(page: &mut String, case: &Case) {
         let _ = writeln!(
             page,
             "<tr><td>{}</td><td class=\"number\">{}</td><td class=\"number\">{}</td>{used}<td class=\"number\">{}</td>\
-             <td class=\"number\">{}</td><td class=\"number\">{}</td></tr>",
+             <td class=\"number\">{}</td><td class=\"number\">{}</td>{of_owed}</tr>",
             escaped(&pool.name),
             count(pool.endpoints as u64),
             count(pool.sent),

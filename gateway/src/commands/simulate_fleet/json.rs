@@ -30,6 +30,8 @@ pub(super) fn json(study: &Study) -> Value {
 }
 
 fn case(case: &Case) -> Value {
+    let conduct = &case.conduct;
+    let came = |times: Option<[f64; 2]>| times.map(|[p50, p90]| json!({ "p50": p50, "p90": p90 }));
     json!({
         "load": case.load,
         "requests_per_s": case.rps,
@@ -44,6 +46,10 @@ fn case(case: &Case) -> Value {
         "peak_kw": case.peak_kw,
         "kwh_per_day": case.kw * 24.0,
         "j_per_good_token": case.j_per_good_token,
+        "rates": { "moved": conduct.moved, "hedged": conduct.hedged },
+        "fairness": conduct.tenants.map(|(jain, worst)| json!({ "jain": jain, "worst_tenant": worst })),
+        "herding": conduct.herding,
+        "calibration": { "ttft_came_over_predicted": came(conduct.ttft_came), "itl_came_over_predicted": came(conduct.itl_came) },
         "simulated_requests": case.simulated,
         "decision_us": { "p50": case.decision_ns[0] / 1e3, "p99": case.decision_ns[1] / 1e3 },
     })
@@ -79,6 +85,7 @@ fn pool(pool: &Pool) -> Value {
         "used": used,
         "usd_per_hour": pool.usd_per_hour,
         "kw": pool.kw,
+        "commitment_used": pool.commitment_used,
     })
 }
 

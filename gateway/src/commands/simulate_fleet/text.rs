@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::case::{Case, Class, Pool, RESOURCES};
+use super::case::{Case, Class, Conduct, Pool, RESOURCES};
 use super::limit::{Bounds, HIGHEST, LOWEST};
 use super::study::{Limit, Study, WhatIf};
 use super::traffic::{rate, span};
@@ -121,13 +121,16 @@ fn one_load(text: &mut String, case: &Case) {
         if case.keeps() { "" } else { ", targets missed" }
     );
     let _ = writeln!(text, "  {}", costs(case));
+    let _ = writeln!(text, "  {}", conduct(case));
     let heads = ["class", "requests", "kept", "target", "misses most", "TTFT p50", "p99", "held p50", "p99", "refused"];
     let mut rows = vec![heads.map(str::to_owned).to_vec()];
     rows.extend(case.classes.iter().map(class_row));
     columns(text, &rows, &[0, 4]);
     let heads = ["pool", "endpoints", "sent"].into_iter().chain(RESOURCES).chain(["429", "$/h", "kW"]);
+    let owed = case.pools.iter().any(|pool| pool.commitment_used.is_some());
+    let heads = heads.chain(owed.then_some("of owed"));
     let mut rows = vec![heads.map(str::to_owned).collect::<Vec<_>>()];
-    rows.extend(case.pools.iter().map(pool_row));
+    rows.extend(case.pools.iter().map(|pool| pool_row(pool, owed)));
     columns(text, &rows, &[0]);
 }
 
@@ -142,6 +145,21 @@ pub(super) fn costs(case: &Case) -> String {
         figure(case.kw * 24.0),
         figure(case.j_per_good_token)
     )
+}
+
+/// How the gateway went about it, in words.
+pub(super) fn conduct(case: &Case) -> String {
+    let Conduct { moved, hedged, tenants, herding, ttft_came, itl_came } = case.conduct;
+    let mut parts = vec![format!("{} moved while held", percent(moved)), format!("{} hedged", percent(hedged))];
+    parts.extend(tenants.map(|(index, worst)| format!("fairness {index:.3}, worst tenant {}", percent(worst))));
+    parts.push(format!("herding {herding:.2}"));
+    let came = |times: Option<[f64; 2]>| times.map(|[p50, p90]| format!("{p50:.2} (p90 {p90:.2})"));
+    parts.extend(
+        ttft_came
+            .zip(itl_came)
+            .and_then(|_| Some(format!("came / predicted: TTFT {}, ITL {}", came(ttft_came)?, came(itl_came)?))),
+    );
+    parts.join("; ")
 }
 
 fn class_row(class: &Class) -> Vec<String> {
@@ -172,11 +190,12 @@ fn class_row(class: &Class) -> Vec<String> {
     ]
 }
 
-fn pool_row(pool: &Pool) -> Vec<String> {
+fn pool_row(pool: &Pool, owed: bool) -> Vec<String> {
     let used = RESOURCES.map(|what| pool.used(what).map_or_else(|| "-".to_owned(), percent));
     let mut row = vec![pool.name.clone(), count(pool.endpoints as u64), count(pool.sent)];
     row.extend(used);
     row.extend([count(pool.turned_away), dollars(pool.usd_per_hour), figure(pool.kw)]);
+    row.extend(owed.then(|| pool.commitment_used.map_or_else(|| "-".to_owned(), percent)));
     row
 }
 
