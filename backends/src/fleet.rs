@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use dashmap::DashMap;
 use parking_lot::Mutex;
 use pointsman_policies::fleet::{Availability, EndpointState, LeaseState, Window};
-use pointsman_policies::units::Micros;
+use pointsman_policies::units::{Micros, seven_bits};
 use tokio_util::task::TaskTracker;
 
 use crate::connect::Connections;
@@ -251,9 +251,9 @@ impl Live {
             prefilling: load.prefilling(),
             strictest_itl_ms: load.strictest_itl_ms(),
             window: self.window(),
-            ttft_factor: hidden.ttft,
-            itl_factor: hidden.itl,
-            widening,
+            ttft_factor: seven_bits(hidden.ttft),
+            itl_factor: seven_bits(hidden.itl),
+            widening: seven_bits(widening),
             ..EndpointState::idle(pool)
         }
     }

@@ -100,9 +100,10 @@ impl Learner {
         Learner { mechanisms, ..Learner::default() }
     }
 
-    /// The pools of a portfolio and the classes of a policy, from now on; names that are known keep what was learned.
-    pub fn adopt(&mut self, pools: &[PoolFacts], classes: &[Class]) {
-        self.margins.adopt(classes.iter().map(|class| (class.name.as_str(), class.target)));
+    /// The pools of a portfolio and the classes of the policies that decide, from now on; names that are known keep what
+    /// was learned. Policies that share the name of a class share its margins, calibrated for the first one's target.
+    pub fn adopt<'c>(&mut self, pools: &[PoolFacts], classes: impl IntoIterator<Item = &'c Class>) {
+        self.margins.adopt(classes.into_iter().map(|class| (class.name.as_str(), class.target)));
         let mut errors = HashMap::new();
         for pool in std::mem::take(&mut self.pools) {
             errors.insert(pool.name.clone(), (pool.ttft_error, pool.itl_error));
@@ -206,11 +207,6 @@ impl Learner {
         self.pools.get(pool).map(|pool| pool.service.confidence())
     }
 
-    /// What others' prefill costs a stream beside it, in time of that prefill; see [`service`].
-    pub fn prefill_weight(&self, pool: usize) -> Option<f64> {
-        self.pools.get(pool).map(|pool| pool.service.prefill_weight())
-    }
-
     /// The factors of an endpoint for load that nobody sees.
     pub fn factors(&self, endpoint: usize, now: Micros) -> Factors {
         self.hidden(endpoint).map_or(Factors::NEUTRAL, |hidden| hidden.factors(now))
@@ -226,8 +222,8 @@ impl Learner {
         self.margins.margin(class, kind)
     }
 
-    /// The margins of every class, in the order of the policy.
-    pub fn margins(&self) -> Vec<ClassMargins> {
+    /// The margins of every class, by its name.
+    pub fn margins(&self) -> BTreeMap<String, ClassMargins> {
         self.margins.all()
     }
 

@@ -6,6 +6,11 @@ use pointsman_policies::units::Micros;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// What is left is told in such parts of a request, rounded down,
+const REQUESTS_TOLD: f64 = 1.0 / 64.0;
+/// and of a token: what hardly changes is hardly written again by a log of decisions.
+const TOKENS_TOLD: f64 = 1.0;
+
 /// What a provider allows in a minute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -178,8 +183,8 @@ impl Limiter {
     /// What is left now, as the decision reads it; `None` without limits.
     pub fn state(&self, now: Micros) -> Option<LeaseState> {
         (self.requests.is_some() || self.tokens.is_some()).then(|| LeaseState {
-            requests: self.requests.map_or(f64::INFINITY, |bucket| bucket.available(now)),
-            tokens: self.tokens.map_or(f64::INFINITY, |bucket| bucket.available(now)),
+            requests: self.requests.map_or(f64::INFINITY, |bucket| told(bucket.available(now), REQUESTS_TOLD)),
+            tokens: self.tokens.map_or(f64::INFINITY, |bucket| told(bucket.available(now), TOKENS_TOLD)),
             tokens_capacity: self.tokens.map_or(f64::INFINITY, |bucket| bucket.capacity),
             requests_per_s: self.requests.map_or(f64::INFINITY, |bucket| bucket.per_second()),
             tokens_per_s: self.tokens.map_or(f64::INFINITY, |bucket| bucket.per_second()),
@@ -191,6 +196,10 @@ impl Limiter {
         let output = if self.reserves_output { max_output } else { 0 };
         prompt_tokens.saturating_add(output) as f64
     }
+}
+
+fn told(figure: f64, unit: f64) -> f64 {
+    (figure / unit).floor() * unit
 }
 
 /// Tokens taken for one request, to be settled when it ends.

@@ -3,13 +3,11 @@
 
 use crate::facts::Facts;
 use crate::fleet::{EndpointState, HardwareKind, ModelFacts, PoolFacts, ServiceModel};
+use crate::power::joules;
 
 /// Decode slowed by other requests' prefill is capped at this many times the undisturbed step, so that a burst of long
 /// prompts cannot make an estimate run away.
 const MAX_PREFILL_SLOWDOWN: f64 = 5.0;
-
-/// Sequences that share a machine whose energy per token is published: an H100's 1.1 J per token and its power meet there.
-const TYPICAL_BATCH: u32 = 20;
 
 /// The prediction for one request on one endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -96,7 +94,7 @@ pub fn estimate(facts: &Facts<'_>, place: &Place<'_>) -> Estimate {
     let output_tokens = facts.output_tokens as f64;
     let total_ms = ttft_ms + itl_ms * (output_tokens - 1.0).max(0.0);
     let usd = model.price.usd(facts.input_tokens, facts.output_tokens);
-    let joules = joules(pool, facts.input_tokens, facts.output_tokens, endpoint.in_flight);
+    let joules = joules(pool, uncached_tokens(facts, endpoint), facts.output_tokens, endpoint.in_flight);
     let grams_co2 = joules.zip(pool.carbon_g_per_kwh).map(|(joules, carbon)| joules / 3.6e6 * carbon);
     Estimate { wait_ms, ttft_ms, itl_ms, total_ms, usd, joules, grams_co2 }
 }
@@ -116,21 +114,6 @@ fn prefill_ms(facts: &Facts<'_>, place: &Place<'_>) -> f64 {
         own_tokens
     };
     tokens / place.service.prefill_tokens_per_s * 1e3
-}
-
-/// Energy of an answer of known length on a pool's hardware, joules including PUE: by the catalog's energy per output
-/// token where there is one, else a share of the machine's power for the time it works, in a batch as published figures
-/// are of: an idle machine would else seem many times as hungry as one that was measured. `None` where neither is known.
-pub fn joules(pool: &PoolFacts, input_tokens: u64, output_tokens: u64, neighbours: u32) -> Option<f64> {
-    let service = &pool.service;
-    let measured = service.joules_per_output_token.map(|joules| joules * output_tokens as f64);
-    let by_power = || {
-        let batch = f64::from(neighbours.saturating_add(1).max(TYPICAL_BATCH).min(service.slots.max(1)));
-        let step_ms = service.step_base_ms + service.step_per_sequence_ms * batch;
-        let busy_s = output_tokens as f64 * step_ms / 1e3 / batch + input_tokens as f64 / service.prefill_tokens_per_s;
-        service.power_kw.map(|kilowatts| kilowatts * 1e3 * busy_s)
-    };
-    measured.or_else(by_power).map(|joules| joules * pool.pue)
 }
 
 fn itl_ms(facts: &Facts<'_>, kind: HardwareKind, service: &ServiceModel, endpoint: &EndpointState) -> f64 {
@@ -153,7 +136,7 @@ fn prefill_slowdown(service: &ServiceModel, endpoint: &EndpointState, step_ms: f
     let prompts = endpoint.context_tokens.saturating_sub(endpoint.output_tokens_ahead) as f64;
     let prefill_ms = prompts / service.prefill_tokens_per_s * 1e3;
     let decode_ms = (endpoint.output_tokens_ahead as f64 / running).max(1.0) * step_ms;
-    (1.0 + prefill_ms / decode_ms).min(MAX_PREFILL_SLOWDOWN)
+    (1.0 + service.prefill_weight * prefill_ms / decode_ms).min(MAX_PREFILL_SLOWDOWN)
 }
 
 fn slot_wait_ms(place: &Place<'_>, itl_ms: f64) -> f64 {

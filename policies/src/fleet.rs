@@ -73,6 +73,10 @@ pub struct ServiceModel {
     pub joules_per_output_token: Option<f64>,
     /// All-in power of one unit, kilowatts, where published.
     pub power_kw: Option<f64>,
+    /// What prompts of others cost a stream beside them on a machine that batches, in time of their prefill: 1 where all
+    /// decoding stands still meanwhile, 0 where nothing is felt.
+    #[serde(default = "neutral")]
+    pub prefill_weight: f64,
 }
 
 /// Price of tokens, US dollars per million.

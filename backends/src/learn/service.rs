@@ -7,10 +7,12 @@
 //! ```
 //!
 //! The last term is what others' prefill takes from a stream. In the steady state `1 / (1 - kappa * duty)` says the same
-//! with `c = kappa / mu`, but this form is linear in what is observed.
+//! with `c = kappa / mu`, but this form is linear in what is observed. Estimates read `kappa` as the model's
+//! `prefill_weight`.
 
 use pointsman_policies::estimate::batches;
 use pointsman_policies::fleet::{HardwareKind, PoolFacts, ServiceModel};
+use pointsman_policies::units::three_digits;
 use serde::{Deserialize, Serialize};
 
 use super::knee::Knee;
@@ -101,24 +103,18 @@ impl Service {
     /// The prior with what was learned in its place.
     pub(super) fn model(&self) -> ServiceModel {
         let [fixed_ttft_ms, ms_per_token] = self.ttft.values();
-        let [step_base_ms, step_per_sequence_ms, step_per_kv_token_ms, _] = self.itl.values();
+        let [step_base_ms, step_per_sequence_ms, step_per_kv_token_ms, read_ms_per_token] = self.itl.values();
+        let prefill_weight = read_ms_per_token / ms_per_token.max(1e-9);
         ServiceModel {
-            step_base_ms,
-            step_per_sequence_ms,
-            step_per_kv_token_ns: step_per_kv_token_ms * 1e6,
-            prefill_tokens_per_s: 1e3 / ms_per_token.max(1e-9),
-            fixed_ttft_ms,
+            step_base_ms: three_digits(step_base_ms),
+            step_per_sequence_ms: three_digits(step_per_sequence_ms),
+            step_per_kv_token_ns: three_digits(step_per_kv_token_ms * 1e6),
+            prefill_tokens_per_s: three_digits(1e3 / ms_per_token.max(1e-9)),
+            fixed_ttft_ms: three_digits(fixed_ttft_ms),
+            prefill_weight: if batches(self.kind) { three_digits(prefill_weight) } else { self.prior.prefill_weight },
             slots: if batches(self.kind) { self.prior.slots } else { self.knee.slots() },
             ..self.prior.clone()
         }
-    }
-
-    /// What a prompt token of others costs a stream beside it, in time of its own prefill: 1 where all decoding stands
-    /// still meanwhile, 0 where nothing is felt.
-    pub(super) fn prefill_weight(&self) -> f64 {
-        let [_, _, _, interference_ms] = self.itl.values();
-        let [_, ms_per_token] = self.ttft.values();
-        interference_ms / ms_per_token.max(1e-9)
     }
 
     pub(super) fn confidence(&self) -> Confidence {

@@ -7,7 +7,7 @@ use pointsman_policies::policy::Slo;
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
-use super::meter::{Mark, Meter};
+use super::meter::{Exposure, Mark, Meter};
 use super::observation::{Load, Predicted};
 use super::*;
 use crate::hardware;
@@ -249,6 +249,32 @@ fn stream(endpoint: usize, at_s: f64, slower: f64) -> Observation {
         during: None,
         predicted,
         slo: SLO,
+    }
+}
+
+/// Beside a stream of 100 tokens others have so many read, each at so many times what it takes to read it.
+fn disturbed(facts: &PoolFacts, at_s: f64, prefilled_tokens: u64, weight: f64) -> Observation {
+    let alone = stream(0, at_s, 1.0);
+    let service = &facts.service;
+    let read_ms = |tokens: u64| tokens as f64 / service.prefill_tokens_per_s * 1e3;
+    let first_ms = service.fixed_ttft_ms + service.step_base_ms + read_ms(alone.input_tokens);
+    let first_byte = alone.dispatched + Micros::from_ms(first_ms);
+    let last_byte = first_byte + Micros::from_ms(99.0 * 12.0 + weight * read_ms(prefilled_tokens));
+    let during = Some(Exposure { batch: 2.0, context_tokens: 0.0, prefilled_tokens });
+    Observation { first_byte, last_byte, during, ..alone }
+}
+
+#[test]
+fn what_prompts_of_others_cost_a_stream_is_learned_and_told() {
+    for weight in [0.3, 1.0] {
+        let facts = pool("gpu", "h100", 1);
+        let mut learner = learner(std::slice::from_ref(&facts));
+        for round in 0..400_u32 {
+            let prefilled_tokens = 1_000 * u64::from(round % 20);
+            learner.observe(&disturbed(&facts, f64::from(round), prefilled_tokens, weight));
+        }
+        let told = learner.services()[0].prefill_weight;
+        assert!((told / weight - 1.0).abs() < 0.15, "{told} instead of {weight}");
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pointsman_policies::facts::{Api, OwnedFacts};
 use pointsman_policies::fleet::{Availability, EndpointState, HardwareKind, LeaseState, PoolFacts, ServiceModel};
 
-use pointsman_policies::learned::Learned;
+use pointsman_policies::learned::{Learned, Margin};
 use pointsman_policies::price::PoolPrice;
 
 use super::frame::OPENING_BYTES;
@@ -26,6 +26,7 @@ pub(crate) fn set(generation: u64) -> Set {
         tokens_per_event: 1.0,
         joules_per_output_token: Some(0.4),
         power_kw: None,
+        prefill_weight: 1.0,
     };
     let pool = |name: &str, endpoints: [&str; 2]| PoolFacts {
         name: name.to_owned(),
@@ -58,7 +59,9 @@ pub(crate) fn set(generation: u64) -> Set {
 /// What was learned, a little more each time.
 fn learned(number: u64) -> Arc<Learned> {
     let price = PoolPrice { usd_factor: 1.0 + number as f64, ..PoolPrice::default() };
-    Arc::new(Learned { prices: vec![price], ..Learned::default() })
+    let margins = HardwareKind::ALL.map(|_| Margin { ttft: 0.8, itl: 0.7 });
+    let (services, margins) = (vec![set(1).pools[0].service.clone()], [("voice".to_owned(), margins)].into());
+    Arc::new(Learned { services, margins, prices: vec![price], ..Learned::default() })
 }
 
 pub(crate) fn decision(number: u64) -> Decision {
@@ -172,7 +175,7 @@ fn what_is_written_comes_back_to_the_last_bit() {
     let read = read(&bytes);
     assert_eq!((read.sets, read.damage), (vec![set(1)], vec![]));
     assert_eq!(read.decisions, (0..1000).map(decision).collect::<Vec<_>>());
-    assert!(bytes.starts_with(b"pointsman decisions 003\n"), "`head -1` says what it is");
+    assert!(bytes.starts_with(b"pointsman decisions 004\n"), "`head -1` says what it is");
     let found = find(&files.file, "mine-601").unwrap().unwrap();
     assert_eq!((found.decision, &*found.set), (decision(601), &set(1)));
     let by_trace = find(&files.file, &"05".repeat(16)).unwrap().unwrap();
@@ -261,7 +264,7 @@ fn a_file_that_is_no_log_is_not_touched() {
 #[test]
 fn files_of_other_versions_are_refused_by_number() {
     let told = |bytes: &[u8]| Reader::new(bytes).unwrap_err().to_string();
-    assert_eq!(told(b"pointsman decisions 001\n"), "its format is version 1, this program reads version 3");
+    assert_eq!(told(b"pointsman decisions 001\n"), "its format is version 1, this program reads version 4");
     assert_eq!(told(b"something else entirely, not a log"), "it is no decision log");
     assert_eq!(told(b""), "it is no decision log");
 }
@@ -274,6 +277,6 @@ fn the_format_stays_what_it_is() {
     let set = postcard::to_stdvec(&set(1)).unwrap();
     assert_eq!(
         (frame::VERSION, hash(&decision), hash(&set)),
-        (3, "e08c315c09190e00".to_owned(), "289ea42fd70e5a49".to_owned())
+        (4, "f3cd044afaf0c05d".to_owned(), "ac68ea80523c2c7d".to_owned())
     );
 }

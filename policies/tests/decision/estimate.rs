@@ -1,8 +1,9 @@
 //! What one request would experience on one endpoint, worked out by hand in the round figures of the world.
 
-use pointsman_policies::estimate::{Estimate, Place, estimate, joules};
+use pointsman_policies::estimate::{Estimate, Place, estimate};
 use pointsman_policies::facts::Facts;
 use pointsman_policies::fleet::{EndpointState, PoolFacts};
+use pointsman_policies::power::joules;
 
 use crate::world::{GPU, WAFER, busy, close, facts, gpu, wafer};
 
@@ -31,6 +32,15 @@ fn a_loaded_gpu_decodes_slower_for_its_batch_and_their_prompts() {
     // The others: 3,000 prompt tokens take 300 ms of prefill while 100 steps pass.
     close(loaded.itl_ms, step_ms * (1.0 + 300.0 / (100.0 * step_ms)));
     close(loaded.wait_ms, 0.0);
+}
+
+#[test]
+fn prompts_of_others_count_for_as_much_as_they_were_learned_to_cost() {
+    let mut pool = gpu();
+    let slower = |pool: &PoolFacts| predict(&facts(), pool, &busy(GPU, 3)).itl_ms - (10.0 + 4.0 + 0.435);
+    let whole = slower(&pool);
+    pool.service.prefill_weight = 0.25;
+    close(slower(&pool), whole / 4.0);
 }
 
 #[test]
@@ -96,18 +106,30 @@ fn an_answer_of_one_token_ends_with_the_first() {
 }
 
 #[test]
-fn energy_is_measured_per_token_or_a_share_of_power() {
-    // Catalog energy per token and PUE; neighbours make no difference.
-    assert_eq!(joules(&wafer(), 1_000, 100, 0), Some(4.0 * 100.0 * 1.25));
+fn energy_is_a_share_of_what_the_machine_draws() {
+    // 4 J per token, 1 ms each: 4 kW, for 100 tokens and 10 ms of prefill in its own slot. Neighbours change nothing.
+    close(joules(&wafer(), 1_000, 100, 0).unwrap_or_default(), (400.0 + 40.0) * 1.25);
     assert_eq!(joules(&wafer(), 1_000, 100, 1), joules(&wafer(), 1_000, 100, 0));
-    // 10 kW for a quarter of 100 steps of 14 ms, in the four slots there are, and 0.1 s of prefill.
-    close(joules(&gpu(), 1_000, 100, 3).unwrap_or_default(), 10_000.0 * (0.35 + 0.1) * 1.5);
+    // 10 kW for 0.1 s of prefill, three quarters of it for a quarter of 100 steps of 14 ms, in the four slots there are.
+    let own = joules(&gpu(), 1_000, 100, 3).unwrap_or_default();
+    close(own, (1_000.0 + 0.75 * 10_000.0 * 1.4 / 4.0) * 1.5);
     // More neighbours than slots do not run beside it; and figures are those of a machine at work, idle or not.
-    assert_eq!(joules(&gpu(), 1_000, 100, 30), joules(&gpu(), 1_000, 100, 3));
-    assert_eq!(joules(&gpu(), 1_000, 100, 0), joules(&gpu(), 1_000, 100, 3));
-    let mut unknown = gpu();
-    unknown.service.power_kw = None;
-    assert_eq!(joules(&unknown, 1_000, 100, 0), None);
+    assert_eq!(joules(&gpu(), 1_000, 100, 30), Some(own));
+    assert_eq!(joules(&gpu(), 1_000, 100, 0), Some(own));
+    // Where the machine's own power is not known, a prompt takes what all who decode take, and what steps spare.
+    let mut published = gpu();
+    (published.service.power_kw, published.service.joules_per_output_token) = (None, Some(26.25));
+    close(joules(&published, 1_000, 100, 3).unwrap_or_default(), own);
+    published.service.joules_per_output_token = None;
+    assert_eq!(joules(&published, 1_000, 100, 0), None);
+}
+
+#[test]
+fn what_is_cached_takes_no_energy() {
+    let idle = EndpointState::idle(GPU);
+    let cached = EndpointState { cached_tokens: 400, ..idle };
+    let joules = |endpoint| predict(&facts(), &gpu(), endpoint).joules.unwrap_or_default();
+    close(joules(&idle) - joules(&cached), 0.04 * 10_000.0 * 1.5);
 }
 
 #[test]
@@ -116,8 +138,8 @@ fn carbon_needs_energy_and_the_sites_intensity() {
     assert_eq!(predict(&facts(), &wafer(), &idle).grams_co2, None);
     let known = PoolFacts { carbon_g_per_kwh: Some(360.0), ..wafer() };
     let estimate = predict(&facts(), &known, &idle);
-    close(estimate.joules.unwrap_or_default(), 505.0);
-    close(estimate.grams_co2.unwrap_or_default(), 0.0505);
+    close(estimate.joules.unwrap_or_default(), (404.0 + 40.0) * 1.25);
+    close(estimate.grams_co2.unwrap_or_default(), 0.0555);
 }
 
 #[test]

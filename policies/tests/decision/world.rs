@@ -50,6 +50,7 @@ pub(crate) fn gpu() -> PoolFacts {
             tokens_per_event: 1.0,
             joules_per_output_token: None,
             power_kw: Some(10.0),
+            prefill_weight: 1.0,
         },
         round_trip_ms: 5.0,
         carbon_g_per_kwh: None,

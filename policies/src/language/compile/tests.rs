@@ -28,6 +28,7 @@ fn pool(name: &str, kind: HardwareKind) -> PoolFacts {
             tokens_per_event: 1.0,
             joules_per_output_token: None,
             power_kw: None,
+            prefill_weight: 1.0,
         },
         round_trip_ms: 1.0,
         carbon_g_per_kwh: None,
