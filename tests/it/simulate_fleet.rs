@@ -80,6 +80,9 @@ fn the_tables_are_the_same_every_time() {
             "Load 1.0: ",
             "Load 2.0: ",
             "Where it saturates first: ",
+            "moved while held",
+            "fairness ",
+            "what was predicted",
             "one endpoint more of gpu",
             "without site valley",
         ] {
@@ -112,10 +115,37 @@ fn tools_get_every_figure() {
             assert!(load[figure].as_f64().is_some_and(|figure| figure > 0.0), "{figure}: {load:#}");
         }
         assert!(load["pools"][1]["used"]["rate_limit"].is_number(), "{load:#}");
+        assert!(load["rates"]["moved"].is_number() && load["rates"]["hedged"].is_number(), "{load:#}");
+        assert!(load["fairness"]["jain"].as_f64().is_some_and(|index| index > 0.5), "{load:#}");
+        for figure in
+            ["/herding", "/calibration/ttft_came_over_predicted/p90", "/calibration/itl_came_over_predicted/p50"]
+        {
+            let told = load.pointer(figure).and_then(Value::as_f64);
+            assert!(told.is_some_and(|told| (0.3..3.0).contains(&told)), "{figure}: {load:#}");
+        }
         let (keeps, fails) = (&told["limit"]["holds_up_to_load"], &told["limit"]["fails_at_load"]);
         assert!(keeps.as_f64() < fails.as_f64(), "{keeps} {fails}");
         assert_eq!(told["what_if"][0]["change"], "one endpoint more of wafer");
         assert_eq!(told["what_if"][0]["at"]["pools"][1]["endpoints"], 2);
+    });
+}
+
+/// The hours of the month in which the clock of a simulation begins.
+const HOURS_OF_NOVEMBER: f64 = 720.0;
+
+#[test]
+fn what_is_owed_is_compared_with_what_was_used_of_it() {
+    beside_others(async {
+        let owed = format!("{PORTFOLIO}\n[pool.gpu.commitment]\nusd_per_month = 1000\n");
+        let files = Files::new(PROCESS, &owed, POLICY);
+        let told = json(&files, &["--load", "1.0", "--brief"]);
+        let [gpu, wafer] = [0, 1].map(|pool| &told["loads"][0]["pools"][pool]);
+        let used = gpu["commitment_used"].as_f64().expect("it is owed");
+        let expected = gpu["usd_per_hour"].as_f64().expect("a price") * HOURS_OF_NOVEMBER / 1000.0;
+        assert!((used / expected - 1.0).abs() < 0.01, "{used} instead of {expected}");
+        assert!(wafer["commitment_used"].is_null(), "{wafer:#}");
+        let (_, text, _) = simulate(&files, &with(&["--load", "1.0", "--brief"]));
+        assert!(text.contains("of owed"), "{text}");
     });
 }
 
@@ -146,6 +176,7 @@ fn a_part_of_a_large_fleet_stands_for_all_of_it() {
             .replace("[\"http://wafer-1\"]", &format!("{:?}", many("wafer", 16)))
             .replace("= 120,", "= 1920,")
             .replace("300_000", "4_800_000");
+        let large = format!("{large}\n[pool.gpu.commitment]\nusd_per_month = 16_000\n");
         let files = Files::new(PROCESS, &large, POLICY);
         let arguments = ["--rps", "48", "--hours", "0.02", "--load", "1", "--brief", "--json", "-"];
         let run = |more: &[&str]| -> Value {
@@ -160,6 +191,8 @@ fn a_part_of_a_large_fleet_stands_for_all_of_it() {
             let [all, part] = [&all, &part].map(|side| side["loads"][0][figure].as_f64().expect("a figure"));
             assert!((part / all - 1.0).abs() < within, "{figure}: {part} of a part stands for {all}");
         }
+        let used = |side: &Value| side["loads"][0]["pools"][0]["commitment_used"].as_f64().expect("it is owed");
+        assert!((used(&part) / used(&all) - 1.0).abs() < 0.4, "{} of {}", used(&part), used(&all));
         let (status, _, wrong) = simulate(&files, &[&arguments[..], &["--one-in", "5"]].concat());
         assert_eq!(status, Some(1));
         assert!(wrong.contains("--one-in 5 does not divide pool `gpu`, which has 32 endpoints"), "{wrong}");

@@ -92,6 +92,7 @@ fn figures_have_the_promised_shape() {
         }
         assert!(policy["decision_us"]["p50"].is_number() && policy["decision_us"]["p99"].is_number());
         assert!(policy["by_class"]["realtime"].is_number());
+        assert!(policy["rates"]["moved"].is_number() && policy["commitment_used_by_pool"].is_object(), "{policy}");
     }
     let page = page::page("made-up & <more>", 1, &cells);
     assert!(page.contains("made-up &amp; &lt;more&gt;") && !page.contains("http://") && !page.contains("https://"));

@@ -189,7 +189,7 @@ fn how_far_predictions_are_trusted_goes_by_the_name_of_the_class_not_by_its_plac
     let strains = |policy: &Policy, class: ClassId| {
         let (pools, endpoints, facts) = (pools(), [EndpointState::idle(GPU), EndpointState::idle(WAFER)], facts());
         let fleet = Fleet { learned: &learned, ..Fleet::new(&pools, &endpoints) };
-        let decision = decide(&Request { policy, facts: &facts, class }, fleet, 7);
+        let decision = decide(&Request::new(policy, &facts, class), fleet, 7);
         decision.candidates.iter().map(|one| one.verdict.map(|scored| scored.strain)).collect::<Vec<_>>()
     };
     let mut other = policy(SLO_FIRST);

@@ -206,7 +206,7 @@ fn one_load(page: &mut String, case: &Case) {
         rate(case.rps),
         percent(case.kept),
         escaped(&super::text::costs(case)),
-        escaped(&super::text::conduct(case))
+        escaped(&super::text::conduct(case).join("; "))
     );
     for class in &case.classes {
         let tone = if class.keeps() { "" } else { " bad" };

@@ -121,7 +121,9 @@ fn one_load(text: &mut String, case: &Case) {
         if case.keeps() { "" } else { ", targets missed" }
     );
     let _ = writeln!(text, "  {}", costs(case));
-    let _ = writeln!(text, "  {}", conduct(case));
+    for line in conduct(case) {
+        let _ = writeln!(text, "  {line}");
+    }
     let heads = ["class", "requests", "kept", "target", "misses most", "TTFT p50", "p99", "held p50", "p99", "refused"];
     let mut rows = vec![heads.map(str::to_owned).to_vec()];
     rows.extend(case.classes.iter().map(class_row));
@@ -147,19 +149,20 @@ pub(super) fn costs(case: &Case) -> String {
     )
 }
 
-/// How the gateway went about it, in words.
-pub(super) fn conduct(case: &Case) -> String {
+/// How the gateway went about it, in words: a line each.
+pub(super) fn conduct(case: &Case) -> Vec<String> {
     let Conduct { moved, hedged, tenants, herding, ttft_came, itl_came } = case.conduct;
     let mut parts = vec![format!("{} moved while held", percent(moved)), format!("{} hedged", percent(hedged))];
     parts.extend(tenants.map(|(index, worst)| format!("fairness {index:.3}, worst tenant {}", percent(worst))));
     parts.push(format!("herding {herding:.2}"));
-    let came = |times: Option<[f64; 2]>| times.map(|[p50, p90]| format!("{p50:.2} (p90 {p90:.2})"));
-    parts.extend(
-        ttft_came
-            .zip(itl_came)
-            .and_then(|_| Some(format!("came / predicted: TTFT {}, ITL {}", came(ttft_came)?, came(itl_came)?))),
-    );
-    parts.join("; ")
+    let came = |name: &str, [p50, p90]: [f64; 2]| format!("{name} {p50:.2} times (p90 {p90:.2})");
+    let times = [ttft_came.map(|came_in| came("TTFT", came_in)), itl_came.map(|came_in| came("ITL", came_in))];
+    let times: Vec<String> = times.into_iter().flatten().collect();
+    let mut lines = vec![parts.join("; ")];
+    if !times.is_empty() {
+        lines.push(format!("came after {} what was predicted", times.join(", ")));
+    }
+    lines
 }
 
 fn class_row(class: &Class) -> Vec<String> {
