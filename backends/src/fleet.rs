@@ -5,6 +5,8 @@
 mod dispatched;
 /// Asking engines for their metrics.
 mod scraper;
+/// What decisions see of many endpoints.
+mod view;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -30,6 +32,7 @@ use crate::portfolio::{Endpoint, Portfolio};
 use crate::window::Congestion;
 pub use dispatched::{Dispatched, Flight};
 use scraper::{Asked, Scraper};
+pub use view::View;
 
 /// The longest a machine may ask us to stay away.
 const LONGEST_BACK_PRESSURE: Micros = Micros::from_secs(60);
@@ -69,6 +72,8 @@ pub struct Live {
 /// The part that survives a change of connection settings or limits.
 #[derive(Debug, Default)]
 struct State {
+    /// Counts whatever makes [`Live::state`] say something else, but for what time alone does.
+    changes: AtomicU64,
     load: Arc<Load>,
     breaker: Mutex<Breaker>,
     back_pressure_until: AtomicU64,
@@ -85,6 +90,11 @@ impl State {
         (reported.foreign(now), if told { reported.widening(now) } else { 1.0 })
     }
 
+    /// Something is different now; said after it is.
+    fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+
     /// Keeps account of what the gateway has there, and of all that is known to be there, from this moment on.
     fn account(&self, now: Micros) {
         let (in_flight, context_tokens) = (self.load.requests(), self.load.context_tokens());
@@ -93,6 +103,7 @@ impl State {
         let foreign = reported.foreign(now);
         drop(reported);
         self.load.account(now, foreign);
+        self.changed();
     }
 }
 
@@ -237,6 +248,21 @@ impl Fleet {
 impl Live {
     /// The view that the decision reads.
     pub fn state(&self, pool: usize, now: Micros) -> EndpointState {
+        EndpointState { lease: self.lease(now), ..self.state_but_lease(pool, now) }
+    }
+
+    /// What happened to it so far, as a number that is another whenever something has.
+    fn changes(&self) -> u64 {
+        self.shared.changes.load(Ordering::Acquire)
+    }
+
+    /// Whether time alone changes what is known of it, availability and lease aside.
+    fn fades(&self) -> bool {
+        let told = || self.shared.reported.lock().at().is_some();
+        self.scraper.is_some() || self.shared.hidden.lock().is_some() || told()
+    }
+
+    fn state_but_lease(&self, pool: usize, now: Micros) -> EndpointState {
         let load = &self.shared.load;
         let (foreign, widening) = self.shared.reported(now, self.scraper.is_some());
         let hidden = self.shared.hidden.lock().map_or(observation::Factors::NEUTRAL, |hidden| hidden.factors(now));
@@ -247,7 +273,6 @@ impl Live {
             prefill_tokens: load.prefill_tokens(),
             context_tokens: load.context_tokens().saturating_add(foreign.context_tokens),
             output_tokens_ahead: load.output_tokens(),
-            lease: self.lease(now),
             prefilling: load.prefilling(),
             strictest_itl_ms: load.strictest_itl_ms(),
             window: self.window(),
@@ -261,11 +286,13 @@ impl Live {
     /// What has been learned of load there that nobody tells of; `None` for nothing.
     pub fn set_hidden(&self, hidden: Option<Hidden>) {
         *self.shared.hidden.lock() = hidden;
+        self.shared.changed();
     }
 
     /// Its engine said of itself what was true at a moment; `kv_tokens` is its memory. For whoever asks it himself.
     pub fn take_report(&self, at: Micros, report: &EngineReport, kv_tokens: Option<u64>) {
         self.shared.reported.lock().take(at, report, kv_tokens);
+        self.shared.changed();
     }
 
     /// How old the last report of its engine is, seconds; `None` where there is none.
@@ -324,6 +351,8 @@ impl Live {
                 self.shared.back_pressure_until.fetch_max(until.0, Ordering::Relaxed);
             }
         }
+        drop(breaker);
+        self.shared.changed();
     }
 
     /// The provider's limits as they stand.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
-use pointsman_backends::fleet::{Fleet, Live};
+use parking_lot::Mutex;
+use pointsman_backends::fleet::{Fleet, Live, View};
 use pointsman_backends::portfolio::{Endpoint, Pool, Portfolio};
 use pointsman_policies::facts::Facts;
 use pointsman_policies::fleet::{EndpointState, PoolFacts};
@@ -62,6 +63,7 @@ pub struct Snapshot {
     /// The answer to `GET /v1/models`.
     pub model_list: Bytes,
     live: Vec<Arc<Live>>,
+    view: Mutex<View>,
     pool_numbers: Vec<usize>,
     learned: ArcSwap<Learned>,
 }
@@ -101,6 +103,8 @@ impl Snapshot {
         let models = model_names(&portfolio);
         let model_list = Bytes::from(model_list(&models).to_string());
         let live = fleet.adopt(&portfolio);
+        let pools = portfolio.endpoints.iter().map(|endpoint| endpoint.pool);
+        let view = View::new(live.iter().cloned().zip(pools));
         let pool_numbers = fleet.pool_numbers(&portfolio);
         let version = version.into();
         let headers_read = headers_read(&policy, trial.as_deref());
@@ -118,6 +122,7 @@ impl Snapshot {
             version_header,
             models,
             model_list,
+            view: Mutex::new(view),
             live,
             pool_numbers,
             learned: ArcSwap::from_pointee(Learned::default()),
@@ -200,8 +205,7 @@ impl Snapshot {
 
     /// The state of every endpoint now, in order.
     pub fn endpoint_states(&self, now: Micros) -> Vec<EndpointState> {
-        let endpoints = self.live.iter().zip(&self.portfolio.endpoints);
-        endpoints.map(|(live, endpoint)| live.state(endpoint.pool, now)).collect()
+        self.view.lock().look(now).to_vec()
     }
 
     /// Whether any pool serves a model.

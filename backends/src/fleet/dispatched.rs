@@ -63,6 +63,7 @@ impl Dispatched {
     pub fn first_token(&mut self, now: Micros) {
         if let Some(in_flight) = &mut self.in_flight {
             in_flight.first_token();
+            self.live.shared.changed();
         }
         self.first.get_or_insert((now, self.live.shared.load.mark(now)));
     }

@@ -62,6 +62,7 @@ async fn ask_on(scrape: Scrape, key: HeaderMap, asked: Asked) {
         match report {
             Ok(report) => {
                 asked.state.reported.lock().take(since(asked.origin), &report, asked.kv_tokens);
+                asked.state.changed();
                 if std::mem::take(&mut told) {
                     tracing::info!(endpoint = %asked.id, "its metrics can be read again");
                 }

@@ -115,6 +115,11 @@ impl Reported {
         1.0 + WIDEST * (1.0 - self.weight(now))
     }
 
+    /// When what was last reported was true.
+    pub fn at(&self) -> Option<Micros> {
+        self.at
+    }
+
     /// Seconds since what was last reported was true.
     pub fn age_s(&self, now: Micros) -> Option<f64> {
         self.at.map(|at| (now - at).as_secs())

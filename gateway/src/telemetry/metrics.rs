@@ -108,6 +108,7 @@ pub struct Metrics {
     itl: Family<Served, Histogram>,
     duration: Family<Served, Histogram>,
     overhead: Histogram,
+    decide: Histogram,
     queue_time: Family<Served, Histogram>,
     queue_held: Family<Served, Gauge>,
     queue_ended: Family<Held, Counter>,
@@ -132,6 +133,8 @@ pub struct Metrics {
 const TTFT_BUCKETS_S: [f64; 14] = [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0];
 const ITL_BUCKETS_S: [f64; 13] = [0.0005, 0.001, 0.002, 0.004, 0.007, 0.01, 0.02, 0.035, 0.05, 0.1, 0.2, 0.5, 1.0];
 const DURATION_BUCKETS_S: [f64; 13] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 60.0, 180.0, 600.0, 3600.0];
+const DECIDE_BUCKETS_S: [f64; 14] =
+    [2e-6, 4e-6, 6e-6, 8e-6, 1e-5, 1.3e-5, 1.6e-5, 2e-5, 3e-5, 5e-5, 1e-4, 2e-4, 1e-3, 1e-2];
 const OVERHEAD_BUCKETS_S: [f64; 9] = [2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 1e-3, 1e-2];
 
 impl Default for Metrics {
@@ -148,6 +151,7 @@ impl Default for Metrics {
             itl: Family::new_with_constructor(|| Histogram::new(ITL_BUCKETS_S)),
             duration: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS_S)),
             overhead: Histogram::new(OVERHEAD_BUCKETS_S),
+            decide: Histogram::new(DECIDE_BUCKETS_S),
             queue_time: Family::new_with_constructor(|| Histogram::new(TTFT_BUCKETS_S)),
             queue_held: Family::default(),
             queue_ended: Family::default(),
@@ -198,6 +202,7 @@ impl Metrics {
         }
         if record.decision.is_some() {
             self.overhead.observe(record.decided_at.saturating_sub(record.read_at).as_secs_f64());
+            self.decide.observe(record.decided_at.saturating_sub(record.classified_at).as_secs_f64());
         }
         if let Some(waited) = &record.waited {
             let served = Served { class: class.clone(), pool: waited.pool.to_string() };
@@ -313,6 +318,7 @@ impl Metrics {
         seconds(r, metric::ITL, "Time per output token after the first", self.itl.clone());
         seconds(r, metric::DURATION, "Whole requests", self.duration.clone());
         seconds(r, metric::OVERHEAD, "From the end of a request's body to its plan", self.overhead.clone());
+        seconds(r, metric::DECIDE, "The decision alone: from a request's class to its plan", self.decide.clone());
         seconds(
             r,
             metric::QUEUE_TIME,

@@ -109,6 +109,8 @@ pub mod metric {
     pub const DURATION: &str = "gen_ai_server_request_duration_seconds";
     /// From the last byte of a request to the plan.
     pub const OVERHEAD: &str = "pointsman_decision_seconds";
+    /// The decision alone, from the class to the plan.
+    pub const DECIDE: &str = "pointsman_decide_seconds";
     /// How long requests were held.
     pub const QUEUE_TIME: &str = "pointsman_queue_seconds";
     /// Requests held now.

@@ -1,0 +1,79 @@
+//! A view is what its endpoints say of themselves, whatever happens to them, and asks only those to which something did.
+
+use std::path::Path;
+
+use pointsman_policies::language::Source;
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+
+use super::super::{Dispatched, Fleet, Verdict, Work};
+use super::*;
+use crate::hardware;
+use crate::health::engine_report::EngineReport;
+use crate::learn::hidden_load::Hidden;
+use crate::portfolio::{Secrets, load};
+
+const POOLS: &str = "[pool.own]\nhardware = \"h100\"\n\
+                     endpoints = [\"http://a:1\", \"http://a:2\", \"http://a:3\", \"http://a:4\"]\n[pool.own.model.m]\n\
+                     [pool.rented]\nhardware = \"cs3\"\nendpoints = [\"http://b:1\", \"http://b:2\"]\n\
+                     limits = { requests_per_minute = 60, tokens_per_minute = 60000, reserves_output = true }\n\
+                     [pool.rented.model.m]\n";
+
+fn lives() -> Vec<(Arc<Live>, usize)> {
+    let (portfolio, report) = load(Source::new("portfolio.toml", POOLS), Path::new(""), Secrets::Optional);
+    let portfolio = portfolio.unwrap_or_else(|| panic!("{report}"));
+    let pools: Vec<usize> = portfolio.endpoints.iter().map(|endpoint| endpoint.pool).collect();
+    Fleet::default().adopt(&portfolio).into_iter().zip(pools).collect()
+}
+
+/// Whatever may happen to an endpoint.
+fn happen(live: &Arc<Live>, now: Micros, running: &mut Vec<Dispatched>, random: &mut Pcg64Mcg) {
+    let work = Work { input_tokens: 100, output_tokens: 10, itl_ms: Some(20.0), ..Work::default() };
+    match random.random_range(0..8) {
+        0 | 1 => running.extend(live.begin(now, work).ok()),
+        2 => running.iter_mut().for_each(|one| one.first_token(now)),
+        3 => running.drain(..running.len() / 2).for_each(|one| one.settle(now, 110)),
+        4 => live.report(Verdict::Failed, now),
+        5 => live.report(Verdict::BackPressure(Micros(50_000)), now),
+        6 => live.report(Verdict::Worked, now),
+        _ => drop(running.pop()),
+    }
+}
+
+#[test]
+fn it_is_what_the_endpoints_say_at_every_moment() {
+    for seed in 0..20 {
+        println!("seed {seed}");
+        let (lives, mut random) = (lives(), Pcg64Mcg::seed_from_u64(seed));
+        let mut view = View::new(lives.clone());
+        let (mut now, mut running) = (Micros(0), Vec::new());
+        for _ in 0..300 {
+            now += Micros(random.random_range(0..40_000));
+            let (live, _) = &lives[random.random_range(0..lives.len())];
+            happen(live, now, &mut running, &mut random);
+            let told: Vec<EndpointState> = lives.iter().map(|(live, pool)| live.state(*pool, now)).collect();
+            assert_eq!(view.look(now), told, "at {now:?}");
+        }
+    }
+}
+
+#[test]
+fn what_fades_is_never_older_than_a_moment_and_what_is_still_is_not_asked() {
+    let lives = lives();
+    let mut view = View::new(lives.clone());
+    let read = |view: &View, now| view.watched.iter().filter(|watched| watched.read == now).count();
+    view.look(Micros::from_secs(10));
+    assert_eq!(read(&view, Micros::from_secs(10)), lives.len(), "all are new");
+    view.look(Micros(10_050_000));
+    assert_eq!(read(&view, Micros(10_050_000)), 0, "nothing happened to any");
+    let report = EngineReport { running: 8, ..EngineReport::default() };
+    lives[1].0.take_report(Micros(10_050_000), &report, None);
+    lives[2].0.set_hidden(Some(Hidden::new(hardware::find("h100").unwrap().kind)));
+    view.look(Micros(10_060_000));
+    assert_eq!(read(&view, Micros(10_060_000)), 2, "those that were told of");
+    view.look(Micros(10_080_000));
+    assert_eq!(read(&view, Micros(10_080_000)), 0, "they have not faded yet");
+    let later = Micros(15_050_000);
+    assert_eq!(view.look(later)[1].in_flight, 4, "half of what was reported is forgotten");
+    assert_eq!(read(&view, later), 2, "others do not fade");
+}
