@@ -143,11 +143,20 @@ pub fn first_match(routes: &[Route], env: &Env<'_>) -> usize {
 /// Of a provider's limit, so many seconds' worth are left to each class that is more urgent: what is used up to the last
 /// token makes the urgent wait for the next.
 const RESERVE_S_PER_CLASS: f64 = 1.0;
+/// Of the pace that is promised to those who are served, so much is left to each class that is more urgent: who fills a
+/// machine up to what they can bear makes the next of them wait until somebody leaves. Merged Azure traces at load 1.6,
+/// without and with it: 0.923 and 0.945 kept; made-up conversations at 19 a second: 0.919 and 0.978.
+const PACE_PER_CLASS: f64 = 0.15;
 
 /// How many seconds' worth of a provider's limit a request of a class leaves to those that are more urgent.
 pub fn reserve_s(policy: &Policy, class: Option<&Class>) -> f64 {
+    RESERVE_S_PER_CLASS * more_urgent(policy, class)
+}
+
+/// How many classes are more urgent than one.
+fn more_urgent(policy: &Policy, class: Option<&Class>) -> f64 {
     let priority = class.map_or(0, |class| class.priority);
-    RESERVE_S_PER_CLASS * policy.classes.iter().filter(|other| other.priority > priority).count() as f64
+    policy.classes.iter().filter(|other| other.priority > priority).count() as f64
 }
 
 /// What is the same for all endpoints of one pool.
@@ -162,6 +171,8 @@ struct PoolView<'p> {
     line: PoolLine,
     /// Seconds' worth of provider's limits that are left to more urgent classes.
     reserve_s: f64,
+    /// The part of others' pace that may be used up.
+    pace: f64,
 }
 
 /// What the gateway holds for one pool.
@@ -187,6 +198,7 @@ fn weigh(
     let loads = if reads_load { fleet.loads() } else { Vec::new() };
     let priority = class.map_or(0, |class| class.priority);
     let reserve_s = reserve_s(request.policy, class);
+    let pace = (1.0 - PACE_PER_CLASS * more_urgent(request.policy, class)).max(0.0);
     let margins = fleet.learned.margins(class.map_or("", |class| class.name.as_str()));
     let views: Vec<PoolView<'_>> = (fleet.pools.iter().enumerate())
         .filter_map(|(index, pool)| {
@@ -208,6 +220,7 @@ fn weigh(
                 power: site_power(limits, &loads, index),
                 line: line(fleet, index, load, priority),
                 reserve_s,
+                pace,
             })
         })
         .collect();
@@ -308,7 +321,7 @@ fn judge(
 
 /// Whether somebody who is served there, or waits with a lower class, would lose what he is promised.
 fn pushes_others(facts: &Facts<'_>, view: &PoolView<'_>, endpoint: &EndpointState, estimate: &Estimate) -> bool {
-    let paced = |bound_ms: f64| estimate.itl_ms > bound_ms * view.promise.margin.itl;
+    let paced = |bound_ms: f64| estimate.itl_ms > bound_ms * view.promise.margin.itl * view.pace;
     let served = endpoint.in_flight > 0 && endpoint.strictest_itl_ms.is_some_and(paced);
     let prefill_ms = || uncached_tokens(facts, endpoint) as f64 / view.service.prefill_tokens_per_s * 1e3;
     let put_off = |slack_ms: f64| prefill_ms() / view.line.ready > slack_ms;

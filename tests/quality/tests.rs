@@ -1,6 +1,10 @@
 //! The bench itself, on a minute and a half of made-up traffic: everything runs, everything is counted once, the same
 //! seed gives the same figures, and what is written has the shape that was promised.
 
+/// What is claimed of us.
+mod claims;
+
+use pointsman::simulation::workload::Workload;
 use pointsman::simulation::workload::described::{Described, Lengths};
 
 use super::*;
