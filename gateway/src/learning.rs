@@ -1,5 +1,5 @@
 //! What the gateway learns while it works. The pipeline tells it in real time, the simulation in virtual time; nothing
-//! here reads a clock. Every event takes one short lock; what decisions read is published a few times a second.
+//! here reads a clock. Every event takes one short lock; what decisions read is published twice a second.
 
 /// What a served request teaches.
 pub mod served;
@@ -23,8 +23,9 @@ use pointsman_policies::units::Micros;
 use crate::record::DecisionRecord;
 use crate::snapshot::Snapshot;
 
-/// What was learned reaches decisions after this long at the latest, as long as there is traffic.
-const PUBLISH_EVERY: Micros = Micros(100_000);
+/// What was learned reaches decisions after this long at the latest, as long as there is traffic. It changes over many
+/// requests; what changes in a moment is each endpoint's own and is told at once.
+const PUBLISH_EVERY: Micros = Micros(500_000);
 
 /// The learner and what of it is in force.
 #[derive(Debug, Default)]

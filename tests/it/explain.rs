@@ -159,7 +159,32 @@ fn what_would_be_decided_is_explained_on_the_live_fleet() {
         let live = ["explain", "--live", "--model", MODEL, "--stream", "-H", "x-agent: voice", "--json"];
         let (done, text, told) = command(&gateway, &live).await;
         let told_by_command: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {told}"));
-        assert!(done && told_by_command["fleet"] == "live" && told_by_command["class"]["name"] == "realtime", "{text}");
+        assert!(
+            done && told_by_command["fleet"] == "live, with what the gateway has learned"
+                && told_by_command["class"]["name"] == "realtime",
+            "{text}"
+        );
+    });
+}
+
+#[test]
+fn what_is_supposed_of_a_running_gateway_reads_what_it_has_learned() {
+    beside_others(async {
+        let (gateway, _machines) = two_pools().await;
+        let body = json!({ "model": MODEL, "messages": [] });
+        let expected = async || {
+            let explained = gateway.operate(Ask::post("/api/v1/explain", &json!({ "body": body }))).await.json();
+            explained["request"]["output_tokens"].as_u64().unwrap_or_else(|| panic!("{explained}"))
+        };
+        let prior = expected().await;
+        for _ in 0..30 {
+            assert_eq!(gateway.send(Ask::chat(&chat(12, false))).await.status, 200);
+        }
+        let learned = expected().await;
+        assert!(learned * 5 < prior * 3, "{learned} after thirty answers of 12 tokens, {prior} before");
+        let given = json!({ "facts": { "model": MODEL, "api": "chat", "output_tokens": 77 } });
+        let told = gateway.operate(Ask::post("/api/v1/explain", &given)).await.json();
+        assert_eq!(told["request"]["output_tokens"], 77, "what is given counts: {told}");
     });
 }
 

@@ -215,6 +215,7 @@ fn a_candidate_that_moves_traffic_gives_numbers_that_can_be_checked_by_hand() {
         let explained =
             String::from_utf8_lossy(&explained.stdout).into_owned() + &String::from_utf8_lossy(&explained.stderr);
         assert!(explained.contains("dear/127.0.0.1:9002") && explained.contains("here by a candidate"), "{explained}");
+        assert!(explained.contains("with what had been learned then"), "{explained}");
         let (_, text, _) = replay(files.folder(), &["--policy", "candidate.toml", "--html", "page.html"]);
         let page = std::fs::read_to_string(files.path("page.html")).unwrap();
         assert!(page.contains("candidate.toml sends 4 of 4 requests elsewhere (100 %)") && page.contains("Open loop"));

@@ -9,10 +9,13 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use pointsman_backends::learn::output_length::Asked;
+use pointsman_policies::classify::classify;
 use pointsman_policies::explain::{Explanation, Given};
-use pointsman_policies::facts::OwnedFacts;
+use pointsman_policies::facts::{Facts, OwnedFacts};
 use pointsman_policies::fleet::Fleet;
 use pointsman_policies::language::{Source, compile};
+use pointsman_policies::policy::Policy;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -145,7 +148,7 @@ struct Question<'q> {
     /// The body, as JSON.
     #[serde(borrow)]
     body: Option<&'q RawValue>,
-    /// Facts instead of path, headers and body.
+    /// Facts instead of path, headers and body; without the length of the answer, what is learned of it counts.
     facts: Option<OwnedFacts>,
     /// When it comes, seconds since 1970; now where not given. Facts have their own.
     unix_s: Option<u64>,
@@ -169,7 +172,7 @@ async fn explain(State(gateway): State<Arc<Gateway>>, body: Body) -> Result<Json
 fn answer(gateway: &Gateway, question: &Question<'_>) -> Result<Explanation, Problem> {
     let snapshot = gateway.snapshot();
     let facts = facts(question)?;
-    let facts = facts.facts();
+    let mut facts = facts.facts();
     let candidate =
         question.policy.as_ref().map(|text| compile(Source::new("policy", text), &snapshot.portfolio.facts));
     let arm = snapshot.arm(&facts, question.headers.get("x-request-id").map_or("", String::as_str));
@@ -182,6 +185,9 @@ fn answer(gateway: &Gateway, question: &Question<'_>) -> Result<Explanation, Pro
         }
         None => (&**in_force.policy, in_force.version.to_string()),
     };
+    if facts.output_tokens == 0 {
+        facts.output_tokens = expected(gateway, policy, &facts);
+    }
     let draw = match &question.draw {
         Some(text) => text.parse().map_err(|_| bad(format!("`draw` is `{text}`, which is no number of 64 bits")))?,
         None => fastrand::u64(..),
@@ -193,8 +199,17 @@ fn answer(gateway: &Gateway, question: &Question<'_>) -> Result<Explanation, Pro
     let fleet = Fleet { pools: &snapshot.portfolio.facts, endpoints: &endpoints, learned: &learned, waiting: &waiting };
     let mut explanation = Explanation::of(&Given { policy, facts: &facts, fleet, draw });
     explanation.policy = version;
-    explanation.fleet = "live".to_owned();
+    explanation.fleet = "live, with what the gateway has learned".to_owned();
     Ok(explanation)
+}
+
+/// The answer's length, tokens, as a request of this kind has it by experience.
+fn expected(gateway: &Gateway, policy: &Policy, facts: &Facts<'_>) -> u64 {
+    let classified = classify(policy, facts).and_then(|classified| policy.classes.get(classified.class.0));
+    let class = classified.map_or("", |class| class.name.as_str());
+    let Facts { tenant, model, input_tokens, max_output_tokens, .. } = *facts;
+    let asked = Asked { tenant, model, class, input_tokens };
+    gateway.learning().output_length(&asked, max_output_tokens).mean.round() as u64
 }
 
 fn facts(question: &Question<'_>) -> Result<OwnedFacts, Problem> {
@@ -215,7 +230,8 @@ fn facts(question: &Question<'_>) -> Result<OwnedFacts, Problem> {
     let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let path = question.path.as_deref().unwrap_or("/v1/chat/completions");
     let unix_s = question.unix_s.unwrap_or_else(now);
-    suppose(path, &headers, body.get().as_bytes(), unix_s).map_err(|refusal| {
+    let supposed = suppose(path, &headers, body.get().as_bytes(), unix_s);
+    supposed.map(|facts| OwnedFacts { output_tokens: 0, ..facts }).map_err(|refusal| {
         let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, refusal.code(), refusal.message());
         problem.help("a client that sends this gets the same answer, whatever the policy says")
     })

@@ -83,7 +83,7 @@ fn ground(
 fn asked(arguments: &Arguments, policy: &Policy, fleet: Fleet<'_>) -> anyhow::Result<Asked> {
     let facts = arguments.request.facts(Some(policy.utc_offset_s))?;
     let Some(fleet_argument) = &arguments.fleet else {
-        let whose = "all idle and ready; describe another with --fleet, or ask a running gateway with --live";
+        let whose = "idle, nothing learned; describe another with --fleet, or ask a running gateway with --live";
         return Ok((facts, fleet.endpoints.to_vec(), whose.to_owned()));
     };
     let (file, name) = match fleet_argument.rsplit_once(':') {

@@ -3,6 +3,7 @@
 use anyhow::{Context, bail};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use pointsman_policies::explain::{Explanation, VERSION};
+use pointsman_policies::facts::OwnedFacts;
 use serde_json::{Value, json};
 
 use super::Arguments;
@@ -19,7 +20,9 @@ pub(super) fn decided(arguments: &Arguments, id: &str) -> anyhow::Result<Explana
 /// A request that is only supposed, on its machines as they are.
 pub(super) fn supposed(arguments: &Arguments) -> anyhow::Result<Explanation> {
     let client = AdminClient::new(&arguments.admin)?;
-    let mut question = json!({ "facts": arguments.request.facts(None)? });
+    // How long the answer will be, the gateway knows better.
+    let facts = OwnedFacts { output_tokens: 0, ..arguments.request.facts(None)? };
+    let mut question = json!({ "facts": facts });
     let mut add =
         |key: &str, value: Value| question.as_object_mut().map(|members| members.insert(key.to_owned(), value));
     if let Some(draw) = arguments.draw {

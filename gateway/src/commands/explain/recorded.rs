@@ -8,7 +8,9 @@ use pointsman_policies::digest::digest;
 use pointsman_policies::explain::{Considered, Explanation, Given, Origin, Outcome, consider};
 use pointsman_policies::fleet::{EndpointState, Fleet, PoolFacts};
 use pointsman_policies::language::{Report, Source, compile};
+use pointsman_policies::learned::Learned;
 use pointsman_policies::policy::Policy;
+use pointsman_policies::price::Used;
 
 use super::Arguments;
 use crate::config::set::{folder_of, read_source, render};
@@ -83,10 +85,32 @@ fn supposed(found: &Found, log: &str, policy: Option<&Path>, portfolio: Option<&
         })
         .collect();
     let facts = decision.facts.facts();
-    let fleet = Fleet::new(&pools, &endpoints);
+    let learned = learned(found, &pools);
+    let fleet = Fleet { learned: &learned, ..Fleet::new(&pools, &endpoints) };
     let explanation = Explanation::of(&Given { policy: &policy, facts: &facts, fleet, draw: decision.draw });
-    let whose = format!("as recorded in {log}; decided then by {}, here by a candidate", set.version);
+    let whose = format!(
+        "as recorded in {log}, with what had been learned then; decided then by {}, here by a candidate",
+        set.version
+    );
     Some(Explanation { fleet: whose, ..explanation })
+}
+
+/// What had been learned, as far as it is of these pools: by their names, where the machines are of the same kind.
+fn learned(found: &Found, pools: &[PoolFacts]) -> Learned {
+    let Found { decision, set } = found;
+    let Some(then) = &decision.learned else { return Learned::default() };
+    let place = |pool: &PoolFacts| {
+        set.pools.iter().position(|other| other.name == pool.name && other.hardware == pool.hardware)
+    };
+    let service = |pool: &PoolFacts| place(pool).and_then(|at| then.services.get(at)).unwrap_or(&pool.service).clone();
+    let price = |pool: &PoolFacts| place(pool).and_then(|at| then.prices.get(at)).copied().unwrap_or_default();
+    let tokens = |pool: &PoolFacts| place(pool).and_then(|at| then.used.tokens.get(at)).copied().unwrap_or_default();
+    Learned {
+        services: pools.iter().map(service).collect(),
+        margins: then.margins.clone(),
+        prices: pools.iter().map(price).collect(),
+        used: Used { budget: then.used.budget, tokens: pools.iter().map(tokens).collect() },
+    }
 }
 
 /// What is not given is as it was recorded.
