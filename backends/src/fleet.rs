@@ -32,7 +32,7 @@ use crate::portfolio::{Endpoint, Portfolio};
 use crate::window::Congestion;
 pub use dispatched::{Dispatched, Flight};
 use scraper::{Asked, Scraper};
-pub use view::View;
+pub use view::{Seen, View};
 
 /// The longest a machine may ask us to stay away.
 const LONGEST_BACK_PRESSURE: Micros = Micros::from_secs(60);

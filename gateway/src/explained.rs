@@ -11,10 +11,10 @@ use crate::record::{DecisionRecord, Record, Waited};
 /// before anything was decided.
 pub fn explained(record: &Record) -> Option<Explanation> {
     let made = record.decision.as_ref()?;
-    let facts = made.facts.facts();
+    let (facts, states) = (made.facts.facts(), made.endpoints.states());
     let deciding = made.deciding();
-    let given = Given { policy: deciding.policy, facts: &facts, fleet: made.fleet(), draw: made.draw };
-    let mut explanation = Explanation::decided(&given, classified(&given, made), &made.again());
+    let given = Given { policy: deciding.policy, facts: &facts, fleet: made.fleet(&states), draw: made.draw };
+    let mut explanation = Explanation::decided(&given, classified(&given, made), &made.again(&states));
     explanation.policy = deciding.version.to_string();
     explanation.fleet = "as it was then".to_owned();
     explanation.origin = Some(origin(record, made));

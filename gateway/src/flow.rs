@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use pointsman_backends::fleet::Dispatched;
+use pointsman_backends::fleet::{Dispatched, Seen};
 use pointsman_policies::decide::{Decision, Request, decide};
 use pointsman_policies::facts::{Facts, OwnedFacts};
 use pointsman_policies::fleet::{EndpointState, Fleet as View, Waiting};
@@ -240,28 +240,33 @@ impl<T> Flow<T> {
 
 /// What a decision without a plan says to the caller, with the time until there will be room.
 pub fn refusal(made: &DecisionRecord) -> Refusal {
-    let decision = made.again();
+    let states = made.endpoints.states();
+    let decision = made.again(&states);
     let refusal = Refusal::of(&decision, made.deciding().policy, &made.snapshot.portfolio.facts);
     match refusal {
-        Some(Refusal::Saturated { .. }) | None => Refusal::Saturated { retry_in_ms: retry_ms_of(made, &decision) },
+        Some(Refusal::Saturated { .. }) | None => {
+            Refusal::Saturated { retry_in_ms: retry_ms_of(made, &decision, &states) }
+        }
         Some(refusal) => refusal,
     }
 }
 
 /// When somebody who is refused may come back, milliseconds: when the work ahead of it will be done.
 fn retry_ms(made: &DecisionRecord) -> f64 {
-    retry_ms_of(made, &made.again())
+    let states = made.endpoints.states();
+    retry_ms_of(made, &made.again(&states), &states)
 }
 
-fn retry_ms_of(made: &DecisionRecord, decision: &Decision) -> f64 {
+fn retry_ms_of(made: &DecisionRecord, decision: &Decision, states: &[EndpointState]) -> f64 {
     let facts = made.facts.facts();
-    retry_in_ms(&decision.candidates, &facts, made.fleet()).unwrap_or(DEFAULT_RETRY_MS)
+    retry_in_ms(&decision.candidates, &facts, made.fleet(states)).unwrap_or(DEFAULT_RETRY_MS)
 }
 
 /// A decision just made, with all that it was made of.
 struct Fresh {
     mechanisms: Mechanisms,
     endpoints: Vec<EndpointState>,
+    seen: Seen,
     learned: Arc<Learned>,
     waiting: Vec<Waiting>,
     decision: Decision,
@@ -270,21 +275,22 @@ struct Fresh {
 /// Decides.
 fn fresh(ask: &Ask<'_>, mechanisms: Mechanisms, waiting: Vec<Waiting>, now: Micros) -> Fresh {
     let Ask { snapshot, arm, class, draw, .. } = *ask;
-    let endpoints = snapshot.endpoint_states(now);
+    let (endpoints, seen) = snapshot.see(now);
     let learned = snapshot.learned();
     let policy = snapshot.deciding(arm).policy;
     let request = Request { policy, facts: ask.facts, class, mechanisms };
     let view = View { pools: &snapshot.portfolio.facts, endpoints: &endpoints, learned: &learned, waiting: &waiting };
     let decision = decide(&request, view, draw);
-    Fresh { mechanisms, endpoints, learned, waiting, decision }
+    Fresh { mechanisms, endpoints, seen, learned, waiting, decision }
 }
 
 impl Fresh {
     /// What is kept of it.
     fn record(self, ask: &Ask<'_>, facts: OwnedFacts) -> DecisionRecord {
         let Ask { snapshot, arm, class, draw, .. } = *ask;
-        let Fresh { mechanisms, endpoints, learned, waiting, decision } = self;
-        let planned = planned(&decision);
+        let Fresh { mechanisms, endpoints, seen, learned, waiting, decision } = self;
+        let planned = planned(&decision, &endpoints);
+        let endpoints = seen.for_prompt(&endpoints);
         let Decision { route, plan, .. } = decision;
         let snapshot = Arc::clone(snapshot);
         DecisionRecord {

@@ -172,8 +172,9 @@ fn observation(learner: &Learner, answering: &Answering<'_>, ending: &Ending) ->
     let Answering { made, endpoint, flight, retried, streamed, .. } = *answering;
     let id = &made.snapshot.target(endpoint)?.endpoint.id;
     let class = made.deciding().policy.classes.get(made.class.0)?;
-    let state = made.endpoints.get(endpoint)?;
-    let estimate = made.planned(endpoint).and_then(|candidate| candidate.verdict.ok()).map(|told| told.estimate);
+    let planned = made.planned(endpoint)?;
+    let state = planned.state;
+    let estimate = planned.candidate.verdict.ok().map(|told| told.estimate);
     // A prediction that was not made for this attempt is held to nothing.
     let slo = if retried || estimate.is_none() { Slo::default() } else { class.slo };
     let estimate = estimate.unwrap_or_default();

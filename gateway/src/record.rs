@@ -18,7 +18,7 @@ use pointsman_policies::policy::Slo;
 
 use crate::prompt::Text;
 
-pub use decision::{DecisionRecord, planned, work};
+pub use decision::{DecisionRecord, Planned, planned, work};
 pub use waited::Waited;
 
 /// Where a request stands among traces, by W3C Trace Context.

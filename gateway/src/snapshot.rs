@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use parking_lot::Mutex;
-use pointsman_backends::fleet::{Fleet, Live, View};
+use pointsman_backends::fleet::{Fleet, Live, Seen, View};
 use pointsman_backends::portfolio::{Endpoint, Pool, Portfolio};
 use pointsman_policies::facts::Facts;
 use pointsman_policies::fleet::{EndpointState, PoolFacts};
@@ -206,6 +206,13 @@ impl Snapshot {
     /// The state of every endpoint now, in order.
     pub fn endpoint_states(&self, now: Micros) -> Vec<EndpointState> {
         self.view.lock().look(now).to_vec()
+    }
+
+    /// The same, with what is to be remembered of it.
+    pub fn see(&self, now: Micros) -> (Vec<EndpointState>, Seen) {
+        let mut view = self.view.lock();
+        let states = view.look(now).to_vec();
+        (states, view.seen())
     }
 
     /// Whether any pool serves a model.

@@ -12,7 +12,7 @@ use pointsman::decision_log::writer::{LogFiles, Writer};
 use pointsman::record::{AttemptRecord, DecisionRecord, Outcome, Record, TraceContext, planned};
 use pointsman::snapshot::Snapshot;
 use pointsman_backends::dialects::Usage;
-use pointsman_backends::fleet::{Dispatched, Fleet, Work};
+use pointsman_backends::fleet::{Dispatched, Fleet, Seen, Work};
 use pointsman_backends::portfolio::Secrets;
 use pointsman_policies::classify::classify;
 use pointsman_policies::decide::{Request, decide, slo};
@@ -58,17 +58,18 @@ pub fn decided(snapshot: &Arc<Snapshot>, facts: OwnedFacts, endpoints: Vec<Endpo
     let decision = decide(&request, fleet, draw);
     let slo = slo(snapshot.policy.classes.get(class.0), &borrowed);
     let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(facts.unix_s);
+    let planned = planned(&decision, &endpoints);
     let made = DecisionRecord {
         snapshot: Arc::clone(snapshot),
         arm: Arm::Incumbent,
         mechanisms: Mechanisms::default(),
         class,
-        endpoints,
+        endpoints: Seen::of(endpoints),
         learned: Arc::default(),
         waiting: Vec::new(),
         draw,
         route: decision.route,
-        planned: planned(&decision),
+        planned,
         plan: decision.plan,
         facts,
     };
@@ -156,6 +157,7 @@ fn dispatch(snapshot: &Snapshot, mut record: Record, now: Micros) -> Result<(Run
     let estimate = made
         .planned(chosen.expect("it was dispatched"))
         .expect("it was planned")
+        .candidate
         .verdict
         .expect("it was chosen")
         .estimate;

@@ -2,12 +2,17 @@
 //! it was, and is not asked again. A thousand endpoints each under locks of their own would take longer to ask than to
 //! decide among.
 
+/// What was seen, as it is remembered.
+mod past;
+
 use std::sync::Arc;
 
 use pointsman_policies::fleet::{EndpointState, LeaseState};
 use pointsman_policies::units::Micros;
 
 use super::Live;
+use past::Past;
+pub use past::Seen;
 
 /// What fades by itself, such as the trust in an old report, is read anew when it is so old.
 const FADED: Micros = Micros(25_000);
@@ -25,6 +30,7 @@ pub struct View {
     /// Who is asked next whether it has faded.
     next: usize,
     looked: Micros,
+    past: Past,
 }
 
 #[derive(Debug)]
@@ -44,7 +50,7 @@ impl View {
             (watched, EndpointState::idle(pool))
         };
         let (watched, states) = endpoints.into_iter().map(unread).unzip();
-        View { watched, states, next: 0, looked: Micros(0) }
+        View { watched, states, next: 0, looked: Micros(0), past: Past::default() }
     }
 
     /// Their states now, in order.
@@ -62,13 +68,15 @@ impl View {
             }
         }
         let mut leased: Option<(usize, Option<LeaseState>)> = None;
-        for (watched, state) in self.watched.iter_mut().zip(&mut self.states) {
+        for (index, (watched, state)) in self.watched.iter_mut().zip(&mut self.states).enumerate() {
             let changes = watched.live.changes();
             if changes != watched.changes {
                 *state = watched.live.state_but_lease(state.pool, now);
+                self.past.note(index, *state);
                 (watched.changes, watched.read, watched.fades) = (changes, now, watched.live.fades());
             } else if state.availability.retry_in_ms().is_some() {
                 state.availability = watched.live.availability(now);
+                self.past.note(index, *state);
             }
             if watched.live.lease.is_some() {
                 // The endpoints of a pool have one lease.
@@ -77,7 +85,22 @@ impl View {
                 leased = Some((state.pool, state.lease));
             }
         }
+        self.past.turn(&self.states);
         &self.states
+    }
+
+    /// What was looked at last, to be remembered.
+    pub fn seen(&mut self) -> Seen {
+        let mut leases: Vec<(usize, LeaseState)> = Vec::new();
+        for (watched, state) in self.watched.iter().zip(&self.states) {
+            if watched.live.lease.is_some()
+                && let Some(lease) = state.lease
+                && leases.last().is_none_or(|(pool, _)| *pool != state.pool)
+            {
+                leases.push((state.pool, lease));
+            }
+        }
+        self.past.moment(leases)
     }
 }
 

@@ -187,7 +187,8 @@ impl Decision {
     /// What is kept of a record; `None` if nothing was decided. `set` is the number of its set in the file.
     pub fn of(record: &Record, set: u32) -> Option<Decision> {
         let made = record.decision.as_ref()?;
-        let again = made.again();
+        let states = made.endpoints.states();
+        let again = made.again(&states);
         let unix = record.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Some(Decision {
             set,
@@ -195,7 +196,7 @@ impl Decision {
             request_id: RequestId::new(&record.request_id),
             trace_id: record.trace.trace_id.to_be_bytes(),
             facts: without_credentials(&made.facts),
-            busy: busy(&made.endpoints),
+            busy: busy(&states),
             waiting: made.waiting.clone(),
             learned: Some(Arc::clone(&made.learned)).filter(|learned| **learned != Learned::default()),
             draw: made.draw,

@@ -210,7 +210,7 @@ async fn gather(records: &mut mpsc::Receiver<Arc<Record>>, batch: &mut Vec<Arc<R
 
 #[cfg(test)]
 mod tests {
-    use pointsman_backends::fleet::Fleet;
+    use pointsman_backends::fleet::{Fleet, Seen};
     use pointsman_backends::portfolio::Secrets;
     use pointsman_policies::facts::OwnedFacts;
     use pointsman_policies::policy::ClassId;
@@ -241,7 +241,7 @@ mod tests {
                 ..OwnedFacts::default()
             },
             class: ClassId(0),
-            endpoints: Vec::new(),
+            endpoints: Seen::of(Vec::new()),
             learned: Arc::default(),
             waiting: Vec::new(),
             draw: 0,

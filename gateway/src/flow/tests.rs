@@ -345,3 +345,24 @@ fn one_that_has_to_wait_for_a_machine_holds_nobody_up_who_cannot_use_it() {
     world.end(1);
     assert_eq!(world.release(), to(3, "side"));
 }
+
+#[test]
+fn those_who_wait_are_looked_after_when_something_can_have_changed_not_all_the_time() {
+    let mut world = World::new(TWO, "");
+    assert_eq!(world.flow.due(), None, "nobody waits");
+    (0..2).for_each(|endpoint| world.occupy(endpoint, endpoint as u32));
+    assert!(matches!(world.ask(7, "patient", ""), Err(Ok(0))));
+    let mut looks = 0;
+    let began = world.now;
+    while world.now < began + Micros::from_secs(10) {
+        world.now = world.flow.due().expect("somebody waits").max(world.now);
+        let released = world.flow.tend(world.now);
+        assert!(world.let_go(released).is_empty());
+        looks += 1;
+    }
+    assert!(looks <= 110, "{looks} looks in ten seconds in which nothing happened");
+    world.end(0);
+    let released = world.flow.release(world.now);
+    assert_eq!(world.let_go(released), [(7, "cheap".to_owned())]);
+    assert_eq!(world.flow.due(), None);
+}

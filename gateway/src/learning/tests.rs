@@ -48,7 +48,7 @@ fn a_candidate_reads_what_was_learned_of_its_classes_whatever_their_order() {
         let class = snapshot.deciding(arm).policy.class_by_name(class).unwrap();
         let made =
             Flow::<()>::default().decide(&Ask { snapshot: &snapshot, arm, facts: &facts, class, draw: 0 }, Micros(1));
-        made.planned(0).unwrap().verdict.unwrap().strain
+        made.planned(0).unwrap().candidate.verdict.unwrap().strain
     };
     for class in ["voice", "chat"] {
         assert_eq!(strain(Arm::Candidate, class), strain(Arm::Incumbent, class), "{class}");

@@ -79,7 +79,7 @@ fn price(record: &mut Record) {
     let pools = &decision.snapshot.portfolio.facts;
     let Some(pool) = pools.iter().find(|pool| *pool.name == *attempt.pool) else { return };
     let Some(model) = pool.model(&record.model) else { return };
-    let in_flight = decision.planned(attempt.index).map_or(0, |candidate| candidate.in_flight);
+    let in_flight = decision.planned(attempt.index).map_or(0, |planned| planned.state.in_flight);
     record.usd = model.price.usd(usage.input_tokens, usage.output_tokens);
     record.usd += outrun_usd(record, pools);
     record.joules =

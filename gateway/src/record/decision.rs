@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use pointsman_backends::fleet::Seen;
 use pointsman_backends::inflight::Work;
 use pointsman_policies::decide::{Candidate, Decision, Request, decide};
 use pointsman_policies::facts::OwnedFacts;
@@ -29,7 +30,7 @@ pub struct DecisionRecord {
     /// Its class.
     pub class: ClassId,
     /// What was known of the endpoints, in the order of the snapshot's.
-    pub endpoints: Vec<EndpointState>,
+    pub endpoints: Seen,
     /// What had been learned of the machines.
     pub learned: Arc<Learned>,
     /// What the gateway held.
@@ -40,9 +41,18 @@ pub struct DecisionRecord {
     pub route: usize,
     /// What was found of the endpoints that the plan names. Of the others it is found again where somebody asks: a
     /// thousand machines would make each record a tenth of a megabyte.
-    pub planned: Vec<Candidate>,
+    pub planned: Vec<Planned>,
     /// What was to be attempted; `None` where every endpoint was rejected.
     pub plan: Option<Plan>,
+}
+
+/// An endpoint that a plan names.
+#[derive(Clone, Copy, Debug)]
+pub struct Planned {
+    /// What was found of it.
+    pub candidate: Candidate,
+    /// How it was.
+    pub state: EndpointState,
 }
 
 /// The size of a request as an endpoint will see it that has so many tokens of its prompt.
@@ -56,12 +66,14 @@ pub fn work(facts: &OwnedFacts, class: Option<&Class>, cached_tokens: u64) -> Wo
     }
 }
 
-/// The candidates that a decision's plan names.
-pub fn planned(decision: &Decision) -> Vec<Candidate> {
+/// The candidates that a decision's plan names, with the states that it saw.
+pub fn planned(decision: &Decision, states: &[EndpointState]) -> Vec<Planned> {
     let Some(plan) = &decision.plan else { return Vec::new() };
     let attempts = plan.attempts.iter().map(|attempt| attempt.endpoint);
     let hedge = plan.hedge.map(|hedge| hedge.endpoint);
-    attempts.chain(hedge).filter_map(|endpoint| decision.candidates.get(endpoint).copied()).collect()
+    let planned =
+        |endpoint| Some(Planned { candidate: *decision.candidates.get(endpoint)?, state: *states.get(endpoint)? });
+    attempts.chain(hedge).filter_map(planned).collect()
 }
 
 impl DecisionRecord {
@@ -73,25 +85,26 @@ impl DecisionRecord {
     /// The size of the request as one endpoint will see it.
     pub fn work(&self, endpoint: usize) -> Work {
         let class = self.deciding().policy.classes.get(self.class.0);
-        work(&self.facts, class, self.endpoints.get(endpoint).map_or(0, |state| state.cached_tokens))
+        work(&self.facts, class, self.planned(endpoint).map_or(0, |planned| planned.state.cached_tokens))
     }
 
     /// What was found of an endpoint that the plan names.
-    pub fn planned(&self, endpoint: usize) -> Option<&Candidate> {
-        self.planned.iter().find(|candidate| candidate.endpoint == endpoint)
+    pub fn planned(&self, endpoint: usize) -> Option<&Planned> {
+        self.planned.iter().find(|planned| planned.candidate.endpoint == endpoint)
     }
 
-    /// The whole decision, every reason included: made again, of the same facts, as it was made then.
-    pub fn again(&self) -> Decision {
+    /// The whole decision, every reason included: made again, of the same facts and the states of its `endpoints`, as it
+    /// was made then.
+    pub fn again(&self, states: &[EndpointState]) -> Decision {
         let facts = self.facts.facts();
         let Self { class, mechanisms, .. } = *self;
         let request = Request { policy: self.deciding().policy, facts: &facts, class, mechanisms };
-        decide(&request, self.fleet(), self.draw)
+        decide(&request, self.fleet(states), self.draw)
     }
 
-    /// The machines as the decision saw them.
-    pub fn fleet(&self) -> Fleet<'_> {
+    /// The machines as the decision saw them, with the states of its `endpoints`.
+    pub fn fleet<'a>(&'a self, states: &'a [EndpointState]) -> Fleet<'a> {
         let pools = &self.snapshot.portfolio.facts;
-        Fleet { pools, endpoints: &self.endpoints, learned: &self.learned, waiting: &self.waiting }
+        Fleet { pools, endpoints: states, learned: &self.learned, waiting: &self.waiting }
     }
 }

@@ -259,7 +259,7 @@ impl Router for Pointsman {
 
     fn predicted(&self, request: u32, endpoint: usize) -> Option<Predicted> {
         let running = self.running.get(&request).filter(|running| running.endpoint == endpoint)?;
-        let estimate = running.made.planned(endpoint)?.verdict.as_ref().ok()?.estimate;
+        let estimate = running.made.planned(endpoint)?.candidate.verdict.as_ref().ok()?.estimate;
         Some(Predicted { ttft_ms: estimate.ttft_ms, itl_ms: estimate.itl_ms })
     }
 
@@ -292,7 +292,7 @@ impl Books {
         let Some(target) = snapshot.target(running.endpoint).filter(|_| self.wanted) else { return };
         let Some(model) = target.facts.model(&running.made.facts.model) else { return };
         let Ended { input_tokens, cached_tokens, output_tokens, .. } = *ended;
-        let neighbours = running.made.planned(running.endpoint).map_or(0, |candidate| candidate.in_flight);
+        let neighbours = running.made.planned(running.endpoint).map_or(0, |planned| planned.state.in_flight);
         let entry = Entry {
             tokens: input_tokens + output_tokens,
             usd: model.price.usd(input_tokens, output_tokens),

@@ -5,14 +5,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use pointsman_policies::decide::Candidate;
-use pointsman_policies::fleet::EndpointState;
 
-use crate::record::{AttemptRecord, DecisionRecord, Record};
+use crate::record::{AttemptRecord, DecisionRecord, Planned, Record};
 
 /// Requests that are kept: some minutes of a quiet gateway, some seconds of a busy one.
 pub const MOST_RECORDS: usize = 4_096;
-/// Memory that they may take, bytes; a thousand endpoints make a decision of about a quarter of a megabyte.
+/// Memory that they may take, bytes: about what all of them take.
 pub const MOST_BYTES: usize = 16 << 20;
 /// Generations whose decisions are kept: each holds a configuration set in memory.
 pub const MOST_GENERATIONS: u64 = 16;
@@ -86,8 +84,8 @@ fn bytes(record: &Record) -> usize {
     let decision = record.decision.as_ref().map_or(0, |decision| {
         let headers: usize = decision.facts.headers.iter().map(|(name, value)| 48 + name.len() + value.len()).sum();
         size_of::<DecisionRecord>()
-            + decision.endpoints.len() * size_of::<EndpointState>()
-            + decision.planned.len() * size_of::<Candidate>()
+            + decision.endpoints.bytes()
+            + decision.planned.len() * size_of::<Planned>()
             + headers
             + decision.facts.model.len()
     });

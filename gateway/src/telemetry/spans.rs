@@ -86,7 +86,7 @@ impl Tree<'_> {
             text(key::OPENINFERENCE_SPAN_KIND, "CHAIN"),
         ];
         let at = self.record.wall + self.record.decided_at;
-        let again = decision.again();
+        let again = decision.again(&decision.endpoints.states());
         let candidates = again.candidates.iter().filter_map(|candidate| {
             let target = snapshot.target(candidate.endpoint)?;
             let reason = match &candidate.verdict {

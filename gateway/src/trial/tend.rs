@@ -64,8 +64,9 @@ async fn compare_all(gateway: &Gateway) {
 fn compare(gateway: &Gateway, decision: &DecisionRecord) {
     let snapshot = &decision.snapshot;
     let Some(trial) = &snapshot.trial else { return };
-    let fleet = decision.fleet();
-    let Decision { route, candidates, plan } = decision.again();
+    let states = decision.endpoints.states();
+    let fleet = decision.fleet(&states);
+    let Decision { route, candidates, plan } = decision.again(&states);
     let incumbent = Choice::told(&snapshot.policy, fleet, decision.class, route, &candidates, plan.as_ref());
     let candidate = Choice::make(&trial.candidate.policy, &decision.facts.facts(), fleet, decision.draw);
     let endpoint = |choice: &Choice<'_>| choice.first.map(|first| first.endpoint);

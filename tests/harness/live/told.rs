@@ -52,9 +52,9 @@ pub struct Known {
 impl Known {
     /// From the record of a decision.
     pub fn of(made: &DecisionRecord, endpoint: usize) -> Known {
-        let estimate = made.planned(endpoint).and_then(|candidate| candidate.verdict.as_ref().ok());
-        let estimate = estimate.map(|verdict| verdict.estimate);
-        let state = made.endpoints.get(endpoint);
+        let planned = made.planned(endpoint);
+        let estimate = planned.and_then(|planned| Some(planned.candidate.verdict.as_ref().ok()?.estimate));
+        let state = planned.map(|planned| &planned.state);
         Known {
             input_tokens: made.facts.input_tokens,
             output_tokens: made.facts.output_tokens,

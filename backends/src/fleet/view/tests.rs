@@ -46,13 +46,17 @@ fn it_is_what_the_endpoints_say_at_every_moment() {
         println!("seed {seed}");
         let (lives, mut random) = (lives(), Pcg64Mcg::seed_from_u64(seed));
         let mut view = View::new(lives.clone());
-        let (mut now, mut running) = (Micros(0), Vec::new());
+        let (mut now, mut running, mut remembered) = (Micros(0), Vec::new(), Vec::new());
         for _ in 0..300 {
             now += Micros(random.random_range(0..40_000));
             let (live, _) = &lives[random.random_range(0..lives.len())];
             happen(live, now, &mut running, &mut random);
             let told: Vec<EndpointState> = lives.iter().map(|(live, pool)| live.state(*pool, now)).collect();
             assert_eq!(view.look(now), told, "at {now:?}");
+            remembered.push((view.seen(), told));
+        }
+        for (moment, (seen, told)) in remembered.iter().enumerate() {
+            assert_eq!(seen.states(), *told, "look {moment}, remembered");
         }
     }
 }
@@ -76,4 +80,21 @@ fn what_fades_is_never_older_than_a_moment_and_what_is_still_is_not_asked() {
     let later = Micros(15_050_000);
     assert_eq!(view.look(later)[1].in_flight, 4, "half of what was reported is forgotten");
     assert_eq!(read(&view, later), 2, "others do not fade");
+}
+
+#[test]
+fn a_moment_takes_what_changed_not_what_there_is() {
+    let lives = lives();
+    let many: Vec<_> = (0..200).flat_map(|_| lives.clone()).collect();
+    let mut view = View::new(many);
+    view.look(Micros(1));
+    view.seen();
+    let _one = lives[4].0.begin(Micros(2), Work::default());
+    view.look(Micros(2));
+    let seen = view.seen();
+    let states = seen.states();
+    assert_eq!((states.len(), states[4].in_flight), (1_200, 1));
+    assert!(seen.bytes() < states.len() * size_of::<EndpointState>() / 3, "{} bytes", seen.bytes());
+    view.look(Micros(3));
+    assert!(view.seen().bytes() < 2 * size_of::<EndpointState>());
 }
