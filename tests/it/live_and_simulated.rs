@@ -8,7 +8,8 @@ use pointsman_tests::live::{Side, Stage};
 use pointsman_tests::run::beside_others;
 
 /// Two slow GPUs that these requests keep half busy, and a wafer with a limit. Promises are wide beside what a loaded test
-/// machine adds, a few tens of milliseconds.
+/// machine adds, a few tens of milliseconds. The GPUs do not jitter, so that what is kept differs by half a point from one
+/// seed of the simulation to another, not by three: what is left between the sides is theirs.
 const PORTFOLIO: &str = r#"
 [pool.gpu]
 hardware = "h100"
@@ -18,6 +19,7 @@ step_base_ms = 30.0
 step_per_sequence_ms = 0.5
 prefill_tokens_per_s = 4_000
 slots = 12
+jitter_sigma = 0.0
 [pool.gpu.model.m]
 context = 32_768
 usd_per_m = { input = 0.2, output = 0.8 }
@@ -45,11 +47,11 @@ deadline_s = 40
 "#;
 
 /// Points of attainment of all classes together, in which a run in real time may differ from the mean of simulated ones.
-const POINTS: f64 = 5.0;
-/// The same for one class of a few dozen requests, of which each is one or two points.
-const POINTS_OF_A_CLASS: f64 = 10.0;
+const POINTS: f64 = 2.0;
+/// The same for one class.
+const POINTS_OF_A_CLASS: f64 = 3.0;
 /// Per cent of the cost.
-const COST_PERCENT: f64 = 8.0;
+const COST_PERCENT: f64 = 5.0;
 
 #[test]
 fn the_real_gateway_keeps_what_the_simulation_says_at_its_price() {

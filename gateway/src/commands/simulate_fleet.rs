@@ -93,8 +93,8 @@ pub struct Arguments {
 const EXAMPLES: &str = "\
 Examples:
   pointsman simulate-fleet --trace traffic.csv --html fleet.html
-  pointsman simulate-fleet --rps 20 --input 1500,6000 --output 200,600 --classes interactive=0.8,batch=0.2
-  pointsman simulate-fleet --rps 20 --what-if pool.wafer.endpoints+1 --without-site valley
+  pointsman simulate-fleet --rps 8 --input 1500,6000 --output 200,600 --classes interactive=0.8,batch=0.2
+  pointsman simulate-fleet --rps 8 --what-if pool.wafer.endpoints+1 --without-site valley
 
 Simulated: machines behave as the hardware catalog and `[pool.NAME.service]` say, the gateway's own code decides.";
 
