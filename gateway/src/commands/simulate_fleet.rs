@@ -13,6 +13,8 @@ mod study;
 mod case;
 /// How high the load may rise.
 mod limit;
+/// The answer in a few sentences.
+mod verdict;
 /// The result for people.
 mod text;
 /// The result for tools.

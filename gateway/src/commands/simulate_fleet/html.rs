@@ -6,8 +6,9 @@ use super::case::{Case, RESOURCES};
 use super::chart::{Bar, Line, bars, lines};
 use super::limit::HIGHEST;
 use super::study::{Limit, Study};
-use super::text::{BUSIEST, SIMULATED, by_use, effort, figure, gain, holds, load, missed, ms, subject, verdict, worst};
+use super::text::{BUSIEST, SIMULATED, by_use, effort, figure, gain, holds, load, missed, ms, subject, worst};
 use super::traffic::rate;
+use super::verdict::verdict;
 use crate::commands::figures::{count, dollars, percent};
 use crate::commands::page::{self, escaped};
 

@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 
 use super::case::{Case, Class, Conduct, Pool, RESOURCES};
-use super::limit::{Bounds, HIGHEST, LOWEST};
-use super::study::{Limit, Study, WhatIf};
+use super::limit::{Bounds, HIGHEST};
+use super::study::{Limit, Study};
 use super::traffic::{rate, span};
+use super::verdict::verdict;
 use crate::commands::figures::{columns, count, dollars, of, percent};
 
 /// What this is.
@@ -16,8 +17,6 @@ pub(super) const BUSIEST: &str = "Limits are searched in the busiest stretch of 
 
 /// Below this part in use, nothing of a pool is used up, 0 to 1.
 const IDLE_BELOW: f64 = 0.5;
-/// What it means that a target is missed beside idle machines.
-const IDLE: &str = "No pool is half used there: look at the promises, the routes and the prices before the machines.";
 
 /// All of it.
 pub(super) fn text(study: &Study) -> String {
@@ -42,58 +41,6 @@ pub(super) fn text(study: &Study) -> String {
     }
     let _ = writeln!(text, "{}", effort(study));
     text
-}
-
-/// The answer in one or two sentences.
-pub(super) fn verdict(study: &Study) -> String {
-    let Some(limit) = &study.limit else { return verdict_of_loads(study) };
-    let now = study.reference();
-    let load_now = now.map_or(1.0, |case| case.load);
-    let first = match limit.bounds {
-        Bounds { keeps: None, .. } => format!("Not even a load of {LOWEST:.2} keeps every target"),
-        Bounds { keeps: Some(_), fails: None } => {
-            format!("Every class keeps its target up to load {HIGHEST:.0} and beyond")
-        }
-        Bounds { keeps: Some(keeps), .. } => {
-            let rps = limit.beyond.as_ref().map_or(0.0, |beyond| beyond.rps / beyond.load * keeps);
-            format!("Every class keeps its target up to load {}, {} requests a second", load(keeps), rate(rps))
-        }
-    };
-    let mut verdict = format!("{first}.");
-    if let Some(class) = limit.beyond.as_ref().and_then(|beyond| beyond.failing().into_iter().next().cloned()) {
-        let part = class.fails().map_or_else(String::new, |part| format!(" its {part}"));
-        let _ = write!(verdict, "\nBeyond, {} misses{part} first.", class.name);
-    }
-    if let Some(now) = now.filter(|now| !now.keeps()) {
-        let failing: Vec<String> =
-            now.failing().iter().map(|class| format!("{} {}", class.name, percent(class.kept))).collect();
-        let _ = write!(verdict, "\nAt load {} it does not hold: {}.", load(load_now), failing.join(", "));
-    }
-    if let Some((best, bounds)) = best(study) {
-        let to = bounds.keeps.map_or_else(String::new, |keeps| format!(" It then holds up to load {}.", load(keeps)));
-        let _ = write!(verdict, "\nWhat helps most: {}.{to}", best.words);
-    }
-    if limit.beyond.as_ref().is_some_and(is_idle) {
-        let _ = write!(verdict, "\n{IDLE}");
-    }
-    verdict
-}
-
-fn verdict_of_loads(study: &Study) -> String {
-    let kept: Vec<String> = study.cases.iter().filter(|case| case.keeps()).map(|case| load(case.load)).collect();
-    match kept.len() {
-        0 => "Some class misses its target at every load.".to_owned(),
-        all if all == study.cases.len() => "Every class keeps its target at every load.".to_owned(),
-        _ => format!("Every class keeps its target at load {}.", kept.join(", ")),
-    }
-}
-
-/// The change that raises the limit most, if any does.
-fn best(study: &Study) -> Option<(&WhatIf, &Bounds)> {
-    let now = study.limit.as_ref()?.bounds.keeps.unwrap_or(0.0);
-    let raised = study.what_ifs.iter().filter_map(|what_if| Some((what_if, &what_if.outcome.as_ref().ok()?.0)));
-    let raised = raised.filter(|(_, bounds)| bounds.keeps.unwrap_or(0.0) > now * 1.03);
-    raised.max_by(|(_, one), (_, other)| one.keeps.unwrap_or(0.0).total_cmp(&other.keeps.unwrap_or(0.0)))
 }
 
 /// What is simulated, in words.
@@ -238,7 +185,7 @@ pub(super) fn missed(class: &Class, part: &str) -> String {
 }
 
 /// Whether no pool is used up.
-fn is_idle(case: &Case) -> bool {
+pub(super) fn is_idle(case: &Case) -> bool {
     case.pools.iter().all(|pool| pool.most_used().1 < IDLE_BELOW)
 }
 
