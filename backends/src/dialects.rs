@@ -15,8 +15,8 @@ pub struct Usage {
     pub input_tokens: u64,
     /// Tokens of the answer.
     pub output_tokens: u64,
-    /// Of the prompt, tokens that were found in a prefix cache.
-    pub cached_tokens: u64,
+    /// Of the prompt, tokens that were found in a prefix cache; `None` where the machine does not tell.
+    pub cached_tokens: Option<u64>,
 }
 
 /// What one event of a stream means.

@@ -29,6 +29,7 @@ use crate::learn::hidden_load::Hidden;
 use crate::learn::observation;
 use crate::lease::{Limiter, RateLimits, Shortage};
 use crate::portfolio::{Endpoint, Portfolio};
+use crate::prefixes::{Cache, Prefixes};
 use crate::window::Congestion;
 pub use dispatched::{Dispatched, Flight};
 use scraper::{Asked, Scraper};
@@ -44,6 +45,7 @@ pub struct Fleet {
     live: DashMap<EndpointId, Arc<Live>>,
     leases: DashMap<String, Arc<Lease>>,
     pool_numbers: Mutex<Vec<String>>,
+    prefixes: Arc<Prefixes>,
     tasks: TaskTracker,
 }
 
@@ -70,10 +72,11 @@ pub struct Live {
 }
 
 /// The part that survives a change of connection settings or limits.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     /// Counts whatever makes [`Live::state`] say something else, but for what time alone does.
     changes: AtomicU64,
+    cache: Cache,
     load: Arc<Load>,
     breaker: Mutex<Breaker>,
     back_pressure_until: AtomicU64,
@@ -83,6 +86,19 @@ struct State {
 }
 
 impl State {
+    fn new(cache: Cache) -> State {
+        State {
+            changes: AtomicU64::default(),
+            cache,
+            load: Arc::default(),
+            breaker: Mutex::default(),
+            back_pressure_until: AtomicU64::default(),
+            congestion: Congestion::default(),
+            hidden: Mutex::default(),
+            reported: Mutex::default(),
+        }
+    }
+
     /// What others have there, and how much predictions are widened because that is not known well.
     fn reported(&self, now: Micros, asked: bool) -> (Share, f64) {
         let reported = self.reported.lock();
@@ -129,6 +145,7 @@ impl Default for Fleet {
             live: DashMap::new(),
             leases: DashMap::new(),
             pool_numbers: Mutex::new(Vec::new()),
+            prefixes: Arc::default(),
             tasks: TaskTracker::new(),
         }
     }
@@ -178,6 +195,11 @@ impl Fleet {
         portfolio.pools.iter().map(|pool| number(&pool.name)).collect()
     }
 
+    /// What endpoints have in their prefix caches.
+    pub fn prefixes(&self) -> &Arc<Prefixes> {
+        &self.prefixes
+    }
+
     /// Lets go of every endpoint and waits a while for their connections to close.
     pub async fn shut_down(&self, patience: Duration) {
         self.live.clear();
@@ -211,7 +233,11 @@ impl Fleet {
             || Arc::new(Connections::new(endpoint.address.clone(), tls.cloned(), version, self.tasks.clone())),
             |live| Arc::clone(&live.connections),
         );
-        let shared = known.as_ref().map_or_else(Arc::default, |known| Arc::clone(&known.shared));
+        let new = || Arc::new(State::new(self.prefixes.cache()));
+        let shared = known.as_ref().map_or_else(new, |known| Arc::clone(&known.shared));
+        if let Some(facts) = portfolio.facts.get(endpoint.pool) {
+            shared.cache.belongs_to(facts);
+        }
         let scraper = self.scraper(portfolio, endpoint, known.as_deref(), (&connections, &shared));
         let same_scraper = |live: &Live| live.scraper.as_ref().map(Arc::as_ptr) == scraper.as_ref().map(Arc::as_ptr);
         let same = |live: &Live| same_lease(live) && live.draining == draining && live.window == window;
@@ -281,6 +307,11 @@ impl Live {
             widening: seven_bits(widening),
             ..EndpointState::idle(pool)
         }
+    }
+
+    /// Its prefix cache, as far as is known.
+    pub fn cache(&self) -> &Cache {
+        &self.shared.cache
     }
 
     /// What has been learned of load there that nobody tells of; `None` for nothing.

@@ -15,6 +15,8 @@ pub mod secret;
 pub mod hardware;
 /// Live state by endpoint.
 pub mod fleet;
+/// What endpoints have in their prefix caches.
+pub mod prefixes;
 /// What a provider's rate limit has left.
 pub mod lease;
 /// One attempt.

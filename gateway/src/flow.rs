@@ -26,6 +26,7 @@ use pointsman_policies::mechanisms::Mechanisms;
 use pointsman_policies::passing::retry_in_ms;
 use pointsman_policies::plan::Hold;
 use pointsman_policies::policy::{Class, ClassId};
+use pointsman_policies::prefix::Prefix;
 use pointsman_policies::queue::Held;
 use pointsman_policies::refusal::Refusal;
 use pointsman_policies::trial::Arm;
@@ -63,6 +64,8 @@ pub struct Ask<'a> {
     pub arm: Arm,
     /// The request.
     pub facts: &'a Facts<'a>,
+    /// How its prompt begins.
+    pub prefix: &'a Arc<Prefix>,
     /// Its class.
     pub class: ClassId,
     /// A random number.
@@ -274,8 +277,11 @@ struct Fresh {
 
 /// Decides.
 fn fresh(ask: &Ask<'_>, mechanisms: Mechanisms, waiting: Vec<Waiting>, now: Micros) -> Fresh {
-    let Ask { snapshot, arm, class, draw, .. } = *ask;
-    let (endpoints, seen) = snapshot.see(now);
+    let Ask { snapshot, arm, class, draw, prefix, .. } = *ask;
+    let (mut endpoints, seen) = snapshot.see(now);
+    if mechanisms.affinity {
+        snapshot.tell_cached(&mut endpoints, prefix, ask.facts.input_tokens);
+    }
     let learned = snapshot.learned();
     let policy = snapshot.deciding(arm).policy;
     let request = Request { policy, facts: ask.facts, class, mechanisms };
@@ -287,17 +293,18 @@ fn fresh(ask: &Ask<'_>, mechanisms: Mechanisms, waiting: Vec<Waiting>, now: Micr
 impl Fresh {
     /// What is kept of it.
     fn record(self, ask: &Ask<'_>, facts: OwnedFacts) -> DecisionRecord {
-        let Ask { snapshot, arm, class, draw, .. } = *ask;
+        let Ask { snapshot, arm, class, draw, prefix, .. } = *ask;
         let Fresh { mechanisms, endpoints, seen, learned, waiting, decision } = self;
         let planned = planned(&decision, &endpoints);
         let endpoints = seen.for_prompt(&endpoints);
         let Decision { route, plan, .. } = decision;
-        let snapshot = Arc::clone(snapshot);
+        let (snapshot, prefix) = (Arc::clone(snapshot), Arc::clone(prefix));
         DecisionRecord {
             snapshot,
             arm,
             mechanisms,
             facts,
+            prefix,
             class,
             endpoints,
             learned,

@@ -1,14 +1,20 @@
 //! What the gateway needs to know of a request body, read in one typed pass that skips everything else.
 
-use std::fmt;
-use std::ops::Range;
+/// What carries text.
+mod content;
 
-use pointsman_backends::learn::bytes_per_token::{Content as TextKind, Look};
+use std::ops::Range;
+use std::sync::Arc;
+
+use pointsman_backends::learn::bytes_per_token::Content as TextKind;
 pub use pointsman_policies::facts::BYTES_PER_TOKEN;
 use pointsman_policies::facts::{Api, PRIOR_OUTPUT_TOKENS};
+use pointsman_policies::prefix::Prefix;
 use serde::Deserialize;
-use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use content::{Content, Tools};
 
 /// Answers to one prompt (`n`) that are counted; machines refuse more than about this many, and what a caller writes
 /// must not outweigh everybody else's work in the load of an endpoint.
@@ -41,6 +47,8 @@ pub struct Parsed {
     pub tools: u64,
     /// Images carried.
     pub images: u64,
+    /// How the prompt begins; nothing of an embedding, of which no machine keeps anything.
+    pub prefix: Arc<Prefix>,
 }
 
 /// What the tokens of a prompt and its answers are estimated from.
@@ -92,10 +100,13 @@ pub fn parse(api: Api, body: &[u8]) -> Result<Parsed, ParseError> {
         Api::Completions => required("prompt", fields.prompt)?,
         Api::Embeddings => required("input", fields.input)?,
     };
+    let before = xxh3_64_with_seed(model.as_bytes(), fields.tools.as_ref().map_or(0, |tools| tools.hash));
+    let prefix = if api == Api::Embeddings { Prefix::default() } else { content.chain.end(before) };
     let start = (raw_model.as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
     let max_output_tokens = fields.max_completion_tokens.or(fields.max_tokens);
     let choices = if api == Api::Embeddings { 0 } else { fields.n.unwrap_or(1).clamp(1, MAX_CHOICES) };
     let expected = PRIOR_OUTPUT_TOKENS * choices;
+    let content = content.size;
     let text_bytes = content.text_bytes + fields.tools.as_ref().map_or(0, |tools| tools.bytes);
     let other_tokens = content.numbers + content.images * TOKENS_PER_IMAGE;
     Ok(Parsed {
@@ -109,6 +120,7 @@ pub fn parse(api: Api, body: &[u8]) -> Result<Parsed, ParseError> {
         output_tokens: max_output_tokens.map_or(expected, |bound| bound.min(expected)),
         tools: fields.tools.map_or(0, |tools| tools.count),
         images: content.images,
+        prefix: Arc::new(prefix),
     })
 }
 
@@ -163,114 +175,6 @@ struct Fields<'a> {
     prompt: Option<Content>,
     input: Option<Content>,
     tools: Option<Tools>,
-}
-
-/// Size of anything that carries text: strings, lists of token numbers, messages with parts.
-#[derive(Default)]
-struct Content {
-    text_bytes: u64,
-    numbers: u64,
-    images: u64,
-    look: Look,
-}
-
-impl Content {
-    fn add(&mut self, other: Content) {
-        self.text_bytes += other.text_bytes;
-        self.numbers += other.numbers;
-        self.images += other.images;
-        self.look.add(other.look);
-    }
-}
-
-impl<'de> Deserialize<'de> for Content {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Content, D::Error> {
-        deserializer.deserialize_any(ContentVisitor)
-    }
-}
-
-struct ContentVisitor;
-
-impl<'de> Visitor<'de> for ContentVisitor {
-    type Value = Content;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("text, messages or tokens")
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Content, E> {
-        let mut look = Look::default();
-        look.at(text.as_bytes());
-        Ok(Content { text_bytes: text.len() as u64, look, ..Content::default() })
-    }
-
-    fn visit_u64<E: de::Error>(self, _: u64) -> Result<Content, E> {
-        Ok(Content { numbers: 1, ..Content::default() })
-    }
-
-    fn visit_i64<E: de::Error>(self, _: i64) -> Result<Content, E> {
-        self.visit_u64(0)
-    }
-
-    fn visit_f64<E: de::Error>(self, _: f64) -> Result<Content, E> {
-        self.visit_u64(0)
-    }
-
-    fn visit_bool<E: de::Error>(self, _: bool) -> Result<Content, E> {
-        Ok(Content::default())
-    }
-
-    fn visit_unit<E: de::Error>(self) -> Result<Content, E> {
-        Ok(Content::default())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Content, A::Error> {
-        let mut sum = Content::default();
-        while let Some(item) = items.next_element::<Content>()? {
-            sum.add(item);
-        }
-        Ok(sum)
-    }
-
-    /// An image's bytes say nothing about its tokens, so what it holds is skipped and it counts as one image.
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Content, A::Error> {
-        let mut sum = Content::default();
-        while let Some(key) = entries.next_key::<Key>()? {
-            match key {
-                Key::Image => {
-                    entries.next_value::<IgnoredAny>()?;
-                    sum.images += 1;
-                }
-                Key::Label => drop(entries.next_value::<IgnoredAny>()?),
-                Key::Text => sum.add(entries.next_value()?),
-            }
-        }
-        Ok(sum)
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(field_identifier)]
-enum Key {
-    #[serde(rename = "image_url", alias = "input_image", alias = "image")]
-    Image,
-    #[serde(rename = "type", alias = "role", alias = "id", alias = "tool_call_id", alias = "name")]
-    Label,
-    #[serde(other)]
-    Text,
-}
-
-struct Tools {
-    count: u64,
-    bytes: u64,
-}
-
-impl<'de> Deserialize<'de> for Tools {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Tools, D::Error> {
-        let tools = Vec::<&RawValue>::deserialize(deserializer)?;
-        let bytes = tools.iter().map(|tool| tool.get().len() as u64).sum();
-        Ok(Tools { count: tools.len() as u64, bytes })
-    }
 }
 
 #[cfg(test)]

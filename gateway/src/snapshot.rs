@@ -9,10 +9,12 @@ use http::{HeaderName, HeaderValue};
 use parking_lot::Mutex;
 use pointsman_backends::fleet::{Fleet, Live, Seen, View};
 use pointsman_backends::portfolio::{Endpoint, Pool, Portfolio};
+use pointsman_backends::prefixes::Prefixes;
 use pointsman_policies::facts::Facts;
 use pointsman_policies::fleet::{EndpointState, PoolFacts};
 use pointsman_policies::learned::Learned;
 use pointsman_policies::policy::Policy;
+use pointsman_policies::prefix::Prefix;
 use pointsman_policies::trial::Arm;
 use pointsman_policies::units::Micros;
 use serde_json::json;
@@ -64,6 +66,7 @@ pub struct Snapshot {
     pub model_list: Bytes,
     live: Vec<Arc<Live>>,
     view: Mutex<View>,
+    prefixes: Arc<Prefixes>,
     pool_numbers: Vec<usize>,
     learned: ArcSwap<Learned>,
 }
@@ -124,6 +127,7 @@ impl Snapshot {
             model_list,
             view: Mutex::new(view),
             live,
+            prefixes: Arc::clone(fleet.prefixes()),
             pool_numbers,
             learned: ArcSwap::from_pointee(Learned::default()),
         }
@@ -213,6 +217,26 @@ impl Snapshot {
         let mut view = self.view.lock();
         let states = view.look(now).to_vec();
         (states, view.seen())
+    }
+
+    /// The same for one prompt.
+    pub fn endpoint_states_for(&self, now: Micros, prefix: &Prefix, input_tokens: u64) -> Vec<EndpointState> {
+        let mut states = self.endpoint_states(now);
+        self.tell_cached(&mut states, prefix, input_tokens);
+        states
+    }
+
+    /// Writes to the states how much of one prompt each endpoint is believed to have in its prefix cache.
+    pub fn tell_cached(&self, states: &mut [EndpointState], prefix: &Prefix, input_tokens: u64) {
+        let held = self.prefixes.held(prefix, input_tokens, self.live.iter().map(|live| live.cache()));
+        for (state, held_tokens) in states.iter_mut().zip(held) {
+            state.cached_tokens = held_tokens;
+        }
+    }
+
+    /// What endpoints have in their prefix caches.
+    pub fn prefixes(&self) -> &Prefixes {
+        &self.prefixes
     }
 
     /// Whether any pool serves a model.

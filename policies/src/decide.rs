@@ -75,7 +75,8 @@ pub struct Scored {
     pub room: bool,
     /// Lower is better; the unit is the objective's.
     pub score: f64,
-    /// Whether the route's affinity makes it a home of the request, which has lowered its score.
+    /// Whether it is a home of the request: what goes first among ties, and what an affinity of the route has lowered
+    /// the score of.
     pub home: bool,
 }
 
@@ -113,7 +114,9 @@ pub fn decide(request: &Request<'_>, fleet: Fleet<'_>, draw: u64) -> Decision {
     for scored in candidates.iter_mut().filter_map(|candidate| candidate.verdict.as_mut().ok()) {
         scored.score = score(route.objective, scored, &best);
     }
-    homes(route, request.facts, fleet, &mut candidates);
+    if request.mechanisms.affinity {
+        homes(route, request.facts, fleet, &mut candidates);
+    }
     let ranking = rank(&candidates, route, draw);
     let first = ranking.first().and_then(|index| candidates.get(*index));
     let hold = first.and_then(|first| hold(first, &slo, request.facts, fleet));

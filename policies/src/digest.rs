@@ -60,6 +60,7 @@ impl Words {
                 self.counts([0, usize::from(scored.home), usize::from(scored.room), usize::from(scored.lost)]);
                 self.numbers([scored.strain, scored.score, scored.effective_usd]);
                 self.numbers([estimate.wait_ms, estimate.ttft_ms, estimate.itl_ms, estimate.total_ms, estimate.usd]);
+                self.numbers([estimate.saved_usd]);
                 self.maybe(estimate.joules);
                 self.maybe(estimate.grams_co2);
             }

@@ -22,6 +22,12 @@ pub struct Estimate {
     pub total_ms: f64,
     /// Price, US dollars.
     pub usd: f64,
+    /// Prompt tokens that are believed to be in its prefix cache.
+    #[serde(default)]
+    pub cached_tokens: u64,
+    /// What it counts as less because some of its prompt is cached, US dollars.
+    #[serde(default)]
+    pub saved_usd: f64,
     /// Energy including the site's PUE, joules, where the hardware's figures allow one.
     pub joules: Option<f64>,
     /// Carbon dioxide, grams, where energy and the site's carbon intensity are known.
@@ -96,7 +102,15 @@ pub fn estimate(facts: &Facts<'_>, place: &Place<'_>) -> Estimate {
     let usd = model.price.usd(facts.input_tokens, facts.output_tokens);
     let joules = joules(pool, uncached_tokens(facts, endpoint), facts.output_tokens, endpoint.in_flight);
     let grams_co2 = joules.zip(pool.carbon_g_per_kwh).map(|(joules, carbon)| joules / 3.6e6 * carbon);
-    Estimate { wait_ms, ttft_ms, itl_ms, total_ms, usd, joules, grams_co2 }
+    let cached_tokens = facts.input_tokens - uncached_tokens(facts, endpoint);
+    let saved_usd = cached_worth(pool.kind) * model.price.usd(cached_tokens, 0);
+    Estimate { wait_ms, ttft_ms, itl_ms, total_ms, usd, cached_tokens, saved_usd, joules, grams_co2 }
+}
+
+/// What a cached prompt token saves, as a part of its price: all of its computing on a machine of one's own; about half
+/// where it is rented by the token.
+fn cached_worth(kind: HardwareKind) -> f64 {
+    if batches(kind) { 1.0 } else { 0.5 }
 }
 
 /// Prompt tokens that have to be computed.

@@ -107,6 +107,9 @@ pub struct Facts<'a> {
     pub slo_itl_ms: Option<f64>,
     /// What ties requests of one conversation together; empty where the caller sent nothing of the kind.
     pub session: &'a str,
+    /// What prompts that begin like its own have in common, [`Prefix::home`](crate::prefix::Prefix::home); 0 where it is
+    /// too short to tell.
+    pub prefix: u64,
     /// When it arrived, seconds since 1970.
     pub unix_s: u64,
     /// How long the gateway has held it already, milliseconds.
@@ -135,6 +138,7 @@ impl<'a> Facts<'a> {
             slo_ttft_ms: None,
             slo_itl_ms: None,
             session: "",
+            prefix: 0,
             unix_s: 0,
             waited_ms: 0.0,
         }
@@ -180,6 +184,8 @@ pub struct OwnedFacts {
     pub slo_itl_ms: Option<f64>,
     /// What ties requests of one conversation together.
     pub session: String,
+    /// What prompts that begin like its own have in common; 0 for nothing.
+    pub prefix: u64,
     /// When it arrived, seconds since 1970.
     pub unix_s: u64,
     /// How long the gateway has held it already, milliseconds.
@@ -208,6 +214,7 @@ impl OwnedFacts {
             slo_ttft_ms: facts.slo_ttft_ms,
             slo_itl_ms: facts.slo_itl_ms,
             session: facts.session.to_owned(),
+            prefix: facts.prefix,
             unix_s: facts.unix_s,
             waited_ms: facts.waited_ms,
         }
@@ -238,6 +245,7 @@ impl OwnedFacts {
             slo_ttft_ms: self.slo_ttft_ms,
             slo_itl_ms: self.slo_itl_ms,
             session: &self.session,
+            prefix: self.prefix,
             unix_s: self.unix_s,
             waited_ms: self.waited_ms,
         }

@@ -1,5 +1,9 @@
 //! Affinity: requests that belong together find the same few endpoints, without any state that replicas would have to
 //! share.
+//!
+//! A route may say what belongs together and how much that counts. Where it says nothing, what belongs together is one
+//! conversation, or what begins alike; that counts among endpoints that are as good as tied, and only as long as none of
+//! them is known to have any of the prompt in its cache, which then counts.
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
@@ -8,22 +12,29 @@ use crate::facts::Facts;
 use crate::fleet::Fleet;
 use crate::policy::{Affinity, AffinityKey, Route};
 
-/// Lowers the score of a request's homes: of each pool, the endpoints whose names hash highest together with what the
-/// request belongs to. Every replica finds the same, and an endpoint that goes takes only its own requests along.
+/// Endpoints of one pool that are home to what begins alike, where the route does not say: the second is there for when
+/// the first is busy.
+const HOMES: usize = 2;
+
+/// Marks a request's homes, and lowers their score where the route says so: of each pool, the endpoints whose names hash
+/// highest together with what the request belongs to. Every replica finds the same, and an endpoint that goes takes only
+/// its own requests along.
 pub fn homes(route: &Route, facts: &Facts<'_>, fleet: Fleet<'_>, candidates: &mut [Candidate]) {
-    let Some(affinity) = &route.affinity else { return };
-    let key = key(affinity, facts);
-    if key.is_empty() {
-        return;
-    }
-    let seed = xxh3_64(key.as_bytes());
+    let (seed, homes, factor) = match &route.affinity {
+        Some(affinity) => {
+            let key = key(affinity, facts);
+            let factor = 1.0 - f64::from(affinity.permille) / 1000.0;
+            (seed(key), affinity.homes as usize, factor)
+        }
+        None => (beginning(facts, fleet), HOMES, 1.0),
+    };
+    let Some(seed) = seed else { return };
     let names = fleet.pools.iter().flat_map(|pool| &pool.endpoints);
     let hashes: Vec<u64> = names.map(|name| xxh3_64_with_seed(name.as_bytes(), seed)).collect();
-    let factor = 1.0 - f64::from(affinity.permille) / 1000.0;
     let mut first = 0;
     for pool in fleet.pools {
         let end = first + pool.endpoints.len();
-        let least = least_of_homes(hashes.get(first..end).unwrap_or_default(), affinity.homes as usize);
+        let least = least_of_homes(hashes.get(first..end).unwrap_or_default(), homes);
         let members = candidates.get_mut(first..end).unwrap_or_default().iter_mut();
         for (candidate, hash) in members.zip(hashes.get(first..end).unwrap_or_default()) {
             if let Ok(scored) = &mut candidate.verdict
@@ -35,6 +46,16 @@ pub fn homes(route: &Route, facts: &Facts<'_>, fleet: Fleet<'_>, candidates: &mu
         }
         first = end;
     }
+}
+
+/// Of one conversation, else of what begins alike.
+fn beginning(facts: &Facts<'_>, fleet: Fleet<'_>) -> Option<u64> {
+    let known = fleet.endpoints.iter().any(|endpoint| endpoint.cached_tokens > 0);
+    seed(facts.session).or(Some(facts.prefix).filter(|prefix| *prefix != 0)).filter(|_| !known)
+}
+
+fn seed(key: &str) -> Option<u64> {
+    (!key.is_empty()).then(|| xxh3_64(key.as_bytes()))
 }
 
 fn key<'f>(affinity: &Affinity, facts: &Facts<'f>) -> &'f str {

@@ -8,6 +8,8 @@
 pub mod units;
 /// What is known of a request when it arrives.
 pub mod facts;
+/// How a prompt begins.
+pub mod prefix;
 /// The headers in which callers say who they are and how patient.
 pub mod wishes;
 /// What is known of the machines now.

@@ -13,10 +13,12 @@ pub struct Mechanisms {
     pub hidden_load: bool,
     /// Service models follow what is observed; else they are the portfolio's and the catalog's.
     pub services: bool,
+    /// What endpoints have in their prefix caches counts, and homes do.
+    pub affinity: bool,
 }
 
 impl Default for Mechanisms {
     fn default() -> Mechanisms {
-        Mechanisms { queue: true, victims: true, margins: true, hidden_load: true, services: true }
+        Mechanisms { queue: true, victims: true, margins: true, hidden_load: true, services: true, affinity: true }
     }
 }

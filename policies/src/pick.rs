@@ -18,14 +18,16 @@ struct Entry {
     score: f64,
     /// Among ties, those with room come first.
     held: bool,
+    home: bool,
+    cached_tokens: u64,
     in_flight: u32,
     index: usize,
 }
 
 /// Ranks candidates by score and returns the indices of the first [`MAX_ATTEMPTS`]. A route's own pools come before its
 /// fallbacks; where the objective is to meet the SLO, those likely to meet it come first within a tier, and before the
-/// tier where the route spills over to keep the promise. Among those tied with the best, two are drawn and the less busy
-/// goes first.
+/// tier where the route spills over to keep the promise. Among those tied with the best, those with most of the
+/// prompt in their caches or its homes, two are drawn and the less busy goes first.
 pub fn rank(candidates: &[Candidate], route: &Route, draw: u64) -> Vec<usize> {
     let mut entries = entries(candidates, route);
     let Some(first) = first(&entries, draw) else { return Vec::new() };
@@ -49,7 +51,15 @@ fn entries(candidates: &[Candidate], route: &Route) -> Vec<Entry> {
             Spill::Unavailable if slo_first => (candidate.tier, strained),
             Spill::Unavailable => (candidate.tier, 0),
         };
-        Some(Entry { precedence, score: scored.score, held: !scored.room, in_flight: candidate.in_flight, index })
+        Some(Entry {
+            precedence,
+            score: scored.score,
+            held: !scored.room,
+            home: scored.home,
+            cached_tokens: scored.estimate.cached_tokens,
+            in_flight: candidate.in_flight,
+            index,
+        })
     };
     candidates.iter().enumerate().filter_map(entry).collect()
 }
@@ -63,15 +73,26 @@ fn order(a: &Entry, b: &Entry) -> Ordering {
         .then(a.index.cmp(&b.index))
 }
 
-/// Which entry goes first: the best, or the less busy of two that are drawn among those tied with it.
+/// What of the most cached is as good as the most, in tenths.
+const AS_GOOD_CACHED: u64 = 9;
+
+/// Which entry goes first: the best, or of those tied with it those that have most of the prompt in their caches, or are
+/// its homes, the less busy of two that are drawn.
 fn first(entries: &[Entry], draw: u64) -> Option<usize> {
     let (at, best) = entries.iter().enumerate().min_by(|a, b| order(a.1, b.1))?;
     let limit = best.score + best.score.abs() * NEAR_TIE;
     let is_tied =
         |entry: &Entry| entry.precedence == best.precedence && entry.score <= limit && entry.held == best.held;
-    let tied: Vec<usize> = (0..).zip(entries).filter(|(_, entry)| is_tied(entry)).map(|(at, _)| at).collect();
-    if tied.len() < 2 {
-        return Some(at);
+    let tied = || (0..).zip(entries).filter(|(_, entry)| is_tied(entry));
+    let most_cached = tied().map(|(_, entry)| entry.cached_tokens).max().unwrap_or(0);
+    let homes = tied().any(|(_, entry)| entry.home);
+    let fits = |entry: &Entry| match most_cached {
+        0 => entry.home || !homes,
+        most => entry.cached_tokens >= most / 10 * AS_GOOD_CACHED,
+    };
+    let tied: Vec<usize> = tied().filter(|(_, entry)| fits(entry)).map(|(at, _)| at).collect();
+    if let [] | [_] = tied.as_slice() {
+        return tied.first().copied().or(Some(at));
     }
     let ties = tied.len() as u64;
     let one = draw % ties;

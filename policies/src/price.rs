@@ -83,7 +83,8 @@ impl PoolPrice {
     /// What an estimate's price and energy count as, US dollars; `scarcity` is the part of the provider's limit that is
     /// used up, 0 to 1.
     pub fn effective_usd(&self, estimate: &Estimate, scarcity: f64) -> f64 {
-        let counted = estimate.usd * self.usd_factor + estimate.joules.unwrap_or(0.0) * self.usd_per_joule;
+        let counted =
+            (estimate.usd - estimate.saved_usd) * self.usd_factor + estimate.joules.unwrap_or(0.0) * self.usd_per_joule;
         let waiting = 1.0 + (WAITING_PER_S * estimate.wait_ms / 1e3).min(WAITING_MOST);
         counted * waiting * (1.0 + SCARCITY * scarcity.powi(SCARCITY_EXPONENT))
     }

@@ -63,6 +63,7 @@ pub fn decided(snapshot: &Arc<Snapshot>, facts: OwnedFacts, endpoints: Vec<Endpo
         snapshot: Arc::clone(snapshot),
         arm: Arm::Incumbent,
         mechanisms: Mechanisms::default(),
+        prefix: Arc::default(),
         class,
         endpoints: Seen::of(endpoints),
         learned: Arc::default(),
@@ -180,7 +181,7 @@ fn dispatch(snapshot: &Snapshot, mut record: Record, now: Micros) -> Result<(Run
     });
     record.usd = estimate.usd;
     record.joules = estimate.joules;
-    let tokens = Usage { input_tokens: work.input_tokens, output_tokens: work.output_tokens, cached_tokens: 0 };
+    let tokens = Usage { input_tokens: work.input_tokens, output_tokens: work.output_tokens, cached_tokens: None };
     Ok((Running { record, dispatched, tokens }, first_token, end))
 }
 

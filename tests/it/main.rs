@@ -58,6 +58,8 @@ mod traces;
 mod metrics;
 /// What is learned, and from what.
 mod learning;
+/// Prompts that machines have read before.
+mod prefixes;
 /// Commands and shipped files.
 mod shipped;
 /// `fmt`.

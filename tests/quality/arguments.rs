@@ -70,6 +70,8 @@ pub enum Without {
     HiddenLoad,
     /// Learned service models: machines are taken to be what the portfolio says
     Services,
+    /// The regard for prefix caches: it is all the same who has read a prompt before
+    Affinity,
 }
 
 impl Without {
@@ -81,6 +83,7 @@ impl Without {
             Without::Victims => "without victims",
             Without::HiddenLoad => "without hidden-load",
             Without::Services => "without services",
+            Without::Affinity => "without affinity",
         }
     }
 
@@ -93,6 +96,7 @@ impl Without {
             Without::Victims => Mechanisms { victims: false, ..all },
             Without::HiddenLoad => Mechanisms { hidden_load: false, ..all },
             Without::Services => Mechanisms { services: false, ..all },
+            Without::Affinity => Mechanisms { affinity: false, ..all },
         }
     }
 }

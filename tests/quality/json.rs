@@ -76,6 +76,7 @@ fn policy(summary: &Summary, oracle: Option<&Verdict>) -> Value {
         },
         "attempts_by_pool": pools,
         "commitment_used_by_pool": commitments,
+        "cached_share": summary.cached_share,
         "calibration": {
             "ttft_came_over_predicted": ratios(&summary.calibration.ttft),
             "itl_came_over_predicted": ratios(&summary.calibration.itl),

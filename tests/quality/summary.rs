@@ -1,6 +1,6 @@
 //! The figures of one policy in one cell, over all seeds.
 
-use pointsman::simulation::report::{Calibration, Kept, Minute, Report, Times};
+use pointsman::simulation::report::{Calibration, Kept, Minute, PoolReport, Report, Times};
 
 use crate::intervals;
 
@@ -40,6 +40,8 @@ pub struct Summary {
     pub pools: Vec<(String, f64)>,
     /// By pool for which something is owed, the part of it that was used.
     pub commitments: Vec<(String, f64)>,
+    /// Of prompts, the part that was found in a prefix cache.
+    pub cached_share: f64,
     /// What came over what was predicted.
     pub calibration: Calibration,
     /// Mistakes of the router.
@@ -96,6 +98,9 @@ impl Summary {
             reports.iter().flat_map(|report| &report.classes).map(count).sum::<u64>() as f64 / all
         };
         let classes = reports.first().map_or(0, |report| report.classes.len());
+        let tokens = |count: fn(&PoolReport) -> u64| {
+            reports.iter().flat_map(|report| &report.pools).map(count).sum::<u64>() as f64
+        };
         let runs = reports.len().max(1) as f64;
         let pools = reports.first().map_or(0, |report| report.pools.len());
         let sent = |pool: usize| reports.iter().map(|report| report.pools[pool].sent).sum::<u64>() as f64;
@@ -124,6 +129,7 @@ impl Summary {
             },
             pools: (0..pools).map(|pool| (reports[0].pools[pool].name.clone(), sent(pool) / all)).collect(),
             commitments: (0..pools).filter_map(|pool| commitment_used(reports, pool)).collect(),
+            cached_share: tokens(|pool| pool.cached_tokens) / tokens(|pool| pool.input_tokens).max(1.0),
             calibration,
             mistakes: reports.iter().map(|report| report.mistakes).sum(),
         }

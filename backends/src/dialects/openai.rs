@@ -65,7 +65,7 @@ impl Dialect for OpenAi {
         Some(Usage {
             input_tokens: usage.prompt_tokens,
             output_tokens: usage.completion_tokens.unwrap_or(0),
-            cached_tokens: usage.prompt_tokens_details.and_then(|details| details.cached_tokens).unwrap_or(0),
+            cached_tokens: usage.prompt_tokens_details.and_then(|details| details.cached_tokens),
         })
     }
 
@@ -188,16 +188,16 @@ mod tests {
 
     #[test]
     fn usage_is_read_from_events_and_answers() {
-        let expected = Some(Usage { input_tokens: 12, output_tokens: 34, cached_tokens: 0 });
+        let expected = Some(Usage { input_tokens: 12, output_tokens: 34, cached_tokens: None });
         let report = "{\"choices\":[],\"usage\":{\"prompt_tokens\":12,\"completion_tokens\":34,\"total_tokens\":46}}";
         assert_eq!(OpenAi.usage(report.as_bytes()), expected);
         assert_eq!(OpenAi.usage(format!("data: {report}\n\n").as_bytes()), expected);
         assert_eq!(OpenAi.usage(b"{\"choices\":[]}"), None);
         let cached =
             br#"{"usage":{"prompt_tokens":12,"completion_tokens":34,"prompt_tokens_details":{"cached_tokens":8}}}"#;
-        assert_eq!(OpenAi.usage(cached).map(|usage| usage.cached_tokens), Some(8));
+        assert_eq!(OpenAi.usage(cached).map(|usage| usage.cached_tokens), Some(Some(8)));
         let silent = br#"{"usage":{"prompt_tokens":12,"prompt_tokens_details":null}}"#;
-        assert_eq!(OpenAi.usage(silent).map(|usage| usage.cached_tokens), Some(0));
+        assert_eq!(OpenAi.usage(silent).map(|usage| usage.cached_tokens), Some(None));
     }
 
     #[test]

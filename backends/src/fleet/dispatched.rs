@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pointsman_policies::prefix::Prefix;
 use pointsman_policies::units::Micros;
 
 use super::{Live, Verdict, since};
@@ -9,6 +10,7 @@ use crate::inflight::{InFlight, Work};
 use crate::learn::meter::{Exposure, Mark};
 use crate::learn::observation::Load;
 use crate::lease::Reservation;
+use crate::prefixes::Prefixes;
 
 /// A request on its way: holds its place in the endpoint's load until dropped.
 ///
@@ -20,6 +22,8 @@ pub struct Dispatched {
     reservation: Option<Reservation>,
     in_flight: Option<InFlight>,
     input_tokens: u64,
+    /// Of these, tokens that were claimed to be in the endpoint's prefix cache.
+    claimed_tokens: u64,
     sent: Micros,
     at_dispatch: Load,
     first: Option<(Micros, Mark)>,
@@ -51,12 +55,32 @@ impl Dispatched {
         let in_flight = Some(InFlight::begin(load, work));
         live.shared.account(now);
         let input_tokens = work.input_tokens;
-        Dispatched { live, reservation, in_flight, input_tokens, sent: now, at_dispatch, first: None, settled: false }
+        Dispatched {
+            live,
+            reservation,
+            in_flight,
+            input_tokens,
+            claimed_tokens: 0,
+            sent: now,
+            at_dispatch,
+            first: None,
+            settled: false,
+        }
     }
 
     /// The endpoint.
     pub fn live(&self) -> &Arc<Live> {
         &self.live
+    }
+
+    /// Its endpoint will have read its prompt.
+    pub fn reads(&mut self, prefixes: &Prefixes, prefix: &Prefix, output_tokens: u64) {
+        self.claimed_tokens = prefixes.sent(prefix, &self.live.shared.cache, self.input_tokens, output_tokens);
+    }
+
+    /// Its answer says how much of its prompt was cached.
+    pub fn found_cached(&self, tokens: u64) {
+        self.live.shared.cache.found(self.claimed_tokens, tokens);
     }
 
     /// The first token has come.

@@ -51,6 +51,7 @@ impl StreamBody {
                 self.state = State::Struck;
                 return;
             }
+            self.chunks.cached_tokens = emission.cached_tokens;
             self.chunks.put_tokens(&mut self.written, emission.tokens);
             self.events += 1;
             if emission.last {

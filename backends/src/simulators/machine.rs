@@ -231,13 +231,16 @@ impl Stream {
     }
 
     /// All tokens of the job, once it has ended.
-    pub(super) async fn finish(mut self) -> u64 {
-        let (mut tokens, mut events) = (0, VecDeque::new());
+    pub(super) async fn finish(mut self) -> (u64, u64) {
+        let (mut tokens, mut cached_tokens, mut events) = (0, 0, VecDeque::new());
         while !self.ended {
             std::future::poll_fn(|context| self.poll_take(context, &mut events)).await;
-            tokens += events.drain(..).map(|emission| u64::from(emission.tokens)).sum::<u64>();
+            for emission in events.drain(..) {
+                tokens += u64::from(emission.tokens);
+                cached_tokens = emission.cached_tokens;
+            }
         }
-        tokens
+        (tokens, cached_tokens)
     }
 }
 

@@ -1,5 +1,7 @@
 //! The OpenAI dialect as a server speaks it: requests read as far as a simulation needs, answers in full.
 
+use std::sync::Arc;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -30,6 +32,7 @@ pub(super) struct Ask {
     pub(super) shape: Shape,
     pub(super) model: String,
     pub(super) prompt_tokens: u64,
+    prefix: Arc<[u64]>,
     /// Decides what is said and how long.
     pub(super) seed: u64,
     pub(super) stream: bool,
@@ -66,6 +69,7 @@ impl Ask {
             shape,
             model: raw.model,
             prompt_tokens: raw.simulated_prompt_tokens.unwrap_or_else(|| reading.prompt_tokens()),
+            prefix: reading.blocks().into(),
             seed: reading.seed(machine),
             stream: raw.stream.unwrap_or(false),
             include_usage: raw.stream_options.and_then(|options| options.include_usage).unwrap_or(false),
@@ -85,6 +89,7 @@ impl Ask {
         let job = Job {
             id: 0,
             prompt_tokens: self.prompt_tokens,
+            prefix: Arc::clone(&self.prefix),
             output_tokens: natural.min(longest),
             reserved_output_tokens: longest,
             ..Job::default()
@@ -246,7 +251,7 @@ pub(super) struct Answer {
 
 impl Answer {
     /// The whole answer at once.
-    pub(super) fn whole(&self, tokens: u64) -> Value {
+    pub(super) fn whole(&self, tokens: u64, cached_tokens: u64) -> Value {
         let mut text = BytesMut::new();
         words::put_words(&mut text, self.ask.seed, 0, tokens);
         let text = String::from_utf8_lossy(&text);
@@ -263,14 +268,14 @@ impl Answer {
         };
         json!({
             "id": self.id, "object": object, "created": self.created, "model": self.ask.model, "choices": [choice],
-            "usage": self.usage(tokens),
+            "usage": self.usage(tokens, cached_tokens),
         })
     }
 
-    fn usage(&self, tokens: u64) -> Value {
+    fn usage(&self, tokens: u64, cached_tokens: u64) -> Value {
         json!({
             "prompt_tokens": self.ask.prompt_tokens, "completion_tokens": tokens,
-            "total_tokens": self.ask.prompt_tokens + tokens, "prompt_tokens_details": {"cached_tokens": 0},
+            "total_tokens": self.ask.prompt_tokens + tokens, "prompt_tokens_details": {"cached_tokens": cached_tokens},
         })
     }
 }
@@ -282,6 +287,8 @@ pub(super) struct Chunks {
     after_text: Bytes,
     head: String,
     tokens: u64,
+    /// Of the prompt, tokens that were in the machine's prefix cache.
+    pub(super) cached_tokens: u64,
 }
 
 impl Chunks {
@@ -301,7 +308,7 @@ impl Chunks {
         };
         let before_text = Bytes::from(format!("{head}{open}"));
         let after_text = Bytes::from(format!("{close}{}", closing(&answer.ask)));
-        Chunks { answer, before_text, after_text, head, tokens: 0 }
+        Chunks { answer, before_text, after_text, head, tokens: 0, cached_tokens: 0 }
     }
 
     /// One event with so many more tokens. The first of a chat comes after one that names the role.
@@ -327,7 +334,10 @@ impl Chunks {
         let finish = self.answer.finish;
         self.put(out, &format!(r#"{{"index":0,{text},"logprobs":null,"finish_reason":"{finish}"}}]"#));
         if self.answer.ask.include_usage {
-            out.put_slice(format!("{}],\"usage\":{}}}\n\n", self.head, self.answer.usage(self.tokens)).as_bytes());
+            out.put_slice(
+                format!("{}],\"usage\":{}}}\n\n", self.head, self.answer.usage(self.tokens, self.cached_tokens))
+                    .as_bytes(),
+            );
         }
         out.put_slice(b"data: [DONE]\n\n");
     }

@@ -17,7 +17,7 @@ const GPU_PREFILL_CHUNK: u64 = 8192;
 const CPU_PREFILL_CHUNK: u64 = 512;
 
 /// Tokens in one block of the prefix cache: as in the Mooncake trace.
-const PREFIX_BLOCK_TOKENS: u64 = 512;
+pub(super) const PREFIX_BLOCK_TOKENS: u64 = 512;
 
 /// A simulated machine.
 #[derive(Clone, Debug, PartialEq)]

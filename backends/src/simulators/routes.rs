@@ -85,8 +85,8 @@ impl Desk {
             if strike.blow == Some(Blow::Stall) {
                 std::future::pending::<()>().await;
             }
-            let tokens = stream.finish().await;
-            return Ok(json_reply(StatusCode::OK, &answer.whole(tokens)));
+            let (tokens, cached_tokens) = stream.finish().await;
+            return Ok(json_reply(StatusCode::OK, &answer.whole(tokens, cached_tokens)));
         }
         // The status is sent with the first token, so that what fails before can still be told by one.
         stream.ready().await;

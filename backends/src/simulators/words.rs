@@ -6,6 +6,8 @@ use rand_distr::{Distribution, LogNormal, StandardNormal};
 use rand_pcg::Pcg64Mcg;
 use xxhash_rust::xxh3::Xxh3;
 
+use super::profile::PREFIX_BLOCK_TOKENS;
+
 /// Bytes of prompt text that make one token.
 const BYTES_PER_TOKEN: u64 = 4;
 /// Median length of an answer, tokens; assumed.
@@ -55,12 +57,28 @@ pub(super) struct Reading {
     hash: Xxh3,
     bytes: u64,
     counted_tokens: u64,
+    blocks: Vec<u64>,
 }
 
 impl Reading {
     pub(super) fn text(&mut self, text: &str) {
-        self.hash.update(text.as_bytes());
-        self.bytes += text.len() as u64;
+        let block_bytes = PREFIX_BLOCK_TOKENS * BYTES_PER_TOKEN;
+        let mut rest = text.as_bytes();
+        while !rest.is_empty() {
+            let free = (block_bytes - self.bytes % block_bytes) as usize;
+            let (own, behind) = rest.split_at(rest.len().min(free));
+            self.hash.update(own);
+            self.bytes += own.len() as u64;
+            if self.bytes.is_multiple_of(block_bytes) {
+                self.blocks.push(self.hash.digest());
+            }
+            rest = behind;
+        }
+    }
+
+    /// Hashes of the blocks that the text fills, each over all before it.
+    pub(super) fn blocks(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.blocks)
     }
 
     /// Tokens that the caller counted already.

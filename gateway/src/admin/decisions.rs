@@ -16,6 +16,7 @@ use pointsman_policies::facts::{Facts, OwnedFacts};
 use pointsman_policies::fleet::Fleet;
 use pointsman_policies::language::{Source, compile};
 use pointsman_policies::policy::Policy;
+use pointsman_policies::prefix::Prefix;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -171,7 +172,7 @@ async fn explain(State(gateway): State<Arc<Gateway>>, body: Body) -> Result<Json
 
 fn answer(gateway: &Gateway, question: &Question<'_>) -> Result<Explanation, Problem> {
     let snapshot = gateway.snapshot();
-    let facts = facts(question)?;
+    let (facts, prefix) = facts(question)?;
     let mut facts = facts.facts();
     let candidate =
         question.policy.as_ref().map(|text| compile(Source::new("policy", text), &snapshot.portfolio.facts));
@@ -193,7 +194,7 @@ fn answer(gateway: &Gateway, question: &Question<'_>) -> Result<Explanation, Pro
         None => fastrand::u64(..),
     };
     let now = gateway.fleet().now();
-    let endpoints = snapshot.endpoint_states(now);
+    let endpoints = snapshot.endpoint_states_for(now, &prefix, facts.input_tokens);
     let waiting = gateway.queue().flow().waiting(&snapshot, now);
     let learned = snapshot.learned();
     let fleet = Fleet { pools: &snapshot.portfolio.facts, endpoints: &endpoints, learned: &learned, waiting: &waiting };
@@ -212,11 +213,11 @@ fn expected(gateway: &Gateway, policy: &Policy, facts: &Facts<'_>) -> u64 {
     gateway.learning().output_length(&asked, max_output_tokens).mean.round() as u64
 }
 
-fn facts(question: &Question<'_>) -> Result<OwnedFacts, Problem> {
+fn facts(question: &Question<'_>) -> Result<(OwnedFacts, Arc<Prefix>), Problem> {
     let body = match (&question.facts, question.body) {
         (Some(facts), None) => {
             let path = if facts.path.is_empty() { facts.api.path().to_owned() } else { facts.path.clone() };
-            return Ok(OwnedFacts { path, ..facts.clone() });
+            return Ok((OwnedFacts { path, ..facts.clone() }, Arc::default()));
         }
         (None, Some(body)) => body,
         _ => return Err(bad("give either `body`, as a client would send it, or `facts`")),
@@ -231,7 +232,7 @@ fn facts(question: &Question<'_>) -> Result<OwnedFacts, Problem> {
     let path = question.path.as_deref().unwrap_or("/v1/chat/completions");
     let unix_s = question.unix_s.unwrap_or_else(now);
     let supposed = suppose(path, &headers, body.get().as_bytes(), unix_s);
-    supposed.map(|facts| OwnedFacts { output_tokens: 0, ..facts }).map_err(|refusal| {
+    supposed.map(|(facts, prefix)| (OwnedFacts { output_tokens: 0, ..facts }, prefix)).map_err(|refusal| {
         let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, refusal.code(), refusal.message());
         problem.help("a client that sends this gets the same answer, whatever the policy says")
     })

@@ -240,6 +240,7 @@ mod tests {
                 headers: vec![("authorization".into(), "Bearer sk-1".into())],
                 ..OwnedFacts::default()
             },
+            prefix: Arc::default(),
             class: ClassId(0),
             endpoints: Seen::of(Vec::new()),
             learned: Arc::default(),

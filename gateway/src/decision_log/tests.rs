@@ -175,7 +175,7 @@ fn what_is_written_comes_back_to_the_last_bit() {
     let read = read(&bytes);
     assert_eq!((read.sets, read.damage), (vec![set(1)], vec![]));
     assert_eq!(read.decisions, (0..1000).map(decision).collect::<Vec<_>>());
-    assert!(bytes.starts_with(b"pointsman decisions 004\n"), "`head -1` says what it is");
+    assert!(bytes.starts_with(b"pointsman decisions 005\n"), "`head -1` says what it is");
     let found = find(&files.file, "mine-601").unwrap().unwrap();
     assert_eq!((found.decision, &*found.set), (decision(601), &set(1)));
     let by_trace = find(&files.file, &"05".repeat(16)).unwrap().unwrap();
@@ -264,7 +264,7 @@ fn a_file_that_is_no_log_is_not_touched() {
 #[test]
 fn files_of_other_versions_are_refused_by_number() {
     let told = |bytes: &[u8]| Reader::new(bytes).unwrap_err().to_string();
-    assert_eq!(told(b"pointsman decisions 001\n"), "its format is version 1, this program reads version 4");
+    assert_eq!(told(b"pointsman decisions 001\n"), "its format is version 1, this program reads version 5");
     assert_eq!(told(b"something else entirely, not a log"), "it is no decision log");
     assert_eq!(told(b""), "it is no decision log");
 }
@@ -277,6 +277,6 @@ fn the_format_stays_what_it_is() {
     let set = postcard::to_stdvec(&set(1)).unwrap();
     assert_eq!(
         (frame::VERSION, hash(&decision), hash(&set)),
-        (4, "f3cd044afaf0c05d".to_owned(), "ac68ea80523c2c7d".to_owned())
+        (5, "24cc1443fa8b0636".to_owned(), "ac68ea80523c2c7d".to_owned())
     );
 }

@@ -56,8 +56,8 @@ impl<T> Parked<T> {
 
     /// What is asked of a decision on it.
     fn ask<'a>(&'a self, facts: &'a Facts<'a>) -> Ask<'a> {
-        let DecisionRecord { snapshot, arm, class, draw, .. } = &*self.made;
-        Ask { snapshot, arm: *arm, facts, class: *class, draw: *draw }
+        let DecisionRecord { snapshot, arm, prefix, class, draw, .. } = &*self.made;
+        Ask { snapshot, arm: *arm, facts, prefix, class: *class, draw: *draw }
     }
 
     /// What is kept of a decision on it.
@@ -263,13 +263,10 @@ impl<T> LineUp<T> {
         released: &mut Vec<Released<T>>,
     ) -> Option<Fresh> {
         let parked = self.parked.get(&held.ticket)?;
-        let target = parked.made.snapshot.target(endpoint)?;
         let cached_tokens = fresh.endpoints.get(endpoint).map_or(0, |state| state.cached_tokens);
         // What the decision saw may have been taken by a request that was sent at once.
-        let Ok(dispatched) = target.live.begin(now, work(&parked.made.facts, class(&parked.made), cached_tokens))
-        else {
-            return Some(fresh);
-        };
+        let work = work(&parked.made.facts, class(&parked.made), cached_tokens);
+        let Ok(dispatched) = parked.made.begin_as(endpoint, work, now)? else { return Some(fresh) };
         let made = parked.record(fresh, now);
         self.queue.sent(now, held);
         self.end(held.ticket, Some(Arc::new(made)), Ok(dispatched), HeldEnd::Sent, released);

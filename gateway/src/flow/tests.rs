@@ -68,7 +68,7 @@ impl World {
         };
         let borrowed = facts.facts();
         let (snapshot, arm, class) = (&self.snapshot, Arm::Incumbent, self.class(class));
-        self.flow.decide(&Ask { snapshot, arm, facts: &borrowed, class, draw: 0 }, self.now)
+        self.flow.decide(&Ask { snapshot, arm, facts: &borrowed, prefix: &Arc::default(), class, draw: 0 }, self.now)
     }
 
     /// A request as the pipeline has it: where it went at once, the number of those before it, or the refusal.

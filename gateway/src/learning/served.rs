@@ -38,7 +38,8 @@ pub fn ended(gateway: &Gateway, record: &Record, flight: Flight, streamed: bool)
     let ending = Ending {
         last_token: last_token(record, flight, now),
         input_tokens: usage.input_tokens,
-        cached_tokens: usage.cached_tokens,
+        // Who does not tell is taken to have had what was believed.
+        cached_tokens: usage.cached_tokens.unwrap_or_else(|| made.work(attempt.index).cached_tokens),
         output_tokens: counted.then_some(usage.output_tokens),
         whole: counted && text.choices == 1,
     };

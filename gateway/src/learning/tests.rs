@@ -46,8 +46,10 @@ fn a_candidate_reads_what_was_learned_of_its_classes_whatever_their_order() {
     let facts = Facts { input_tokens: 100, output_tokens: 10, stream: true, ..Facts::plain(Api::ChatCompletions, "m") };
     let strain = |arm: Arm, class: &str| {
         let class = snapshot.deciding(arm).policy.class_by_name(class).unwrap();
-        let made =
-            Flow::<()>::default().decide(&Ask { snapshot: &snapshot, arm, facts: &facts, class, draw: 0 }, Micros(1));
+        let made = Flow::<()>::default().decide(
+            &Ask { snapshot: &snapshot, arm, facts: &facts, prefix: &Arc::default(), class, draw: 0 },
+            Micros(1),
+        );
         made.planned(0).unwrap().candidate.verdict.unwrap().strain
     };
     for class in ["voice", "chat"] {

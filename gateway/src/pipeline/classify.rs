@@ -106,6 +106,7 @@ fn facts<'p>(prompt: &'p Prompt, headers: &'p HeaderView<'p>, unix_s: u64) -> Fa
         slo_ttft_ms: prompt.wishes.slo_ttft_ms,
         slo_itl_ms: prompt.wishes.slo_itl_ms,
         session: &prompt.wishes.session,
+        prefix: parsed.prefix.home(),
         unix_s,
         waited_ms: 0.0,
     }

@@ -61,7 +61,8 @@ pub(super) async fn again(
 
 fn made(gateway: &Gateway, snapshot: &Arc<Snapshot>, work: &Work<'_>, waited_ms: f64) -> (DecisionRecord, Micros) {
     let facts = Facts { waited_ms, ..work.facts() };
-    let ask = Ask { snapshot, arm: work.arm, facts: &facts, class: work.class, draw: fastrand::u64(..) };
+    let (arm, class, prefix) = (work.arm, work.class, &work.prompt.parsed.prefix);
+    let ask = Ask { snapshot, arm, facts: &facts, prefix, class, draw: fastrand::u64(..) };
     let now = gateway.fleet().now();
     (gateway.queue().flow().decide(&ask, now), now)
 }

@@ -25,7 +25,7 @@ use super::relay::Relay;
 use super::settle::{OpenRecord, settle};
 use crate::gateway::Gateway;
 use crate::learning::served;
-use crate::record::{AttemptRecord, Outcome, Record};
+use crate::record::{AttemptRecord, DecisionRecord, Outcome, Record};
 use crate::refusal::Refusal;
 use crate::snapshot::{self, Snapshot, Target};
 
@@ -105,11 +105,11 @@ impl<'s> Tries<'s> {
         target: Target<'s>,
         record: &Record,
     ) -> impl Future<Output = Result<Won<'s>, Failure>> + use<'s> {
-        let work = record.decision.as_ref().map_or(Work::default(), |made| made.work(attempt.endpoint));
+        let (made, endpoint) = (record.decision.clone(), attempt.endpoint);
         let first_byte = Duration::try_from_secs_f64(attempt.first_byte_ms / 1e3).unwrap_or(Duration::MAX);
         let first_byte = first_byte.min(self.snapshot.process.timeouts.first_byte);
         let (gateway, snapshot, prompt, added) = (self.gateway, self.snapshot, self.prompt, added_headers(record));
-        async move { one_attempt(gateway, (snapshot, prompt, &added), (work, begun, first_byte), target).await }
+        async move { one_attempt(gateway, (snapshot, prompt, &added), (made, endpoint, begun, first_byte), target).await }
     }
 
     /// Books a failure.
@@ -155,11 +155,13 @@ impl Won<'_> {
 async fn one_attempt<'s>(
     gateway: &Gateway,
     (snapshot, prompt, added): (&Snapshot, &Prompt, &[(HeaderName, HeaderValue)]),
-    (work, begun, first_byte): (Work, Option<Dispatched>, Duration),
+    (made, endpoint, begun, first_byte): (Option<Arc<DecisionRecord>>, usize, Option<Dispatched>, Duration),
     target: Target<'s>,
 ) -> Result<Won<'s>, Failure> {
     let fleet = gateway.fleet();
-    let begun = begun.map_or_else(|| target.live.begin(fleet.now(), work), Ok);
+    let now = fleet.now();
+    let begin = || made.as_ref().and_then(|made| made.begin(endpoint, now));
+    let begun = begun.map(Ok).or_else(begin).unwrap_or_else(|| target.live.begin(now, Work::default()));
     let dispatched = begun.map_err(|shortage| Failure::out_of_lease(shortage.retry_after))?;
     let opened = tokio::time::timeout(first_byte, open(snapshot, prompt, target, added)).await;
     let failure = match opened {
@@ -173,7 +175,8 @@ async fn one_attempt<'s>(
     };
     target.live.report(failure.verdict, fleet.now());
     if failure.taken {
-        dispatched.settle(fleet.now(), work.input_tokens);
+        let input_tokens = made.map_or(0, |made| made.facts.input_tokens);
+        dispatched.settle(fleet.now(), input_tokens);
     } else {
         dispatched.refused(fleet.now());
     }

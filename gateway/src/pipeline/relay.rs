@@ -303,13 +303,16 @@ impl Relay {
         if record.usage.is_none() && record.stream && record.outcome == Outcome::Answered {
             // The caller asked for no usage report, so the machine sent none: events are the best count there is.
             record.usage =
-                Some(Usage { input_tokens: record.input_tokens, output_tokens: record.events, cached_tokens: 0 });
+                Some(Usage { input_tokens: record.input_tokens, output_tokens: record.events, cached_tokens: None });
             record.usage_estimated = true;
         }
         let input_tokens = record.usage.map_or(record.input_tokens, |usage| usage.input_tokens);
         let output_tokens = record.usage.map_or(record.events, |usage| usage.output_tokens);
         if let Some(dispatched) = self.dispatched.take() {
             let now = self.gateway.fleet().now();
+            if let Some(cached_tokens) = record.usage.and_then(|usage| usage.cached_tokens) {
+                dispatched.found_cached(cached_tokens);
+            }
             served::ended(&self.gateway, &record, dispatched.flight(now), self.streamed);
             dispatched.settle(self.gateway.fleet().now(), input_tokens.saturating_add(output_tokens));
         }

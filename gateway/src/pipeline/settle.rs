@@ -82,8 +82,12 @@ fn price(record: &mut Record) {
     let in_flight = decision.planned(attempt.index).map_or(0, |planned| planned.state.in_flight);
     record.usd = model.price.usd(usage.input_tokens, usage.output_tokens);
     record.usd += outrun_usd(record, pools);
-    record.joules =
-        joules(pool, usage.input_tokens.saturating_sub(usage.cached_tokens), usage.output_tokens, in_flight);
+    record.joules = joules(
+        pool,
+        usage.input_tokens.saturating_sub(usage.cached_tokens.unwrap_or(0)),
+        usage.output_tokens,
+        in_flight,
+    );
 }
 
 /// What was begun in vain costs its prompt.

@@ -1,7 +1,10 @@
 //! A request that is only supposed: read as one that is served, and nothing comes of it.
 
+use std::sync::Arc;
+
 use http::HeaderMap;
 use pointsman_policies::facts::{Api, OwnedFacts};
+use pointsman_policies::prefix::Prefix;
 
 use super::body;
 use super::wishes::{Wishes, header};
@@ -9,15 +12,20 @@ use crate::prompt;
 use crate::refusal::Refusal;
 use crate::snapshot;
 
-/// The facts of a request as a client would send it, with all its headers, or the refusal it would get before anything
+/// The facts of a request as a client would send it, with all its headers, and how its prompt begins; or the refusal it would get before anything
 /// is decided. `unix_s` is when it comes, seconds since 1970.
-pub fn suppose(path: &str, headers: &HeaderMap, json: &[u8], unix_s: u64) -> Result<OwnedFacts, Refusal> {
+pub fn suppose(
+    path: &str,
+    headers: &HeaderMap,
+    json: &[u8],
+    unix_s: u64,
+) -> Result<(OwnedFacts, Arc<Prefix>), Refusal> {
     let api = Api::at(path).ok_or_else(|| Refusal::UnknownPath(path.to_owned()))?;
     let declared_class = header(headers, snapshot::CLASS_HEADER_NAME)?.unwrap_or_default().to_owned();
     let Wishes { deadline_ms, slo_ttft_ms, slo_itl_ms, session, tenant } = Wishes::read(headers)?;
     let parsed = prompt::parse(api, json).map_err(|error| body::refuse(&error))?;
     let visible = headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
-    Ok(OwnedFacts {
+    let facts = OwnedFacts {
         api,
         path: path.to_owned(),
         headers: visible.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
@@ -35,7 +43,9 @@ pub fn suppose(path: &str, headers: &HeaderMap, json: &[u8], unix_s: u64) -> Res
         slo_ttft_ms,
         slo_itl_ms,
         session,
+        prefix: parsed.prefix.home(),
         unix_s,
         waited_ms: 0.0,
-    })
+    };
+    Ok((facts, parsed.prefix))
 }

@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
-use pointsman_backends::fleet::Seen;
+use pointsman_backends::fleet::{Dispatched, Seen};
 use pointsman_backends::inflight::Work;
+use pointsman_backends::lease::Shortage;
 use pointsman_policies::decide::{Candidate, Decision, Request, decide};
 use pointsman_policies::facts::OwnedFacts;
 use pointsman_policies::fleet::{EndpointState, Fleet, Waiting};
@@ -12,7 +13,9 @@ use pointsman_policies::learned::Learned;
 use pointsman_policies::mechanisms::Mechanisms;
 use pointsman_policies::plan::Plan;
 use pointsman_policies::policy::{Class, ClassId};
+use pointsman_policies::prefix::Prefix;
 use pointsman_policies::trial::Arm;
+use pointsman_policies::units::Micros;
 
 use crate::snapshot::{Deciding, Snapshot};
 
@@ -27,6 +30,8 @@ pub struct DecisionRecord {
     pub mechanisms: Mechanisms,
     /// What was known of the request, with the headers that these policies read.
     pub facts: OwnedFacts,
+    /// How its prompt begins.
+    pub prefix: Arc<Prefix>,
     /// Its class.
     pub class: ClassId,
     /// What was known of the endpoints, in the order of the snapshot's.
@@ -86,6 +91,20 @@ impl DecisionRecord {
     pub fn work(&self, endpoint: usize) -> Work {
         let class = self.deciding().policy.classes.get(self.class.0);
         work(&self.facts, class, self.planned(endpoint).map_or(0, |planned| planned.state.cached_tokens))
+    }
+
+    /// Sends it to one endpoint, which will then hold its prompt; `None` where there is no such endpoint.
+    pub fn begin(&self, endpoint: usize, now: Micros) -> Option<Result<Dispatched, Shortage>> {
+        self.begin_as(endpoint, self.work(endpoint), now)
+    }
+
+    /// The same, as the endpoint will see it by now.
+    pub fn begin_as(&self, endpoint: usize, work: Work, now: Micros) -> Option<Result<Dispatched, Shortage>> {
+        let begun = self.snapshot.target(endpoint)?.live.begin(now, work);
+        Some(begun.map(|mut dispatched| {
+            dispatched.reads(self.snapshot.prefixes(), &self.prefix, work.output_tokens);
+            dispatched
+        }))
     }
 
     /// What was found of an endpoint that the plan names.

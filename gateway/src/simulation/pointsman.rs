@@ -12,12 +12,13 @@ use pointsman_policies::facts::Facts;
 use pointsman_policies::mechanisms::Mechanisms;
 use pointsman_policies::policy::ClassId;
 use pointsman_policies::power::joules;
+use pointsman_policies::prefix::of_blocks;
 use pointsman_policies::trial::Arm;
 use pointsman_policies::units::Micros;
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
-use super::router::{Act, Arrival, BEGINNING_S, Ended, Predicted, Router, Seen, TurnedAway};
+use super::router::{Act, Arrival, BEGINNING_S, BLOCK_TOKENS, Ended, Predicted, Router, Seen, TurnedAway};
 use crate::accounting::{self, publish};
 use crate::flow::{Ask, Flow, Released};
 use crate::learning::{Answering, Ending, Learning};
@@ -143,10 +144,8 @@ impl Pointsman {
             }
             return;
         }
-        let begun = plan.attempts.iter().find_map(|attempt| {
-            let target = self.snapshot.target(attempt.endpoint)?;
-            Some((attempt.endpoint, target.live.begin(now, made.work(attempt.endpoint)).ok()?))
-        });
+        let begun =
+            plan.attempts.iter().find_map(|attempt| Some((attempt.endpoint, made.begin(attempt.endpoint, now)?.ok()?)));
         let Some((endpoint, dispatched)) = begun else { return acts.push(refuse(1_000.0)) };
         self.flow.sent(&made, now);
         self.send(request, Running { made, dispatched, endpoint, attempts }, acts);
@@ -188,6 +187,7 @@ impl Pointsman {
             snapshot: &before.snapshot,
             arm: before.arm,
             facts: &facts,
+            prefix: &before.prefix,
             class: before.class,
             draw: self.random.random(),
         };
@@ -209,8 +209,11 @@ impl Router for Pointsman {
         let learned = self.with_length(&arrival.facts, arrival.class);
         // What is learned of lengths is wrong by as much as the scenario wants predictions to be.
         let error = arrival.predicted_output_tokens.max(1) as f64 / arrival.true_output_tokens.max(1) as f64;
-        let facts = Facts { output_tokens: (learned.output_tokens as f64 * error).round().max(1.0) as u64, ..learned };
-        let ask = Ask { snapshot: &snapshot, arm: Arm::Incumbent, facts: &facts, class: arrival.class, draw };
+        let output_tokens = (learned.output_tokens as f64 * error).round().max(1.0) as u64;
+        let prefix = Arc::new(of_blocks(arrival.prefix, BLOCK_TOKENS, learned.input_tokens));
+        let facts = Facts { output_tokens, prefix: prefix.home(), ..learned };
+        let (arm, class) = (Arm::Incumbent, arrival.class);
+        let ask = Ask { snapshot: &snapshot, arm, facts: &facts, prefix: &prefix, class, draw };
         let made = self.flow.decide(&ask, now);
         self.decided(now, arrival.id, made, 1, acts);
     }
@@ -227,6 +230,7 @@ impl Router for Pointsman {
     fn ended(&mut self, now: Micros, ended: &Ended, _: &Seen<'_>, acts: &mut Vec<Act>) {
         let Some(running) = self.running.remove(&ended.request) else { return };
         if !ended.broken {
+            running.dispatched.found_cached(ended.cached_tokens);
             let ending = Ending {
                 last_token: now,
                 input_tokens: ended.input_tokens,

@@ -25,6 +25,12 @@ pub mod attribute {
     pub const GEN_AI_USAGE_INPUT_TOKENS: &str = "gen_ai.usage.input_tokens";
     /// Tokens of the answer.
     pub const GEN_AI_USAGE_OUTPUT_TOKENS: &str = "gen_ai.usage.output_tokens";
+    /// Prompt tokens that the machine had in its prefix cache, as it says.
+    pub const GEN_AI_USAGE_CACHED_TOKENS: &str = "gen_ai.usage.cache_read.input_tokens";
+    /// Prompt tokens that it was believed to have there.
+    pub const CACHED_TOKENS: &str = "pointsman.cached_tokens";
+    /// Whether it was a home of the request.
+    pub const HOME: &str = "pointsman.home";
     /// Whether an attempt was made beside one that was slow.
     pub const HEDGE: &str = "pointsman.hedge";
     /// Whether the tokens are counted by the gateway from events, because the machine reported none.

@@ -93,11 +93,15 @@ impl Tree<'_> {
                 Ok(scored) => scored.to_string(),
                 Err(rejection) => rejection.to_string(),
             };
-            let attributes = vec![
+            let mut attributes = vec![
                 text(key::ENDPOINT, target.endpoint.id.as_str()),
                 text(key::HARDWARE, target.facts.kind.as_str()),
                 text(key::REASON, &reason),
             ];
+            let cached_tokens = candidate.verdict.map_or(0, |scored| scored.estimate.cached_tokens);
+            attributes.extend((cached_tokens > 0).then(|| number(key::CACHED_TOKENS, cached_tokens)));
+            attributes
+                .extend(candidate.verdict.is_ok_and(|scored| scored.home).then(|| KeyValue::new(key::HOME, true)));
             Some(Event::new(span::CANDIDATE, at, attributes, 0))
         });
         let events = candidates.collect();
@@ -138,6 +142,7 @@ impl Tree<'_> {
         if let Some(usage) = record.usage {
             attributes.push(number(key::GEN_AI_USAGE_INPUT_TOKENS, usage.input_tokens));
             attributes.push(number(key::GEN_AI_USAGE_OUTPUT_TOKENS, usage.output_tokens));
+            attributes.extend(usage.cached_tokens.map(|tokens| number(key::GEN_AI_USAGE_CACHED_TOKENS, tokens)));
             attributes.push(real(key::COST_USD, record.usd));
             attributes.push(KeyValue::new(key::USAGE_ESTIMATED, record.usage_estimated));
         }

@@ -42,7 +42,7 @@ pub struct CandidateReason {
     pub score: Option<f64>,
     /// What the score consists of, before [`CandidateReason::home`] lowers it.
     pub terms: Vec<TermReason>,
-    /// Whether the route's affinity makes it a home of the request.
+    /// Whether it is a home of the request: by the route's affinity, else of its conversation or of what begins alike.
     pub home: bool,
     /// Whether it would be sent at once; else the gateway holds it until there is room. `null` where it was rejected.
     #[serde(default)]
@@ -158,7 +158,8 @@ fn priced(given: &Given<'_>, candidate: &Candidate, scored: &Scored, reason: Can
     let Some(endpoint) = given.fleet.endpoints.get(candidate.endpoint) else { return reason };
     let Some(pool) = given.fleet.pools.get(endpoint.pool) else { return reason };
     let price = given.fleet.learned.price(endpoint.pool);
-    let counts_because = super::price::reasons(&price, pool, given.policy.limits.usd_per_tonne_co2);
+    let mut counts_because = super::price::reasons(&price, pool, given.policy.limits.usd_per_tonne_co2);
+    counts_because.splice(0..0, super::price::cached(scored.estimate.cached_tokens, given.facts.input_tokens));
     CandidateReason { effective_usd: Some(scored.effective_usd), counts_because, ..reason }
 }
 

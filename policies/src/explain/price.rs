@@ -1,7 +1,14 @@
 //! Why a price counts as more or less than it is.
 
+use super::figures::count;
 use crate::fleet::PoolFacts;
 use crate::price::{JOULES_PER_KWH, PoolPrice};
+
+/// What is cached of a prompt, in words.
+pub(super) fn cached(cached_tokens: u64, input_tokens: u64) -> Option<String> {
+    let (part, all) = (count(cached_tokens), count(input_tokens));
+    (cached_tokens > 0).then(|| format!("{part} of the prompt's {all} tokens are in its cache"))
+}
 
 /// What makes work on a pool cheaper or dearer than its price, in words: `commitment lags by 12 %`.
 pub(super) fn reasons(price: &PoolPrice, pool: &PoolFacts, usd_per_tonne_co2: Option<f64>) -> Vec<String> {

@@ -49,7 +49,7 @@ fn why(explanation: &Explanation, chosen: &CandidateReason, route: &RouteReason)
         tier => format!("fallback {tier}, because no pool before it can be asked; "),
     };
     let peers: Vec<&CandidateReason> = passed.into_iter().filter(|other| ranks_with(other, chosen, route)).collect();
-    let home = if chosen.home { home(route) } else { String::new() };
+    let home = if chosen.home { home(route, &explanation.request.session) } else { String::new() };
     format!("{before}{}{home}{}", best_of(chosen, route, peers.len()), tie(chosen, &peers))
 }
 
@@ -91,9 +91,12 @@ fn best_of(chosen: &CandidateReason, route: &RouteReason, peers: usize) -> Strin
     }
 }
 
-fn home(route: &RouteReason) -> String {
-    let bonus = route.home_bonus.unwrap_or_default() * 100.0;
-    format!("; home of its {} (-{bonus:.0} %)", route.affinity.as_deref().unwrap_or("session"))
+fn home(route: &RouteReason, session: &str) -> String {
+    match (&route.affinity, route.home_bonus.unwrap_or_default() * 100.0) {
+        (Some(by), bonus) => format!("; home of its {by} (-{bonus:.0} %)"),
+        (None, _) if session.is_empty() => "; home of prompts that begin like it".to_owned(),
+        (None, _) => "; home of its session".to_owned(),
+    }
 }
 
 /// Among near-ties the draw decides, which nobody would guess from the figures.

@@ -50,6 +50,7 @@ pub(super) fn facts(
         slo_ttft_ms,
         slo_itl_ms,
         session: text(|table| &table.session),
+        prefix: 0,
         unix_s: at(every, one, policy, report),
         waited_ms: 0.0,
     };

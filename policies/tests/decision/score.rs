@@ -11,6 +11,8 @@ use pointsman_policies::score::{Best, Promise, score, strain};
 use crate::world::{NO_PROMISE, close};
 
 const DEAR: Estimate = Estimate {
+    cached_tokens: 0,
+    saved_usd: 0.0,
     wait_ms: 0.0,
     ttft_ms: 100.0,
     itl_ms: 1.0,

@@ -89,7 +89,9 @@ impl Client {
 
 fn body(ask: &Ask, streamed: bool) -> String {
     let length = (ask.input_tokens * BYTES_PER_TOKEN) as usize;
-    let prompt: String = WORDS.chars().cycle().take(length).collect();
+    // Who talks on begins as before, and everybody begins in another way.
+    let begun = format!("Conversation {}. ", ask.session);
+    let prompt: String = begun.chars().chain(WORDS.chars().cycle()).take(length).collect();
     let mut body = json!({
         "model": ask.model,
         "messages": [{ "role": "user", "content": prompt }],

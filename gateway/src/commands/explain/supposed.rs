@@ -67,7 +67,7 @@ impl RequestArguments {
             None => self.body_of_flags(),
         };
         let refused = suppose(&self.path, &self.header_map()?, &body, self.unix_s(utc_offset_s)?);
-        let mut facts = refused.map_err(|refusal| {
+        let (mut facts, _) = refused.map_err(|refusal| {
             anyhow!("the gateway refuses this with {} `{}`: {}", refusal.status(), refusal.code(), refusal.message())
         })?;
         if self.body.is_none() {
