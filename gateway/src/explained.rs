@@ -57,6 +57,7 @@ pub fn outcome(record: &Record) -> Outcome {
         outcome: record.outcome.as_str().to_owned(),
         status: record.status,
         attempts: attempts.collect(),
+        not_retried: record.retries_spent.map(|spent| spent.to_string()),
         queue_ms: record.waited.as_ref().map(Waited::ms),
         ttft_ms: record.ttft_ms(),
         itl_ms: record.itl_ms(),

@@ -332,7 +332,7 @@ fn held(made: &DecisionRecord, hold: Hold, (ticket, since): (u64, Micros), now: 
         ticket,
         pool: made.snapshot.pool_number(hold.pool).unwrap_or(usize::MAX),
         priority: class.map_or(0, |class| class.priority),
-        sheddable: class.is_some_and(|class| class.sheddable),
+        shed_order: class.filter(|class| class.sheddable).map(|class| class.shed_order),
         tenant: tenant(facts),
         since,
         due: if hold.slack_ms >= 0.0 {

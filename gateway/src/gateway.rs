@@ -9,8 +9,8 @@ use pointsman_backends::fleet::Fleet;
 
 use crate::accounting::Accounting;
 use crate::config::set::ConfigSet;
+use crate::extra_attempts::RouteAccounts;
 use crate::generations::History;
-use crate::hedging::HedgeBudgets;
 use crate::learning::{self, Learning};
 use crate::queue::Queue;
 use crate::reload::ReloadStatus;
@@ -24,7 +24,7 @@ pub struct Gateway {
     snapshot: ArcSwap<Snapshot>,
     fleet: Fleet,
     queue: Queue,
-    hedges: HedgeBudgets,
+    route_accounts: RouteAccounts,
     learning: Learning,
     telemetry: Telemetry,
     trials: Trials,
@@ -56,7 +56,7 @@ impl Gateway {
             snapshot: ArcSwap::from_pointee(snapshot),
             fleet,
             queue: Queue::default(),
-            hedges: HedgeBudgets::default(),
+            route_accounts: RouteAccounts::default(),
             learning,
             telemetry,
             trials,
@@ -88,9 +88,9 @@ impl Gateway {
         &self.queue
     }
 
-    /// What second attempts may spend.
-    pub fn hedges(&self) -> &HedgeBudgets {
-        &self.hedges
+    /// What attempts beyond the first may take of each route.
+    pub fn route_accounts(&self) -> &RouteAccounts {
+        &self.route_accounts
     }
 
     /// Room may have been made on a machine.

@@ -30,7 +30,7 @@ pub mod learning;
 /// Requests that wait for room.
 pub mod queue;
 /// What second attempts may spend.
-pub mod hedging;
+pub mod extra_attempts;
 /// The life of a request.
 pub mod pipeline;
 /// What is read of a request's body.

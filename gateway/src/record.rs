@@ -12,6 +12,7 @@ use http::HeaderMap;
 use pointsman_backends::dialects::Usage;
 use pointsman_backends::endpoint::EndpointId;
 use pointsman_policies::attain::{Observed, Part, parts_kept, parts_missed};
+use pointsman_policies::extra::RetriesSpent;
 use pointsman_policies::facts::Api;
 use pointsman_policies::fleet::HardwareKind;
 use pointsman_policies::policy::Slo;
@@ -172,6 +173,8 @@ pub struct Record {
     pub decision: Option<Arc<DecisionRecord>>,
     /// Every attempt, in order.
     pub attempts: Vec<AttemptRecord>,
+    /// Why it was not tried again, where that is its route's budget for retries.
+    pub retries_spent: Option<RetriesSpent>,
     /// Kind of the hardware that answered.
     pub hardware: Option<HardwareKind>,
     /// When the first event or the answer came.
@@ -238,6 +241,7 @@ impl Record {
             waited: None,
             decision: None,
             attempts: Vec::new(),
+            retries_spent: None,
             hardware: None,
             first_byte_at: None,
             last_byte_at: None,

@@ -141,6 +141,9 @@ pub struct Outcome {
     pub status: u16,
     /// The attempts that were made.
     pub attempts: Vec<AttemptOutcome>,
+    /// Why there was no further one, where its route's budget for retries was used up; `null` elsewhere.
+    #[serde(default)]
+    pub not_retried: Option<String>,
     /// How long it was held before the first, milliseconds; `null` where it was sent at once.
     #[serde(default)]
     pub queue_ms: Option<f64>,

@@ -40,6 +40,8 @@ pub mod pick;
 pub mod plan;
 /// A second attempt beside a slow first one.
 pub mod hedge;
+/// What attempts beyond the first may take of a route.
+pub mod extra;
 /// What stands in the way for a while only.
 pub mod passing;
 /// Requests that are held until a machine has room.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! 1. who can still keep the promise goes before who has lost it; what may be shed comes last
-//! 2. higher class first
+//! 2. higher class first; of what may be shed, what is shed last
 //! 3. tenants within their share before those beyond it
 //! 4. who has to be sent soonest
 //! ```
@@ -41,8 +41,8 @@ pub struct Held {
     pub pool: usize,
     /// Its class's priority: higher goes first.
     pub priority: i32,
-    /// Whether it may be refused so that others keep their promise.
-    pub sheddable: bool,
+    /// Whether it may be refused so that others keep their promise, and in which order: the lowest first.
+    pub shed_order: Option<i32>,
     /// Who asks, as a hash.
     pub tenant: u64,
     /// Since when it is held.
@@ -220,14 +220,14 @@ impl Queue {
         review.into_iter().chain(old).chain(late).min().unwrap_or(Micros::NEVER)
     }
 
-    /// The one to give up where there is no room for a better one: the least urgent of those that may be shed.
+    /// The one to give up where there is no room for a better one: of those that are shed first the least urgent.
     pub fn least(&self) -> Option<Held> {
         let sheddable = |pool: &PoolQueue| {
             let (key, lane) = pool.lanes.iter().next_back()?;
             lane.held.values().next_back().copied().filter(|_| key.standing == Standing::Sheddable)
         };
         let lasts = self.pools.values().filter_map(sheddable);
-        lasts.min_by_key(|held| (held.priority, Reverse(held.due), Reverse(held.ticket)))
+        lasts.min_by_key(|held| (held.shed_order, held.priority, Reverse(held.due), Reverse(held.ticket)))
     }
 
     /// What is held, by pool and priority, as decisions read it: for a request that comes now, or for one that is held

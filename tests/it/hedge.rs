@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
-use pointsman_tests::client::{Ask, Reply};
-use pointsman_tests::double::{Act, Double};
+use pointsman_backends::simulators::faults::Faults;
+use pointsman_backends::simulators::server::{RunningSimulator, SimulatorConfig};
+use pointsman_tests::client::{self, Ask, Next, Reply};
+use pointsman_tests::double::{Act, Double, WHOLE};
 use pointsman_tests::files::{PROCESS, PoolText, portfolio};
 use pointsman_tests::gateway::Gateway;
-use pointsman_tests::machines::chat;
+use pointsman_tests::machines::{self, chat, url};
 use pointsman_tests::run::beside_others;
 use pointsman_tests::wait;
 use serde_json::Value;
@@ -121,5 +123,94 @@ fn no_more_is_spent_than_the_route_allows() {
             ask(&gateway, &format!("r{round}")).await;
         }
         assert_eq!(quick.seen().len(), 3, "a quarter of 12 like ones");
+    });
+}
+
+/// Simulated machines, at the speed of real ones.
+async fn machine(faults: &[&str]) -> RunningSimulator {
+    let faults = Faults::parse(faults).expect("faults");
+    machines::run(SimulatorConfig { speed: 1.0, faults, ..machines::config("h100") }).await
+}
+
+#[test]
+fn at_p95_a_first_token_is_late_that_nineteen_in_twenty_would_not_be() {
+    beside_others(async {
+        let (slow, quick) = (machine(&["slow-first-byte:60s"]).await, machine(&[]).await);
+        let policy = "name = \"p\"\n[[route]]\nname = \"voice\"\nobjective = \"cheapest\"\n\
+                      hedge = { after = \"p95\", budget = 1.0 }\n";
+        let pools = |first: &str| {
+            let first = PoolText::new("cheap", [url(&slow)]).price(1).key(first);
+            portfolio(&[first, PoolText::new("dear", [url(&quick)]).price(9)])
+        };
+        let gateway = Gateway::start(PROCESS, &pools(""), policy).await;
+        assert_answered(&ask(&gateway, "one").await, "dear/", "2");
+        let told = record(&gateway, "one").await;
+        let candidates = told["candidates"].as_array().unwrap();
+        let first = candidates.iter().find(|one| one["pool"] == "cheap").unwrap();
+        let (predicted_ms, waited_ms) = (first["ttft_ms"].as_f64(), told["outcome"]["attempts"][0]["ms"].as_f64());
+        assert!(predicted_ms.is_some() && waited_ms > predicted_ms, "{predicted_ms:?} {waited_ms:?}");
+
+        // A machine of which nothing better is expected is given its time.
+        slow.set_faults(Faults::default());
+        let gateway = Gateway::start(PROCESS, &pools("service = { fixed_ttft_ms = 20000 }"), policy).await;
+        assert_answered(&ask(&gateway, "other").await, "cheap/", "1");
+    });
+}
+
+/// Of 21 places 18 are taken by others: a second attempt would make somebody else late.
+#[test]
+fn nobody_is_hedged_on_machines_that_have_their_hands_full() {
+    beside_others(async {
+        let (slow, quick) = (machine(&["slow-first-byte:400ms"]).await, machine(&[]).await);
+        let policy = "name = \"p\"\n[class.voice]\nttft_ms = 60000\n\
+                      [[route]]\nname = \"aside\"\nwhen = 'request.headers[\"x-aside\"] == \"yes\"'\n\
+                      pools = 'pool.name == \"dear\"'\n\
+                      [[route]]\nname = \"voice\"\nobjective = \"cheapest\"\nhedge = { after = \"20ms\", budget = 1.0 }\n";
+        let pools = [
+            PoolText::new("cheap", [url(&slow)]).price(1).key("window = { requests = 1 }"),
+            PoolText::new("dear", [url(&quick)]).price(9).key("window = { requests = 20 }"),
+        ];
+        let gateway = Gateway::start(PROCESS, &portfolio(&pools), policy).await;
+        assert_answered(&ask(&gateway, "before").await, "dear/", "2");
+        let mut others = Vec::new();
+        for _ in 0..18 {
+            let mut other =
+                client::open(gateway.address(), Ask::chat(&machines::endless()).header("x-aside", "yes")).await;
+            assert!(matches!(other.next().await, Next::Event(_)));
+            others.push(other);
+        }
+        assert_answered(&ask(&gateway, "busy").await, "cheap/", "1");
+        drop(others);
+        gateway.until_in_flight(0).await;
+        assert_answered(&ask(&gateway, "after").await, "dear/", "2");
+    });
+}
+
+/// What is not hedged earns as well: the budget is a share of all that the route sends.
+#[test]
+fn every_request_of_the_route_earns_for_those_that_are_hedged() {
+    beside_others(async {
+        let slow = Double::always(good().after(Duration::from_millis(150))).await;
+        let quick = Double::always(good()).await;
+        let gateway = gateway(&slow, &quick, "after = \"20ms\", class = \"interactive\", budget = 0.25").await;
+        let batch =
+            |id: &str| Ask::chat(&chat(4, true)).header("x-request-id", id).header("x-pointsman-class", "batch");
+        for round in 0..4 {
+            assert_answered(&gateway.send(batch(&format!("b{round}"))).await, "cheap/", "1");
+        }
+        assert_answered(&ask(&gateway, "one").await, "dear/", "2");
+        assert_answered(&ask(&gateway, "two").await, "cheap/", "1");
+    });
+}
+
+/// Of an answer that comes whole no first token is seen: it says nothing until it is done.
+#[test]
+fn answers_that_come_whole_are_not_hedged() {
+    beside_others(async {
+        let whole = Act::json(200, WHOLE);
+        let slow = Double::always(whole.clone().after(Duration::from_millis(150))).await;
+        let quick = Double::always(whole).await;
+        let gateway = gateway(&slow, &quick, "after = \"20ms\", budget = 1.0").await;
+        assert_answered(&gateway.send(Ask::chat(&chat(4, false))).await, "cheap/", "1");
     });
 }

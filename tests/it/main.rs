@@ -22,6 +22,8 @@ mod queue;
 mod hedge;
 /// Failures before the first byte.
 mod failover;
+/// How often a route may try again.
+mod retry_budget;
 /// Failures after the first byte.
 mod broken_streams;
 /// Machines that are killed under load.

@@ -72,6 +72,7 @@ fn policy(summary: &Summary, oracle: Option<&Verdict>) -> Value {
             "unfinished": summary.rates.unfinished,
             "hedged": summary.rates.hedged,
             "moved": summary.rates.moved,
+            "outrun_tokens": summary.rates.outrun_tokens,
             "turned_away": summary.rates.turned_away,
         },
         "attempts_by_pool": pools,

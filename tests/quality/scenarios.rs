@@ -72,7 +72,7 @@ pub fn find(name: &str) -> Option<&'static Scenario> {
 }
 
 /// All of them.
-pub static ALL: [Scenario; 17] = [
+pub static ALL: [Scenario; 19] = [
     Scenario {
         name: "steady",
         about: "the traces as they are; metrics every 50 ms",
@@ -204,6 +204,20 @@ pub static ALL: [Scenario; 17] = [
         swap: None,
     },
     Scenario {
+        name: "stalls",
+        about: "every 30 s the H100s stand still for 3 s, and nobody says so",
+        shape: same,
+        conditions: stalls,
+        swap: None,
+    },
+    Scenario {
+        name: "stalls-hedged",
+        about: "the same where Pointsman's route hedges at p95 within 2 % of its tokens",
+        shape: same,
+        conditions: stalls,
+        swap: Some(Swap { at: 0.0, policy: |text| format!("{text}hedge = {{ after = \"p95\", budget = 0.02 }}\n") }),
+    },
+    Scenario {
         name: "policy-swap",
         about: "half-way another policy takes over under load: it keeps batch off the wafer",
         shape: same,
@@ -233,9 +247,28 @@ pub static ALL: [Scenario; 17] = [
 const BATCH_ON_GPUS: &str = "[[route]]\nname = \"batch-on-gpus\"\nwhen = 'request.class == \"batch\"'\n\
     pools = 'pool.hardware.kind == \"gpu\"'\n\n[[route]]";
 
+/// The pool that stands still now and then.
+const STALLING: &str = "h100";
+/// So much of a machine's speed is left.
+const STANDSTILL: f64 = 0.01;
+
 fn same(_: &mut Shape) {}
 
 fn calm(_: &mut Conditions, _: &Run<'_>) {}
+
+fn stalls(conditions: &mut Conditions, run: &Run<'_>) {
+    const EVERY: Micros = Micros::from_secs(30);
+    const FOR: Micros = Micros::from_secs(3);
+    let endpoints = run.endpoints(|pool| pool.name == STALLING);
+    for at in (1..=run.span.0 / EVERY.0).map(|round| Micros(round * EVERY.0)) {
+        let mut then = |at, speed| {
+            let what = Happening::Speed(speed);
+            conditions.disturbances.push(Disturbance { at, endpoints: endpoints.clone(), what });
+        };
+        then(at, STANDSTILL);
+        then(at + FOR, 1.0);
+    }
+}
 
 /// Read twenty times a second, and so old when they come.
 fn stale(seconds: u64) -> Metrics {

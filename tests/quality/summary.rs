@@ -60,6 +60,8 @@ pub struct Rates {
     pub hedged: f64,
     /// Moves of held requests from one pool's line to another's.
     pub moved: f64,
+    /// Tokens of attempts that another outran, as a part of all tokens paid for.
+    pub outrun_tokens: f64,
     /// Attempts that were answered with 429 or 503.
     pub turned_away: f64,
 }
@@ -125,6 +127,7 @@ impl Summary {
                 unfinished: of_classes(|class| class.unfinished),
                 hedged: sum(|report| report.hedges as f64) / all,
                 moved: sum(|report| report.moves as f64) / all,
+                outrun_tokens: sum(|report| report.outrun_tokens as f64) / sum(tokens).max(1.0),
                 turned_away: sum(|report| report.pools.iter().map(|pool| pool.turned_away).sum::<u64>() as f64) / all,
             },
             pools: (0..pools).map(|pool| (reports[0].pools[pool].name.clone(), sent(pool) / all)).collect(),
@@ -141,6 +144,11 @@ fn commitment_used(reports: &[Report], pool: usize) -> Option<(String, f64)> {
     let used: Vec<f64> = reports.iter().filter_map(|report| report.pools[pool].commitment_used).collect();
     let name = || reports[0].pools[pool].name.clone();
     (!used.is_empty()).then(|| (name(), used.iter().sum::<f64>() / used.len() as f64))
+}
+
+/// Paid for.
+fn tokens(report: &Report) -> f64 {
+    report.pools.iter().map(|pool| (pool.input_tokens + pool.output_tokens) as f64).sum()
 }
 
 fn class_summary(reports: &[Report], class: usize) -> ClassSummary {

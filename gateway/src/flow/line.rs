@@ -117,7 +117,8 @@ impl<T> LineUp<T> {
         let limits = made.snapshot.process.queue;
         self.longest = limits.max_wait;
         if self.parked.len() >= limits.max_requests {
-            let least = self.queue.least().filter(|least| !held.sheddable || least.priority < held.priority);
+            let better = |least: &Held| held.shed_order.is_none_or(|order| least.shed_order < Some(order));
+            let least = self.queue.least().filter(better);
             let Some(least) = least else {
                 return Err((token, Refusal::Saturated { retry_in_ms: retry_ms(&made) }));
             };

@@ -248,6 +248,25 @@ fn the_line_is_bounded_and_what_may_be_shed_makes_room() {
 }
 
 #[test]
+fn of_what_may_be_shed_the_lowest_in_order_is_given_up_first_whatever_its_priority() {
+    let policy = POLICY.replacen(
+        "[[route]]",
+        "[class.refill]\npriority = 5\nsheddable = true\nshed_order = -1\nttft_ms = 60000\n[[route]]",
+        1,
+    );
+    let mut world = World::under(TWO, "[queue]\nmax_requests = 2\n", &policy);
+    world.occupy(0, 1);
+    world.occupy(1, 2);
+    world.ask(3, "refill", "").expect_err("held").expect("held");
+    world.ask(4, "refill", "").expect_err("held").expect("held");
+    world.ask(5, "spare", "").expect_err("held").expect("held");
+    assert_eq!(world.release(), to(4, "shed saturated"), "of a lower order, though of a higher priority");
+    assert!(matches!(world.ask(6, "refill", ""), Err(Err(Refusal::Saturated { .. }))), "no better than what is held");
+    world.end(1);
+    assert_eq!(world.release(), to(5, "cheap"), "what is shed last goes first");
+}
+
+#[test]
 fn nobody_is_held_longer_than_the_process_allows() {
     let mut world = World::new(TWO, "[queue]\nmax_wait_s = 0.5\n");
     world.occupy(0, 1);

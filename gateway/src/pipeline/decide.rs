@@ -10,6 +10,7 @@ use pointsman_policies::refusal::Refusal as Unserved;
 use pointsman_policies::units::Micros;
 
 use super::classify::Work;
+use super::failure::may_retry;
 use crate::flow::{Ask, HeldEnd, Released, refusal};
 use crate::gateway::Gateway;
 use crate::record::{DecisionRecord, Record, Waited};
@@ -52,7 +53,10 @@ pub(super) async fn again(
     record: &mut Record,
 ) -> Result<Decided, Refusal> {
     let patience = matches!(refusal, Refusal::Unserved(Unserved::Saturated { .. }));
-    if !patience || record.attempts.len() >= MAX_ATTEMPTS {
+    if !patience || record.attempts.len() >= MAX_ATTEMPTS || record.retries_spent.is_some() {
+        return Err(refusal);
+    }
+    if !may_retry(gateway, record) {
         return Err(refusal);
     }
     let waited = record.elapsed().saturating_sub(record.decided_at);

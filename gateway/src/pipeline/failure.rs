@@ -9,6 +9,8 @@ use pointsman_backends::fleet::Verdict;
 use pointsman_policies::refusal::Refusal as Unserved;
 use pointsman_policies::units::Micros;
 
+use crate::gateway::Gateway;
+use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::snapshot::Target;
 
@@ -44,6 +46,16 @@ pub(super) fn refuse(failures: &[&Failure], tried: String) -> Refusal {
     } else {
         Unserved::Unavailable { retry_in_ms, tried }.into()
     }
+}
+
+/// Whether a request may be tried once more, by its route's budget; the record remembers where it may not.
+pub(super) fn may_retry(gateway: &Gateway, record: &mut Record) -> bool {
+    let Some(made) = &record.decision else { return true };
+    let spent = gateway.route_accounts().retry(made, gateway.fleet().now()).err();
+    let route = made.deciding().policy.routes.get(made.route).map_or("", |route| route.name.as_str());
+    gateway.telemetry().metrics().retry(route, spent.is_none());
+    record.retries_spent = spent;
+    spent.is_none()
 }
 
 impl Failure {

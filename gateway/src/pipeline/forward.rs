@@ -18,7 +18,7 @@ use pointsman_policies::plan::Attempt;
 use super::Answer;
 use super::body::Prompt;
 use super::decide::Decided;
-use super::failure::{Failure, refuse};
+use super::failure::{Failure, may_retry, refuse};
 use super::opening::{Opening, Source};
 use super::race::race;
 use super::relay::Relay;
@@ -49,6 +49,9 @@ pub(super) async fn forward(
         let Some(target) = snapshot.target(attempt.endpoint).filter(|_| !tries.failed_at(attempt.endpoint)) else {
             continue;
         };
+        if !tries.may_try(record) {
+            break;
+        }
         let place = tries.begin(attempt.endpoint, &target, record);
         let first = tries.attempt(attempt, begun.take(), target, record);
         let won = match hedge.take() {
@@ -62,7 +65,7 @@ pub(super) async fn forward(
             break; // the machines have less room than the plan believed: it is made again
         }
     }
-    Err(tries.refusal())
+    Err(tries.refusal(record))
 }
 
 /// What all attempts of one request share.
@@ -89,6 +92,14 @@ impl<'s> Tries<'s> {
     /// Whether every attempt so far met a machine that has too much work, and no other failure.
     fn were_asked_for_patience(&self) -> bool {
         self.failures.iter().all(|(.., failure)| matches!(failure.verdict, Verdict::BackPressure(_)))
+    }
+
+    /// A first attempt is always made, a further one where the route's budget allows it.
+    fn may_try(&self, record: &mut Record) -> bool {
+        if let Some(made) = record.decision.as_ref().filter(|_| record.attempts.is_empty()) {
+            self.gateway.route_accounts().sent(made, self.gateway.fleet().now());
+        }
+        self.failures.is_empty() || may_retry(self.gateway, record)
     }
 
     /// Opens the record of an attempt and returns its place there.
@@ -132,8 +143,9 @@ impl<'s> Tries<'s> {
         }
     }
 
-    fn refusal(&self) -> Refusal {
+    fn refusal(&self, record: &Record) -> Refusal {
         let told = self.failures.iter().map(|(_, id, failure)| format!("{id}: {}", failure.message));
+        let told = told.chain(record.retries_spent.map(|spent| format!("not tried again: {spent}")));
         let failures: Vec<&Failure> = self.failures.iter().map(|(.., failure)| failure).collect();
         refuse(&failures, told.collect::<Vec<_>>().join("; "))
     }

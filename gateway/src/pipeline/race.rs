@@ -8,7 +8,7 @@ use pointsman_policies::plan::Attempt;
 use super::failure::Failure;
 use super::forward::{Tries, Won};
 use super::settle::OpenRecord;
-use crate::hedging;
+use crate::gateway::Gateway;
 use crate::record::{OUTRUN, Record};
 use crate::snapshot::Target;
 
@@ -22,11 +22,10 @@ pub(super) async fn race<'s>(
 ) -> Result<Won<'s>, ()> {
     let mut first = std::pin::pin!(first);
     let after = Duration::try_from_secs_f64(hedge.after_ms / 1e3).unwrap_or(Duration::MAX);
-    hedging::earn(tries.gateway, record);
     if let Ok(tried) = tokio::time::timeout(after, &mut first).await {
         return tried.map_err(|failure| tries.note(place, target, failure, record));
     }
-    let other = tries.snapshot.target(hedge.endpoint).filter(|_| hedging::spend(tries.gateway, record));
+    let other = tries.snapshot.target(hedge.endpoint).filter(|_| affordable(tries.gateway, record));
     let Some(other) = other else {
         return first.await.map_err(|failure| tries.note(place, target, failure, record));
     };
@@ -53,6 +52,11 @@ pub(super) async fn race<'s>(
             tried.map(|won| last_of(record, last, won)).map_err(|failure| tries.note(last, at, failure, record))
         }
     }
+}
+
+/// Whether the route's budget has what a second attempt costs; takes it.
+fn affordable(gateway: &Gateway, record: &Record) -> bool {
+    record.decision.as_ref().is_some_and(|made| gateway.route_accounts().hedge(made))
 }
 
 /// The attempt that answers stands last in the record.

@@ -1,42 +1,55 @@
 //! Pointsman's own router: the gateway's flow control, its account of what is in flight, its leases, its decision, on the
 //! clock of the simulation.
 
-use std::collections::BTreeMap;
+/// A request that was sent.
+mod running;
+/// Another attempt beside it.
+mod hedging;
+/// Its accounts.
+mod books;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use pointsman_backends::accounts::{Accounts, Entry, Statement};
-use pointsman_backends::fleet::{Dispatched, Verdict};
+use pointsman_backends::accounts::Statement;
+use pointsman_backends::fleet::Verdict;
 use pointsman_backends::health::engine_report::EngineReport;
 use pointsman_backends::learn::output_length::Asked;
 use pointsman_policies::facts::Facts;
 use pointsman_policies::mechanisms::Mechanisms;
+use pointsman_policies::plan::MAX_ATTEMPTS;
 use pointsman_policies::policy::ClassId;
-use pointsman_policies::power::joules;
 use pointsman_policies::prefix::of_blocks;
 use pointsman_policies::trial::Arm;
 use pointsman_policies::units::Micros;
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
-use super::router::{Act, Arrival, BEGINNING_S, BLOCK_TOKENS, Ended, Predicted, Router, Seen, TurnedAway};
-use crate::accounting::{self, publish};
+use super::router::{Act, Arrival, BLOCK_TOKENS, Ended, Predicted, Router, Seen, TurnedAway};
+use crate::extra_attempts::RouteAccounts;
 use crate::flow::{Ask, Flow, Released};
-use crate::learning::{Answering, Ending, Learning};
+use crate::learning::{Ending, Learning};
 use crate::record::DecisionRecord;
 use crate::snapshot::Snapshot;
+use books::{Books, Used};
+use running::{Flight, Running};
 
 /// How long a machine that does not say is left alone after a refusal.
 const DEFAULT_BACK_PRESSURE: Micros = Micros::from_secs(1);
-/// Attempts of one request, the first included.
-const ATTEMPTS: u32 = 3;
 
 /// One gateway.
 pub struct Pointsman {
     snapshot: Arc<Snapshot>,
-    flow: Flow<u32>,
+    /// Holds requests by their numbers, with the attempts made so far.
+    flow: Flow<(u32, u32)>,
+    accounts: RouteAccounts,
     learning: Learning,
     books: Books,
     running: BTreeMap<u32, Running>,
+    /// When another attempt begins beside a slow one, and of which request.
+    hedges: BTreeSet<(Micros, u32)>,
     random: Pcg64Mcg,
     /// When the last report of each endpoint's engine was true.
     reported: Vec<Option<Micros>>,
@@ -46,31 +59,26 @@ pub struct Pointsman {
     moves: u64,
 }
 
-/// A request that was sent.
-struct Running {
-    made: Arc<DecisionRecord>,
-    dispatched: Dispatched,
-    endpoint: usize,
-    attempts: u32,
-}
-
-impl Running {
-    fn answering<'a>(&'a self, snapshot: &'a Snapshot, streamed: bool, now: Micros) -> Answering<'a> {
-        let (flight, retried) = (self.dispatched.flight(now), self.attempts > 1);
-        Answering { snapshot, made: &self.made, endpoint: self.endpoint, flight, retried, streamed }
-    }
-}
-
 impl Pointsman {
     /// A gateway. Its snapshot is built on a fleet of its own.
     pub fn new(snapshot: Arc<Snapshot>, seed: u64) -> Pointsman {
         let random = Pcg64Mcg::seed_from_u64(seed);
         let (flow, learning) = (Flow::default(), Learning::default());
         learning.adopt(&snapshot);
-        // A day of ten thousand machines has no time for accounts that nobody reads.
-        let books = Books { wanted: snapshot.terms().matter(), ..Books::default() };
-        let (running, reported) = (BTreeMap::new(), Vec::new());
-        Pointsman { snapshot, flow, learning, books, running, random, reported, next: None, moves: 0 }
+        let books = Books::wanted(snapshot.terms().matter());
+        Pointsman {
+            snapshot,
+            flow,
+            accounts: RouteAccounts::default(),
+            learning,
+            books,
+            running: BTreeMap::new(),
+            hedges: BTreeSet::new(),
+            random,
+            reported: Vec::new(),
+            next: None,
+            moves: 0,
+        }
     }
 
     /// The same without prices that follow what was spent, served and drawn.
@@ -134,12 +142,13 @@ impl Pointsman {
         Facts { output_tokens: length.mean.round() as u64, ..*facts }
     }
 
+    /// Follows a decision on a request that was attempted so often before.
     fn decided(&mut self, now: Micros, request: u32, made: DecisionRecord, attempts: u32, acts: &mut Vec<Act>) {
         let made = Arc::new(made);
         let refuse = |retry_after_ms| Act::Refuse { request, retry_after_ms };
         let Some(plan) = &made.plan else { return acts.push(refuse(1_000.0)) };
         if let Some(hold) = plan.hold {
-            if let Err((_, refusal)) = self.flow.hold(Arc::clone(&made), hold, request, now) {
+            if let Err((_, refusal)) = self.flow.hold(Arc::clone(&made), hold, (request, attempts), now) {
                 acts.push(refuse(refusal.retry_in_ms().unwrap_or(0.0)));
             }
             return;
@@ -148,21 +157,33 @@ impl Pointsman {
             plan.attempts.iter().find_map(|attempt| Some((attempt.endpoint, made.begin(attempt.endpoint, now)?.ok()?)));
         let Some((endpoint, dispatched)) = begun else { return acts.push(refuse(1_000.0)) };
         self.flow.sent(&made, now);
-        self.send(request, Running { made, dispatched, endpoint, attempts }, acts);
+        self.send(now, (request, attempts), made, Flight { endpoint, dispatched }, acts);
     }
 
-    fn send(&mut self, request: u32, running: Running, acts: &mut Vec<Act>) {
-        acts.push(Act::Send { request, endpoint: running.endpoint });
+    fn send(
+        &mut self,
+        now: Micros,
+        (request, attempts): (u32, u32),
+        made: Arc<DecisionRecord>,
+        flight: Flight,
+        acts: &mut Vec<Act>,
+    ) {
+        if attempts == 0 {
+            self.accounts.sent(&made, now);
+        }
+        acts.push(Act::Send { request, endpoint: flight.endpoint });
+        let running = Running::new(made, flight, attempts + 1, now);
+        self.hedges.extend(running.hedge.map(|(at, _)| (at, request)));
         self.running.insert(request, running);
     }
 
-    fn released(&mut self, released: Vec<Released<u32>>, acts: &mut Vec<Act>) {
-        for Released { token: request, made, outcome, moved, .. } in released {
+    fn released(&mut self, now: Micros, released: Vec<Released<(u32, u32)>>, acts: &mut Vec<Act>) {
+        for Released { token: (request, attempts), made, outcome, moved, .. } in released {
             self.moves += u64::from(moved);
             let first = made.plan.as_ref().and_then(|plan| plan.attempts.first()).map(|first| first.endpoint);
             match (outcome, first) {
                 (Ok(dispatched), Some(endpoint)) => {
-                    self.send(request, Running { made, dispatched, endpoint, attempts: 1 }, acts);
+                    self.send(now, (request, attempts), made, Flight { endpoint, dispatched }, acts);
                 }
                 (Ok(_), None) => acts.push(Act::Refuse { request, retry_after_ms: 1_000.0 }),
                 (Err(refusal), _) => {
@@ -174,12 +195,14 @@ impl Pointsman {
 
     fn room_made(&mut self, now: Micros, acts: &mut Vec<Act>) {
         let released = self.flow.release(now);
-        self.released(released, acts);
+        self.released(now, released, acts);
     }
 
     /// Another machine, for a request whose attempt came to nothing.
     fn again(&mut self, now: Micros, request: u32, before: &DecisionRecord, attempts: u32, acts: &mut Vec<Act>) {
-        if attempts >= ATTEMPTS {
+        let route = before.deciding().policy.routes.get(before.route);
+        let most = route.map_or(MAX_ATTEMPTS, |route| route.budgets.attempts);
+        if attempts as usize >= most || self.accounts.retry(before, now).is_err() {
             return acts.push(Act::Refuse { request, retry_after_ms: 1_000.0 });
         }
         let facts = before.facts.facts();
@@ -192,7 +215,7 @@ impl Pointsman {
             draw: self.random.random(),
         };
         let made = self.flow.decide(&ask, now);
-        self.decided(now, request, made, attempts + 1, acts);
+        self.decided(now, request, made, attempts, acts);
     }
 }
 
@@ -215,22 +238,29 @@ impl Router for Pointsman {
         let (arm, class) = (Arm::Incumbent, arrival.class);
         let ask = Ask { snapshot: &snapshot, arm, facts: &facts, prefix: &prefix, class, draw };
         let made = self.flow.decide(&ask, now);
-        self.decided(now, arrival.id, made, 1, acts);
+        self.decided(now, arrival.id, made, 0, acts);
     }
 
-    fn first_token(&mut self, now: Micros, request: u32, _: usize, _: &Seen<'_>, acts: &mut Vec<Act>) {
+    fn first_token(&mut self, now: Micros, request: u32, endpoint: usize, _: &Seen<'_>, acts: &mut Vec<Act>) {
+        self.needs_no_hedge(request);
         if let Some(running) = self.running.get_mut(&request) {
-            running.dispatched.first_token(now);
-            running.dispatched.live().report(Verdict::Began, now);
+            let outrun = running.won_by(endpoint);
+            running.first.dispatched.first_token(now);
+            running.first.dispatched.live().report(Verdict::Began, now);
             self.learning.first_token(&running.answering(&self.snapshot, true, now), now);
+            let made = Arc::clone(&running.made);
+            if let Some(flight) = outrun {
+                self.outrun(now, request, &made, flight, acts);
+            }
         }
         self.room_made(now, acts);
     }
 
     fn ended(&mut self, now: Micros, ended: &Ended, _: &Seen<'_>, acts: &mut Vec<Act>) {
+        self.needs_no_hedge(ended.request);
         let Some(running) = self.running.remove(&ended.request) else { return };
         if !ended.broken {
-            running.dispatched.found_cached(ended.cached_tokens);
+            running.first.dispatched.found_cached(ended.cached_tokens);
             let ending = Ending {
                 last_token: now,
                 input_tokens: ended.input_tokens,
@@ -241,28 +271,37 @@ impl Router for Pointsman {
             let streamed = ended.ttft_ms.is_some();
             self.learning.ended(&running.answering(&self.snapshot, streamed, now), &ending, now);
         }
-        self.books.book(now, &self.snapshot, &running, ended);
-        let Running { made, dispatched, attempts, .. } = running;
+        self.books.book(now, &self.snapshot, (&running.made, ended.endpoint), Used::of(ended));
+        let (Flight { dispatched, .. }, rest) = running.without(ended.endpoint);
         let verdict = if ended.broken { Verdict::Failed } else { Verdict::Worked };
         dispatched.live().report(verdict, now);
         dispatched.settle(now, ended.input_tokens + ended.output_tokens);
-        if ended.broken && ended.ttft_ms.is_none() {
-            self.again(now, ended.request, &made, attempts, acts);
+        match rest {
+            Ok(other) => drop(self.running.insert(ended.request, other)),
+            Err((made, attempts)) if ended.broken && ended.ttft_ms.is_none() => {
+                self.again(now, ended.request, &made, attempts, acts);
+            }
+            Err(_) => {}
         }
         self.room_made(now, acts);
     }
 
     fn turned_away(&mut self, now: Micros, away: &TurnedAway, _: &Seen<'_>, acts: &mut Vec<Act>) {
-        let Some(Running { made, dispatched, attempts, .. }) = self.running.remove(&away.request) else { return };
+        self.needs_no_hedge(away.request);
+        let Some(running) = self.running.remove(&away.request) else { return };
+        let (Flight { dispatched, .. }, rest) = running.without(away.endpoint);
         let wait = away.retry_after_ms.map_or(DEFAULT_BACK_PRESSURE, Micros::from_ms);
         dispatched.live().report(Verdict::BackPressure(wait), now);
         dispatched.refused(now);
-        self.again(now, away.request, &made, attempts, acts);
+        match rest {
+            Ok(other) => drop(self.running.insert(away.request, other)),
+            Err((made, attempts)) => self.again(now, away.request, &made, attempts, acts),
+        }
         self.room_made(now, acts);
     }
 
     fn predicted(&self, request: u32, endpoint: usize) -> Option<Predicted> {
-        let running = self.running.get(&request).filter(|running| running.endpoint == endpoint)?;
+        let running = self.running.get(&request).filter(|running| running.at(endpoint).is_some())?;
         let estimate = running.made.planned(endpoint)?.candidate.verdict.as_ref().ok()?.estimate;
         Some(Predicted { ttft_ms: estimate.ttft_ms, itl_ms: estimate.itl_ms })
     }
@@ -272,51 +311,16 @@ impl Router for Pointsman {
     }
 
     fn next_wake(&self) -> Option<Micros> {
-        [self.flow.due(), self.books.wanted.then_some(self.books.due)].into_iter().flatten().min()
+        let hedge = self.hedges.first().map(|(at, _)| *at);
+        [self.flow.due(), hedge, self.books.wanted.then_some(self.books.due)].into_iter().flatten().min()
     }
 
     fn wake(&mut self, now: Micros, _: &Seen<'_>, acts: &mut Vec<Act>) {
         self.books.publish(now, &self.snapshot);
+        self.hedge(now, acts);
         let released = self.flow.tend(now);
-        self.released(released, acts);
+        self.released(now, released, acts);
     }
-}
-
-/// What was spent, served and drawn, on the clock of the simulation.
-#[derive(Default)]
-struct Books {
-    wanted: bool,
-    accounts: Accounts,
-    statement: Statement,
-    due: Micros,
-}
-
-impl Books {
-    fn book(&mut self, now: Micros, snapshot: &Snapshot, running: &Running, ended: &Ended) {
-        let Some(target) = snapshot.target(running.endpoint).filter(|_| self.wanted) else { return };
-        let Some(model) = target.facts.model(&running.made.facts.model) else { return };
-        let Ended { input_tokens, cached_tokens, output_tokens, .. } = *ended;
-        let neighbours = running.made.planned(running.endpoint).map_or(0, |planned| planned.state.in_flight);
-        let entry = Entry {
-            tokens: input_tokens + output_tokens,
-            usd: model.price.usd(input_tokens, output_tokens),
-            joules: joules(target.facts, input_tokens.saturating_sub(cached_tokens), output_tokens, neighbours)
-                .unwrap_or(0.0),
-        };
-        self.accounts.book(unix(now), &snapshot.terms(), target.endpoint.pool, &entry);
-    }
-
-    fn publish(&mut self, now: Micros, snapshot: &Snapshot) {
-        if self.wanted && now >= self.due {
-            self.due = now + accounting::EVERY;
-            let endpoints = snapshot.endpoint_states(now);
-            self.statement = publish(&mut self.accounts, snapshot, &endpoints, unix(now));
-        }
-    }
-}
-
-fn unix(now: Micros) -> Micros {
-    Micros::from_secs(BEGINNING_S) + now
 }
 
 impl std::fmt::Debug for Pointsman {
@@ -324,6 +328,3 @@ impl std::fmt::Debug for Pointsman {
         f.debug_struct("Pointsman").field("running", &self.running.len()).field("held", &self.flow.held()).finish()
     }
 }
-
-#[cfg(test)]
-mod tests;

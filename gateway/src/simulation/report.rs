@@ -166,6 +166,8 @@ pub struct Report {
     pub hedges: u64,
     /// Moves of held requests from one pool's line to another's.
     pub moves: u64,
+    /// Tokens of attempts that were given up because another had answered.
+    pub outrun_tokens: u64,
     /// Acts that named a request or endpoint they could not: mistakes of the router.
     pub mistakes: u64,
     /// How evenly pools were used.
@@ -204,6 +206,7 @@ impl Report {
             peak_kw: 0.0,
             hedges: 0,
             moves: 0,
+            outrun_tokens: 0,
             mistakes: 0,
             herding: Herding::default(),
             calibration: Calibration::default(),

@@ -1,5 +1,7 @@
 //! Counters and histograms of every request, in Prometheus' text form.
 
+/// Attempts that failed, and those beyond the first.
+mod attempts;
 /// Commitments, budgets, sites, vendors.
 mod prices;
 
@@ -34,12 +36,6 @@ struct Requested {
     pool: String,
     hardware: &'static str,
     outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Failed {
-    pool: String,
-    cause: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -78,13 +74,6 @@ struct Held {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Hedged {
-    class: String,
-    pool: String,
-    result: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct WithResult {
     result: &'static str,
 }
@@ -99,7 +88,7 @@ struct OfEndpoint {
 pub struct Metrics {
     registry: Mutex<Registry>,
     requests: Family<Requested, Counter>,
-    attempt_failures: Family<Failed, Counter>,
+    attempts: attempts::Attempts,
     slo_events: Family<SloPart, Counter>,
     tokens: Family<Direction, Counter>,
     cost_usd: Family<Served, FloatCounter>,
@@ -113,7 +102,6 @@ pub struct Metrics {
     queue_held: Family<Served, Gauge>,
     queue_ended: Family<Held, Counter>,
     queue_moves: Family<Served, Counter>,
-    hedges: Family<Hedged, Counter>,
     generation: Gauge,
     reload_ok: Gauge,
     reloads: Family<WithResult, Counter>,
@@ -142,7 +130,7 @@ impl Default for Metrics {
         let metrics = Metrics {
             registry: Mutex::new(Registry::default()),
             requests: Family::default(),
-            attempt_failures: Family::default(),
+            attempts: attempts::Attempts::default(),
             slo_events: Family::default(),
             tokens: Family::default(),
             cost_usd: Family::default(),
@@ -156,7 +144,6 @@ impl Default for Metrics {
             queue_held: Family::default(),
             queue_ended: Family::default(),
             queue_moves: Family::default(),
-            hedges: Family::default(),
             generation: Gauge::default(),
             reload_ok: Gauge::default(),
             reloads: Family::default(),
@@ -211,10 +198,7 @@ impl Metrics {
             let Served { class, pool } = served;
             self.queue_ended.get_or_create(&Held { class, pool, end: waited.end.as_str() }).inc();
         }
-        for (hedge, result) in record.attempts.iter().filter_map(|attempt| Some((attempt, attempt.hedge_result()?))) {
-            let hedged = Hedged { class: class.clone(), pool: hedge.pool.to_string(), result };
-            self.hedges.get_or_create(&hedged).inc();
-        }
+        self.attempts.request(record, &class);
         if let Some(usage) = record.usage {
             let of = |direction| Direction { class: class.clone(), pool: pool.clone(), direction };
             self.tokens.get_or_create(&of("input")).inc_by(usage.input_tokens);
@@ -229,7 +213,12 @@ impl Metrics {
 
     /// Counts a failed attempt.
     pub fn attempt_failed(&self, pool: &str, cause: &'static str) {
-        self.attempt_failures.get_or_create(&Failed { pool: pool.to_owned(), cause }).inc();
+        self.attempts.failed(pool, cause);
+    }
+
+    /// Counts a further attempt after one that failed: made, or refused by its route's budget.
+    pub fn retry(&self, route: &str, made: bool) {
+        self.attempts.retry(route, made);
     }
 
     /// Notes the generation in force.
@@ -305,7 +294,6 @@ impl Metrics {
         let mut registry = self.registry.lock();
         let r = &mut *registry;
         r.register(metric::REQUESTS, "Requests by class, pool, hardware and outcome", self.requests.clone());
-        r.register(metric::ATTEMPT_FAILURES, "Failed attempts by pool and cause", self.attempt_failures.clone());
         r.register(
             metric::SLO_EVENTS,
             "Parts of SLOs kept and missed; whole answers are held to ttft + itl x (tokens - 1), told as ttft",
@@ -328,7 +316,7 @@ impl Metrics {
         r.register(metric::QUEUE_HELD, "Requests held now, by the pool they wait for", self.queue_held.clone());
         r.register(metric::QUEUE_ENDED, "Requests that were held, by how that ended", self.queue_ended.clone());
         r.register(metric::QUEUE_MOVES, "Moves of held requests to another pool's line", self.queue_moves.clone());
-        r.register(metric::HEDGES, "Second attempts beside slow ones, by how they ended", self.hedges.clone());
+        self.attempts.register(r);
         r.register(metric::GENERATION, "The generation in force", self.generation.clone());
         r.register(metric::RELOAD_OK, "1 if the files as they are now are in force", self.reload_ok.clone());
         r.register(metric::RELOADS, "Reloads by result", self.reloads.clone());

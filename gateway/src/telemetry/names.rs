@@ -59,6 +59,8 @@ pub mod attribute {
     pub const OUTCOME: &str = "pointsman.outcome";
     /// Attempts made.
     pub const ATTEMPTS: &str = "pointsman.attempts";
+    /// Why it was not tried again, where that is its route's budget for retries.
+    pub const RETRIES_SPENT: &str = "pointsman.retries_spent";
     /// Time to first token, milliseconds.
     pub const TTFT_MS: &str = "pointsman.ttft_ms";
     /// Time per output token, milliseconds.
@@ -127,6 +129,8 @@ pub mod metric {
     pub const QUEUE_MOVES: &str = "pointsman_queue_moves";
     /// Second attempts beside slow ones, by how they ended.
     pub const HEDGES: &str = "pointsman_hedges";
+    /// Further attempts after failed ones, made and refused by the route's budget.
+    pub const RETRIES: &str = "pointsman_retries";
     /// The generation in force.
     pub const GENERATION: &str = "pointsman_policy_generation";
     /// Whether the files as they are now are in force.

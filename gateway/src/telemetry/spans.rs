@@ -58,6 +58,9 @@ impl Tree<'_> {
         if let Some(class) = &record.class {
             attributes.push(text(key::CLASS, class));
         }
+        if let Some(spent) = &record.retries_spent {
+            attributes.push(text(key::RETRIES_SPENT, &spent.to_string()));
+        }
         if !missed.is_empty() {
             attributes.push(text(key::SLO_MISSED, &missed.join(",")));
         }

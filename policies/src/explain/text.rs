@@ -270,6 +270,7 @@ impl Page {
             let end = attempt.failure.clone().unwrap_or_else(|| "answered".to_owned());
             format!("{} after {}: {end}", attempt.endpoint, ms(attempt.ms))
         }));
+        lines.extend(outcome.not_retried.iter().map(|reason| format!("not tried again: {reason}")));
         self.entry("outcome", &lines);
     }
 

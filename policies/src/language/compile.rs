@@ -143,12 +143,6 @@ impl Compiler<'_> {
         Some(checked)
     }
 
-    /// Tells of what is understood and kept, and does nothing yet.
-    fn not_enforced(&mut self, span: std::ops::Range<usize>, what: &str) {
-        let message = format!("{what} is checked, and not acted upon by this version");
-        self.report.push(Diagnostic::note("not-enforced", message).at(span));
-    }
-
     /// Seconds of `+HH:MM`.
     fn utc_offset_s(&mut self, text: &Located<String>) -> Option<i32> {
         let parsed = parse_offset(text);

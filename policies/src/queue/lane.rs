@@ -1,4 +1,4 @@
-//! What goes before what: requests of one standing and one priority wait in a lane.
+//! What goes before what: requests of one standing, one order of shedding and one priority wait in a lane.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -22,11 +22,13 @@ impl Order {
     pub(super) fn lane(self, held: &Held) -> LaneKey {
         match self {
             Order::Urgency => {
-                let standing = if held.sheddable { Standing::Sheddable } else { Standing::InTime };
-                LaneKey { standing, priority: Reverse(held.priority) }
+                let standing = if held.shed_order.is_some() { Standing::Sheddable } else { Standing::InTime };
+                LaneKey { standing, shed_order: Reverse(held.shed_order), priority: Reverse(held.priority) }
             }
             // Before whoever comes now, whatever its class.
-            Order::Coming => LaneKey { standing: Standing::InTime, priority: Reverse(i32::MAX) },
+            Order::Coming => {
+                LaneKey { standing: Standing::InTime, shed_order: Reverse(None), priority: Reverse(i32::MAX) }
+            }
         }
     }
 
@@ -56,10 +58,12 @@ pub(super) enum Standing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct LaneKey {
     pub(super) standing: Standing,
+    /// Who goes last is late first, and shed.
+    pub(super) shed_order: Reverse<Option<i32>>,
     pub(super) priority: Reverse<i32>,
 }
 
-/// Requests of one pool, one standing and one priority, soonest due first.
+/// Requests of one pool, one standing, one order of shedding and one priority, soonest due first.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Lane {
     pub(super) held: BTreeMap<Turn, Held>,

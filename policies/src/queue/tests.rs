@@ -11,7 +11,7 @@ fn held(ticket: u64, priority: i32, due_ms: u64) -> Held {
         ticket,
         pool: 0,
         priority,
-        sheddable: false,
+        shed_order: None,
         tenant: 0,
         since: NOW + Micros(ticket),
         due: NOW + Micros(due_ms * 1_000),
@@ -45,7 +45,7 @@ fn higher_classes_go_first_and_in_a_class_who_is_due_soonest() {
 
 #[test]
 fn who_has_lost_its_promise_goes_after_those_who_have_not_and_what_may_be_shed_comes_last() {
-    let shed = Held { sheddable: true, ..held(4, 90, 900) };
+    let shed = Held { shed_order: Some(0), ..held(4, 90, 900) };
     let mut queue = queue([held(1, 30, 10), held(2, 0, 900), held(3, 20, 900), shed]);
     assert_eq!(order(&mut queue, NOW + Micros(20_000)), [3, 2, 1, 4]);
 }
@@ -129,7 +129,7 @@ fn decisions_see_what_goes_before_them() {
 
 #[test]
 fn who_is_lost_is_given_up_and_others_are_decided_again_as_their_slack_halves() {
-    let shed = |ticket, due_ms| Held { sheddable: true, ..held(ticket, 0, due_ms) };
+    let shed = |ticket, due_ms| Held { shed_order: Some(0), ..held(ticket, 0, due_ms) };
     let mut queue = queue([held(1, 0, 30), held(2, 0, 5), held(3, 0, 500), shed(4, 5), shed(5, 500)]);
     let now = NOW + Micros(10_000);
     let tickets = |held: Vec<Held>| held.iter().map(|held| held.ticket).collect::<Vec<_>>();
@@ -140,4 +140,18 @@ fn who_is_lost_is_given_up_and_others_are_decided_again_as_their_slack_halves() 
     let lost = queue.lost(NOW + LONG + LONG, LONG);
     assert!(lost.len() == 5 && lost.iter().all(|(_, old)| *old), "nobody is held for ever: {lost:?}");
     assert_eq!(queue.least().map(|held| held.ticket), Some(5), "of what may be shed, what is due last");
+}
+
+/// Who goes last is late first: so what is to be shed first goes last, whatever its priority.
+#[test]
+fn what_is_shed_first_goes_last_and_gives_its_place_up_first() {
+    let shed = |ticket, pool, priority, order| Held { pool, shed_order: Some(order), ..held(ticket, priority, 500) };
+    let mut queue = queue([shed(1, 0, 5, 1), shed(2, 0, 0, 2), shed(3, 0, 9, 1), held(4, -5, 500), shed(5, 1, 7, 2)]);
+    let given_up = std::iter::from_fn(|| {
+        let least = queue.clone().least()?;
+        queue.remove(least.ticket).map(|held| held.ticket)
+    });
+    assert_eq!(given_up.collect::<Vec<_>>(), [1, 3, 2, 5], "by order, then by priority, in all pools; others never");
+    let mut queue = self::queue([shed(1, 0, 5, 1), shed(2, 0, 0, 2), shed(3, 0, 9, 1), held(4, -5, 500)]);
+    assert_eq!(order(&mut queue, NOW), [4, 2, 3, 1]);
 }

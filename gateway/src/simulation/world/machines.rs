@@ -126,7 +126,7 @@ impl World<'_> {
         attempt.running = false;
         let (id, endpoint, output, cached) =
             (attempt.request, attempt.endpoint, attempt.output_tokens, attempt.cached_tokens);
-        let reservation = attempt.reservation.take();
+        let (reservation, outrun) = (attempt.reservation.take(), attempt.cancelled);
         let Some((pool, facts)) = self.pool_of(endpoint) else { return };
         let input = self.request(id).map_or(0, |request| u64::from(request.input_tokens));
         if let Some((limiter, reservation)) = self.limiters.get_mut(pool).and_then(Option::as_mut).zip(reservation) {
@@ -135,6 +135,7 @@ impl World<'_> {
         let price = facts.model(self.setup.model).map(|model| model.price).unwrap_or_default();
         let usd = (input as f64 * price.usd_per_m_input + output as f64 * price.usd_per_m_output) / 1e6;
         self.report.in_minute(self.now, |minute| minute.usd += usd);
+        self.report.outrun_tokens += if outrun { input + output } else { 0 };
         if let Some(pool) = self.report.pools.get_mut(pool) {
             pool.input_tokens += input;
             pool.cached_tokens += cached;

@@ -48,17 +48,14 @@ impl Compiler<'_> {
 
     pub(super) fn budgets(&mut self, retry: Option<&Located<RetryTable>>, timeouts: Option<&TimeoutsTable>) -> Budgets {
         let default = Budgets::default();
-        let share = retry.and_then(|retry| retry.budget.as_ref());
-        if let Some(share) = share {
-            self.not_enforced(share.span.clone(), "`retry.budget`");
-        }
+        let share = retry.and_then(|retry| retry.budget);
         let first_byte = timeouts.and_then(|timeouts| timeouts.first_byte_ms.as_ref());
         let total = timeouts.and_then(|timeouts| timeouts.total_s.as_ref());
         Budgets {
             attempts: retry.and_then(|retry| retry.attempts).unwrap_or(default.attempts),
             first_byte_ms: first_byte.and_then(|span| quantity::ms(self.report, span, Unit::Ms)),
             total_ms: total.and_then(|span| quantity::ms(self.report, span, Unit::S)),
-            retry_share: share.map(|share| share.value),
+            retry_share: share,
         }
     }
 }

@@ -50,7 +50,6 @@ pub const CODES: &[(&str, &str)] = &[
     ("no-promise", "A class promises nothing."),
     ("no-scenarios", "A file of scenarios has none."),
     ("no-unit", "A span of time does not say its unit."),
-    ("not-enforced", "A key is checked, and not acted upon by this version."),
     ("not-sheddable", "A class that is never shed has a place in the order of shedding."),
     ("not-utf8", "A file is not UTF-8 text."),
     ("out-of-range", "A number is too small or too large."),

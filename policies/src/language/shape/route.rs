@@ -113,10 +113,11 @@ pub struct RetryTable {
     #[schemars(extend("minimum" = 1, "maximum" = 8))]
     #[schemars(example = 3)]
     pub attempts: Option<usize>,
-    /// Further attempts as a share of the route's requests, between 0 and 1.
+    /// The most further attempts, as a share of the route's requests of the last 10 s; 3 are always allowed in that time.
+    /// As many as `attempts` says where not given. A number between 0 and 1.
     #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 1))]
     #[schemars(example = 0.1)]
-    pub budget: Option<Located<f64>>,
+    pub budget: Option<f64>,
 }
 
 /// How long one request may take.
