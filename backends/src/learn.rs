@@ -57,6 +57,8 @@ const MOST_AWAY: usize = 1_024;
 
 /// How far one observation moves the mean error of predictions: about the last fifty count.
 const ERROR_STEP: f64 = 0.02;
+/// Of errors that are normal on the logarithmic scale, the standard deviation over the mean without its sign.
+const SIGMA_PER_MEAN_ERROR: f64 = 1.2533;
 
 /// Everything learned. Pools, endpoints and classes are indices of what was last [adopted](Learner::adopt).
 #[derive(Clone, Debug, Default)]
@@ -289,7 +291,12 @@ fn follow(error: &mut Option<f64>, observed_ms: Option<f64>, predicted_ms: f64) 
 
 impl Pool {
     fn told(&self, mechanisms: Mechanisms) -> ServiceModel {
-        if mechanisms.services { self.service.model() } else { self.service.prior().clone() }
+        if !mechanisms.services {
+            return self.service.prior().clone();
+        }
+        let model = self.service.model();
+        let jitter_sigma = self.ttft_error.map_or(model.jitter_sigma, |error| error * SIGMA_PER_MEAN_ERROR);
+        ServiceModel { jitter_sigma, ..model }
     }
 
     fn drift(&mut self, time: Time, residual: Residual, at: Micros) -> Option<Drift> {

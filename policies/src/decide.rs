@@ -120,7 +120,7 @@ pub fn decide(request: &Request<'_>, fleet: Fleet<'_>, draw: u64) -> Decision {
     let ranking = rank(&candidates, route, draw);
     let first = ranking.first().and_then(|index| candidates.get(*index));
     let hold = first.and_then(|first| hold(first, &slo, request.facts, fleet));
-    let hedge = hedge((class, request.class), route, (&candidates, &ranking), fleet);
+    let hedge = hedge(request.class, route, (&candidates, &ranking), fleet);
     // Of an answer that comes whole no first token is seen.
     let hedge = hedge.filter(|_| hold.is_none() && request.facts.stream);
     let plan = plan(&candidates, &ranking, &slo, request.facts, &route.budgets);

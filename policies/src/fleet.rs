@@ -65,7 +65,7 @@ pub struct ServiceModel {
     pub slots: u32,
     /// KV memory, tokens; `None` where something else bounds it.
     pub kv_tokens: Option<u64>,
-    /// Lognormal sigma of step times.
+    /// Lognormal sigma of times; where something is learned, of the time to first token around what was predicted.
     pub jitter_sigma: f64,
     /// Tokens carried by one event of a stream, on average.
     pub tokens_per_event: f64,

@@ -2,14 +2,13 @@
 
 use crate::decide::Candidate;
 use crate::fleet::Fleet;
-use crate::learned::Margin;
-use crate::policy::{Class, ClassId, HedgeAfter, Route};
+use crate::policy::{ClassId, HedgeAfter, Route};
 
 /// Nobody is hedged while more of the places of the machines that may be asked are taken: a second attempt would make
 /// somebody else late.
 const MOST_BUSY: f64 = 0.8;
-/// What a class aims at that promises nothing, 0 to 1.
-const UNPROMISED_TARGET: f64 = 0.99;
+/// Times vary at least so much around their prediction, lognormal sigma: nobody is hedged for a hair's breadth.
+const LEAST_SIGMA: f64 = 0.1;
 
 /// A second attempt.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -23,12 +22,12 @@ pub struct Hedge {
 /// Plans one for a request that is sent at once, where its route wants one: on the best machine of another pool that has
 /// room and is likely to keep the promise.
 pub fn hedge(
-    (class, id): (Option<&Class>, ClassId),
+    class: ClassId,
     route: &Route,
     (candidates, ranking): (&[Candidate], &[usize]),
     fleet: Fleet<'_>,
 ) -> Option<Hedge> {
-    let wanted = route.hedge.filter(|hedge| hedge.class.is_none_or(|only| only == id))?;
+    let wanted = route.hedge.filter(|hedge| hedge.class.is_none_or(|only| only == class))?;
     let pool = |candidate: &Candidate| fleet.endpoints.get(candidate.endpoint).map(|endpoint| endpoint.pool);
     let mut ranked = ranking.iter().filter_map(|index| candidates.get(*index));
     let first = ranked.next()?;
@@ -40,22 +39,11 @@ pub fn hedge(
     let after_ms = match wanted.after {
         HedgeAfter::Ms(ms) => ms,
         HedgeAfter::Quantile(quantile) => {
-            let kind = fleet.pools.get(pool(first)?)?.kind;
-            // What is planned with is the part of a bound that the target's share of answers keeps.
-            let at_target =
-                1.0 / Margin::on(kind, &fleet.learned.margins(class.map_or("", |class| class.name.as_str()))).ttft;
-            let target = class.map_or(UNPROMISED_TARGET, |class| class.target);
-            let ttft_ms = first.verdict.as_ref().ok()?.estimate.ttft_ms;
-            ttft_ms * spread(at_target, target, quantile)
+            let sigma = fleet.service(pool(first)?)?.jitter_sigma.max(LEAST_SIGMA);
+            first.verdict.as_ref().ok()?.estimate.ttft_ms * (sigma * probit(quantile)).exp()
         }
     };
     Some(Hedge { endpoint: other.endpoint, after_ms })
-}
-
-/// How many times its prediction a time takes at a quantile, by what it takes at another; times are log-normal.
-fn spread(at_known: f64, known: f64, quantile: f64) -> f64 {
-    let sigma = at_known.max(1.0).ln() / probit(known).max(0.1);
-    (sigma * probit(quantile)).exp()
 }
 
 /// The quantile of the normal distribution, within 0.005 (Tukey's lambda).
@@ -86,8 +74,5 @@ mod tests {
         for (p, expected) in [(0.5, 0.0), (0.9, 1.2816), (0.95, 1.6449), (0.99, 2.3263), (0.1, -1.2816)] {
             assert!((probit(p) - expected).abs() < 0.01, "{p}: {}", probit(p));
         }
-        assert!((spread(2.0, 0.99, 0.99) - 2.0).abs() < 0.01);
-        assert!((spread(2.0, 0.99, 0.95) - 1.63).abs() < 0.02);
-        assert!((spread(0.9, 0.99, 0.95) - 1.0).abs() < 1e-9, "no sooner than predicted");
     }
 }

@@ -61,7 +61,7 @@ fn one_release_in_so_many_goes_to_whoever_has_waited_longest() {
 #[test]
 fn a_plain_line_goes_in_the_order_of_coming_and_nobody_who_comes_later_overtakes_anybody() {
     let mut queue = Queue::new(Order::Coming);
-    let spare = Held { sheddable: true, tenant: 7, ..held(1, 0, 10) };
+    let spare = Held { shed_order: Some(0), tenant: 7, ..held(1, 0, 10) };
     let all = [spare, held(2, 30, 900), Held { tenant: 7, ..held(3, 30, 300) }, held(4, 20, 5)];
     all.into_iter().for_each(|held| queue.hold(NOW, held));
     queue.passed(NOW, 7, 100_000, 0);
