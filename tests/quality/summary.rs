@@ -127,7 +127,7 @@ impl Summary {
                 unfinished: of_classes(|class| class.unfinished),
                 hedged: sum(|report| report.hedges as f64) / all,
                 moved: sum(|report| report.moves as f64) / all,
-                outrun_tokens: sum(|report| report.outrun_tokens as f64) / sum(tokens).max(1.0),
+                outrun_tokens: sum(|report| report.outrun_tokens as f64) / sum(tokens_paid).max(1.0),
                 turned_away: sum(|report| report.pools.iter().map(|pool| pool.turned_away).sum::<u64>() as f64) / all,
             },
             pools: (0..pools).map(|pool| (reports[0].pools[pool].name.clone(), sent(pool) / all)).collect(),
@@ -147,7 +147,7 @@ fn commitment_used(reports: &[Report], pool: usize) -> Option<(String, f64)> {
 }
 
 /// Paid for.
-fn tokens(report: &Report) -> f64 {
+fn tokens_paid(report: &Report) -> f64 {
     report.pools.iter().map(|pool| (pool.input_tokens + pool.output_tokens) as f64).sum()
 }
 
