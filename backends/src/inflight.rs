@@ -20,7 +20,7 @@ pub struct Work {
     pub output_tokens: u64,
     /// The most tokens the answer may have, as a provider that reserves sees it.
     pub max_output_tokens: u64,
-    /// Time per output token that was promised, milliseconds.
+    /// Time per output token that is planned with, milliseconds: what was promised less a margin.
     pub itl_ms: Option<f64>,
 }
 
@@ -73,14 +73,14 @@ impl Load {
         self.output_tokens.load(Ordering::Relaxed)
     }
 
-    /// The least time per output token promised to any request, milliseconds.
+    /// The least time per output token that is planned with for any request, milliseconds.
     pub fn strictest_itl_ms(&self) -> Option<f64> {
         let strictest_ms = f64::from_bits(self.promises.strictest.load(Ordering::Relaxed));
         (strictest_ms > 0.0).then_some(strictest_ms)
     }
 }
 
-/// Times per output token that are promised to requests in flight, and how many have each: as many as there are classes.
+/// Times per output token that are planned with for requests in flight, and how many have each.
 #[derive(Debug, Default)]
 struct Promises {
     counts: Mutex<Vec<(f64, u32)>>,

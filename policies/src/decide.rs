@@ -164,6 +164,10 @@ fn more_urgent(policy: &Policy, class: Option<&Class>) -> f64 {
     policy.classes.iter().filter(|other| other.priority > priority).count() as f64
 }
 
+/// The part of the time that a request has waited which it is expected to wait once more where there is no room. Merged
+/// Azure traces from 1,167 s: without, 0.970 kept at load 1; with 1, dearer by 3 % (conversations) and no better.
+const WAITS_AGAIN: f64 = 0.75;
+
 /// What is the same for all endpoints of one pool.
 struct PoolView<'p> {
     pool: &'p PoolFacts,
@@ -303,9 +307,9 @@ fn judge(
     if let Some(site) = view.power.filter(|_| !powered) {
         predicted = waits_for_power(predicted, site, endpoint);
     }
-    // Whoever has waited long is likely to wait as long again, whatever the queue looks like: others keep coming.
+    // Whoever has waited long is likely to wait long again, whatever the queue looks like: others keep coming.
     let room = powered && !place.full && has_room(request.facts, view, endpoint);
-    let longer_ms = if room { 0.0 } else { (request.facts.waited_ms - predicted.wait_ms).max(0.0) };
+    let longer_ms = if room { 0.0 } else { (request.facts.waited_ms * WAITS_AGAIN - predicted.wait_ms).max(0.0) };
     let estimate = predicted.put_off(longer_ms);
     if let Some(ceiling) = max_usd.filter(|ceiling| estimate.usd > *ceiling) {
         return Err(Rejection::Price { usd: estimate.usd, ceiling });
@@ -326,8 +330,8 @@ fn judge(
 
 /// Whether somebody who is served there, or waits with a lower class, would lose what he is promised.
 fn pushes_others(facts: &Facts<'_>, view: &PoolView<'_>, endpoint: &EndpointState, estimate: &Estimate) -> bool {
-    let paced = |bound_ms: f64| estimate.itl_ms > bound_ms * view.promise.margin.itl * view.pace;
-    let served = endpoint.in_flight > 0 && endpoint.strictest_itl_ms.is_some_and(paced);
+    let slowed = |planned_ms: f64| estimate.itl_ms > planned_ms * view.pace;
+    let served = endpoint.in_flight > 0 && endpoint.strictest_itl_ms.is_some_and(slowed);
     let prefill_ms = || uncached_tokens(facts, endpoint) as f64 / view.service.prefill_tokens_per_s * 1e3;
     let put_off = |slack_ms: f64| prefill_ms() / view.line.ready > slack_ms;
     served || view.line.slack_behind_ms.is_some_and(put_off)

@@ -262,8 +262,8 @@ pub struct EndpointState {
     /// Requests in flight whose first token has not been seen.
     #[serde(default)]
     pub prefilling: u32,
-    /// The least time per output token promised to anybody who is served there, milliseconds; `None` where nobody is
-    /// promised any.
+    /// The least time per output token that is planned with for anybody who is served there, milliseconds: the part of
+    /// what is promised that predictions may use up. `None` where nobody is promised any.
     #[serde(default)]
     pub strictest_itl_ms: Option<f64>,
     /// How much it is sent at once, the rest being held by the gateway; everything is sent where `None`.

@@ -265,8 +265,9 @@ impl<T> LineUp<T> {
     ) -> Option<Fresh> {
         let parked = self.parked.get(&held.ticket)?;
         let cached_tokens = fresh.endpoints.get(endpoint).map_or(0, |state| state.cached_tokens);
+        let itl_ms = parked.made.planned_itl_ms(endpoint, &fresh.learned);
         // What the decision saw may have been taken by a request that was sent at once.
-        let work = work(&parked.made.facts, class(&parked.made), cached_tokens);
+        let work = work(&parked.made.facts, itl_ms, cached_tokens);
         let Ok(dispatched) = parked.made.begin_as(endpoint, work, now)? else { return Some(fresh) };
         let made = parked.record(fresh, now);
         self.queue.sent(now, held);

@@ -9,10 +9,10 @@ use pointsman_backends::lease::Shortage;
 use pointsman_policies::decide::{Candidate, Decision, Request, decide};
 use pointsman_policies::facts::OwnedFacts;
 use pointsman_policies::fleet::{EndpointState, Fleet, Waiting};
-use pointsman_policies::learned::Learned;
+use pointsman_policies::learned::{Learned, Margin};
 use pointsman_policies::mechanisms::Mechanisms;
 use pointsman_policies::plan::Plan;
-use pointsman_policies::policy::{Class, ClassId};
+use pointsman_policies::policy::ClassId;
 use pointsman_policies::prefix::Prefix;
 use pointsman_policies::trial::Arm;
 use pointsman_policies::units::Micros;
@@ -60,14 +60,14 @@ pub struct Planned {
     pub state: EndpointState,
 }
 
-/// The size of a request as an endpoint will see it that has so many tokens of its prompt.
-pub fn work(facts: &OwnedFacts, class: Option<&Class>, cached_tokens: u64) -> Work {
+/// The size of a request as an endpoint will see it that has so many tokens of its prompt; `itl_ms` as it is planned.
+pub fn work(facts: &OwnedFacts, itl_ms: Option<f64>, cached_tokens: u64) -> Work {
     Work {
         input_tokens: facts.input_tokens,
         cached_tokens,
         output_tokens: facts.output_tokens,
         max_output_tokens: facts.max_output_tokens.unwrap_or(facts.output_tokens),
-        itl_ms: class.and_then(|class| class.slo.itl_ms),
+        itl_ms,
     }
 }
 
@@ -89,8 +89,15 @@ impl DecisionRecord {
 
     /// The size of the request as one endpoint will see it.
     pub fn work(&self, endpoint: usize) -> Work {
-        let class = self.deciding().policy.classes.get(self.class.0);
-        work(&self.facts, class, self.planned(endpoint).map_or(0, |planned| planned.state.cached_tokens))
+        let itl_ms = self.planned_itl_ms(endpoint, &self.learned);
+        work(&self.facts, itl_ms, self.planned(endpoint).map_or(0, |planned| planned.state.cached_tokens))
+    }
+
+    /// What predictions of its pace may come to at an endpoint without a broken promise, milliseconds per token.
+    pub fn planned_itl_ms(&self, endpoint: usize, learned: &Learned) -> Option<f64> {
+        let pool = self.snapshot.portfolio.facts.get(self.snapshot.target(endpoint)?.endpoint.pool)?;
+        let class = self.deciding().policy.classes.get(self.class.0)?;
+        Some(class.slo.itl_ms? * Margin::on(pool.kind, &learned.margins(&class.name)).itl)
     }
 
     /// Sends it to one endpoint, which will then hold its prompt; `None` where there is no such endpoint.
