@@ -285,11 +285,12 @@ impl Live {
     /// Whether time alone changes what is known of it, availability and lease aside.
     fn fades(&self) -> bool {
         let told = || self.shared.reported.lock().at().is_some();
-        self.scraper.is_some() || self.shared.hidden.lock().is_some() || told()
+        self.shared.load.reads_silently() || self.scraper.is_some() || self.shared.hidden.lock().is_some() || told()
     }
 
     fn state_but_lease(&self, pool: usize, now: Micros) -> EndpointState {
         let load = &self.shared.load;
+        load.read_by(now);
         let (foreign, widening) = self.shared.reported(now, self.scraper.is_some());
         let hidden = self.shared.hidden.lock().map_or(observation::Factors::NEUTRAL, |hidden| hidden.factors(now));
         EndpointState {

@@ -1,5 +1,6 @@
 //! What one request adds to its endpoint's load, taken off again when its last byte has passed or it is dropped.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -22,6 +23,8 @@ pub struct Work {
     pub max_output_tokens: u64,
     /// Time per output token that is planned with, milliseconds: what was promised less a margin.
     pub itl_ms: Option<f64>,
+    /// For an answer that comes whole: when its first token is expected, which nobody sees, milliseconds from now.
+    pub read_in_ms: Option<f64>,
 }
 
 /// Everything dispatched to one endpoint and not yet finished.
@@ -34,7 +37,19 @@ pub struct Load {
     output_tokens: AtomicU64,
     promises: Promises,
     meter: Mutex<Meter>,
+    silent: Mutex<Silent>,
 }
+
+/// Prompts of answers that come whole, by when they are expected to have been read: only their ends are heard of, and a
+/// machine is not reading all the while.
+#[derive(Debug, Default)]
+struct Silent {
+    next: u64,
+    reading: BTreeMap<SilentKey, u64>,
+}
+
+/// When a prompt is expected to have been read, and a number of its own.
+type SilentKey = (Micros, u64);
 
 impl Load {
     /// Keeps account of the load from this moment on, with what others have there; to be called whenever it has changed.
@@ -51,6 +66,25 @@ impl Load {
     /// Requests.
     pub fn requests(&self) -> u32 {
         self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Prompts that are expected to have been read by now are being read no more.
+    pub fn read_by(&self, now: Micros) {
+        let mut silent = self.silent.lock();
+        while let Some(entry) = silent.reading.first_entry().filter(|entry| entry.key().0 <= now) {
+            self.was_read(entry.remove());
+        }
+    }
+
+    /// Whether time alone will change what is being read.
+    pub fn reads_silently(&self) -> bool {
+        !self.silent.lock().reading.is_empty()
+    }
+
+    fn was_read(&self, tokens: u64) {
+        self.prefilling.fetch_sub(1, Ordering::Relaxed);
+        self.prefill_tokens.fetch_sub(tokens, Ordering::Relaxed);
+        self.meter.lock().prefilled(tokens);
     }
 
     /// Requests whose first token has not been seen.
@@ -106,13 +140,31 @@ impl Promises {
 pub struct InFlight {
     load: Arc<Load>,
     work: Work,
-    prefilling: bool,
+    reading: Reading,
+}
+
+/// How it is known when a prompt has been read.
+#[derive(Clone, Copy, Debug)]
+enum Reading {
+    /// It has been.
+    Done,
+    /// By its first token.
+    UntilSeen,
+    /// By the time that it was expected to take.
+    Silent(SilentKey),
 }
 
 impl InFlight {
     /// Adds a request to the load.
-    pub fn begin(load: &Arc<Load>, work: Work) -> InFlight {
-        let in_flight = InFlight { load: Arc::clone(load), work, prefilling: true };
+    pub fn begin(load: &Arc<Load>, work: Work, now: Micros) -> InFlight {
+        let mut in_flight = InFlight { load: Arc::clone(load), work, reading: Reading::UntilSeen };
+        if let Some(read_in_ms) = work.read_in_ms {
+            let mut silent = load.silent.lock();
+            let key = (now + Micros::from_ms(read_in_ms), silent.next);
+            silent.next = silent.next.wrapping_add(1);
+            silent.reading.insert(key, in_flight.uncached_tokens());
+            in_flight.reading = Reading::Silent(key);
+        }
         load.requests.fetch_add(1, Ordering::Relaxed);
         load.prefilling.fetch_add(1, Ordering::Relaxed);
         load.prefill_tokens.fetch_add(in_flight.uncached_tokens(), Ordering::Relaxed);
@@ -126,10 +178,13 @@ impl InFlight {
 
     /// The first token has come: the prompt is read.
     pub fn first_token(&mut self) {
-        if std::mem::take(&mut self.prefilling) {
-            self.load.prefilling.fetch_sub(1, Ordering::Relaxed);
-            self.load.prefill_tokens.fetch_sub(self.uncached_tokens(), Ordering::Relaxed);
-            self.load.meter.lock().prefilled(self.uncached_tokens());
+        let unread = match std::mem::replace(&mut self.reading, Reading::Done) {
+            Reading::Done => false,
+            Reading::UntilSeen => true,
+            Reading::Silent(key) => self.load.silent.lock().reading.remove(&key).is_some(),
+        };
+        if unread {
+            self.load.was_read(self.uncached_tokens());
         }
     }
 
@@ -164,8 +219,8 @@ mod tests {
         let figures =
             |load: &Load| (load.requests(), load.prefill_tokens(), load.context_tokens(), load.output_tokens());
         let sized = |input_tokens, output_tokens| Work { input_tokens, output_tokens, ..Work::default() };
-        let mut one = InFlight::begin(&load, Work { itl_ms: Some(50.0), ..sized(100, 20) });
-        let other = InFlight::begin(&load, Work { itl_ms: Some(10.0), cached_tokens: 4, ..sized(10, 2) });
+        let mut one = InFlight::begin(&load, Work { itl_ms: Some(50.0), ..sized(100, 20) }, Micros(0));
+        let other = InFlight::begin(&load, Work { itl_ms: Some(10.0), cached_tokens: 4, ..sized(10, 2) }, Micros(0));
         assert_eq!(figures(&load), (2, 106, 132, 22));
         assert_eq!((load.prefilling(), load.strictest_itl_ms()), (2, Some(10.0)));
         one.first_token();
@@ -176,5 +231,20 @@ mod tests {
         drop(one);
         assert_eq!(figures(&load), (0, 0, 0, 0));
         assert_eq!(load.strictest_itl_ms(), None);
+    }
+
+    #[test]
+    fn a_prompt_whose_first_token_nobody_sees_is_read_when_it_was_expected_to_be() {
+        let load = Arc::new(Load::default());
+        let work = Work { input_tokens: 100, read_in_ms: Some(50.0), ..Work::default() };
+        let (early, late) = (InFlight::begin(&load, work, Micros(0)), InFlight::begin(&load, work, Micros(30_000)));
+        load.read_by(Micros(49_000));
+        assert_eq!((load.prefilling(), load.prefill_tokens(), load.reads_silently()), (2, 200, true));
+        load.read_by(Micros(50_000));
+        assert_eq!((load.prefilling(), load.prefill_tokens()), (1, 100));
+        drop(late);
+        assert_eq!((load.requests(), load.prefilling(), load.prefill_tokens(), load.reads_silently()), (1, 0, 0, false));
+        drop(early);
+        assert_eq!((load.requests(), load.prefilling(), load.prefill_tokens()), (0, 0, 0), "taken off once");
     }
 }

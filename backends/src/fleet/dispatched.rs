@@ -46,13 +46,14 @@ pub struct Flight {
 impl Dispatched {
     pub(super) fn new(live: Arc<Live>, reservation: Option<Reservation>, now: Micros, work: Work) -> Dispatched {
         let load = &live.shared.load;
+        load.read_by(now);
         let foreign = live.shared.reported.lock().foreign(now);
         let at_dispatch = Load {
             in_flight: load.requests().saturating_add(foreign.in_flight),
             prefill_tokens: load.prefill_tokens(),
             context_tokens: load.context_tokens().saturating_add(foreign.context_tokens),
         };
-        let in_flight = Some(InFlight::begin(load, work));
+        let in_flight = Some(InFlight::begin(load, work, now));
         live.shared.account(now);
         let input_tokens = work.input_tokens;
         Dispatched {

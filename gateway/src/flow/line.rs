@@ -15,7 +15,7 @@ use pointsman_policies::units::Micros;
 use super::{
     Ask, Entered, Fresh, HeldEnd, LONGEST_UNLOOKED, Overview, Released, TICK, class, fresh, refusal, retry_ms,
 };
-use crate::record::{DecisionRecord, work};
+use crate::record::{DecisionRecord, Planned, work};
 use crate::snapshot::Snapshot;
 
 /// At most so many are decided again in one tick without there being room.
@@ -264,10 +264,11 @@ impl<T> LineUp<T> {
         released: &mut Vec<Released<T>>,
     ) -> Option<Fresh> {
         let parked = self.parked.get(&held.ticket)?;
-        let cached_tokens = fresh.endpoints.get(endpoint).map_or(0, |state| state.cached_tokens);
+        let (state, candidate) = (fresh.endpoints.get(endpoint), fresh.decision.candidates.get(endpoint));
+        let planned = state.zip(candidate).map(|(state, candidate)| Planned { candidate: *candidate, state: *state });
         let itl_ms = parked.made.planned_itl_ms(endpoint, &fresh.learned);
         // What the decision saw may have been taken by a request that was sent at once.
-        let work = work(&parked.made.facts, itl_ms, cached_tokens);
+        let work = work(&parked.made.facts, itl_ms, planned);
         let Ok(dispatched) = parked.made.begin_as(endpoint, work, now)? else { return Some(fresh) };
         let made = parked.record(fresh, now);
         self.queue.sent(now, held);

@@ -60,14 +60,16 @@ pub struct Planned {
     pub state: EndpointState,
 }
 
-/// The size of a request as an endpoint will see it that has so many tokens of its prompt; `itl_ms` as it is planned.
-pub fn work(facts: &OwnedFacts, itl_ms: Option<f64>, cached_tokens: u64) -> Work {
+/// The size of a request as an endpoint will see it, with the pace that is planned.
+pub fn work(facts: &OwnedFacts, itl_ms: Option<f64>, planned: Option<Planned>) -> Work {
+    let expected = planned.and_then(|planned| Some(planned.candidate.verdict.ok()?.estimate));
     Work {
         input_tokens: facts.input_tokens,
-        cached_tokens,
+        cached_tokens: planned.map_or(0, |planned| planned.state.cached_tokens),
         output_tokens: facts.output_tokens,
         max_output_tokens: facts.max_output_tokens.unwrap_or(facts.output_tokens),
         itl_ms,
+        read_in_ms: expected.filter(|_| !facts.stream).map(|expected| expected.ttft_ms),
     }
 }
 
@@ -90,7 +92,7 @@ impl DecisionRecord {
     /// The size of the request as one endpoint will see it.
     pub fn work(&self, endpoint: usize) -> Work {
         let itl_ms = self.planned_itl_ms(endpoint, &self.learned);
-        work(&self.facts, itl_ms, self.planned(endpoint).map_or(0, |planned| planned.state.cached_tokens))
+        work(&self.facts, itl_ms, self.planned(endpoint).copied())
     }
 
     /// What predictions of its pace may come to at an endpoint without a broken promise, milliseconds per token.
