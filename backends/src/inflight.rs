@@ -243,7 +243,10 @@ mod tests {
         load.read_by(Micros(50_000));
         assert_eq!((load.prefilling(), load.prefill_tokens()), (1, 100));
         drop(late);
-        assert_eq!((load.requests(), load.prefilling(), load.prefill_tokens(), load.reads_silently()), (1, 0, 0, false));
+        assert_eq!(
+            (load.requests(), load.prefilling(), load.prefill_tokens(), load.reads_silently()),
+            (1, 0, 0, false)
+        );
         drop(early);
         assert_eq!((load.requests(), load.prefilling(), load.prefill_tokens()), (0, 0, 0), "taken off once");
     }
