@@ -158,13 +158,6 @@ impl InFlight {
     /// Adds a request to the load.
     pub fn begin(load: &Arc<Load>, work: Work, now: Micros) -> InFlight {
         let mut in_flight = InFlight { load: Arc::clone(load), work, reading: Reading::UntilSeen };
-        if let Some(read_in_ms) = work.read_in_ms {
-            let mut silent = load.silent.lock();
-            let key = (now + Micros::from_ms(read_in_ms), silent.next);
-            silent.next = silent.next.wrapping_add(1);
-            silent.reading.insert(key, in_flight.uncached_tokens());
-            in_flight.reading = Reading::Silent(key);
-        }
         load.requests.fetch_add(1, Ordering::Relaxed);
         load.prefilling.fetch_add(1, Ordering::Relaxed);
         load.prefill_tokens.fetch_add(in_flight.uncached_tokens(), Ordering::Relaxed);
@@ -172,6 +165,14 @@ impl InFlight {
         load.output_tokens.fetch_add(work.output_tokens, Ordering::Relaxed);
         if let Some(itl_ms) = work.itl_ms.filter(|itl_ms| *itl_ms > 0.0) {
             load.promises.change(itl_ms, 1);
+        }
+        // Last: whoever finds it read takes off what was counted above.
+        if let Some(read_in_ms) = work.read_in_ms {
+            let mut silent = load.silent.lock();
+            let key = (now + Micros::from_ms(read_in_ms), silent.next);
+            silent.next = silent.next.wrapping_add(1);
+            silent.reading.insert(key, in_flight.uncached_tokens());
+            in_flight.reading = Reading::Silent(key);
         }
         in_flight
     }

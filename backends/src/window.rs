@@ -52,12 +52,15 @@ impl Congestion {
 
     /// The machine said that it has too much, with so many requests in flight.
     pub fn too_much(&self, now: Micros, in_flight: u32) {
-        let last = Micros(self.complained.swap(now.0, Ordering::Relaxed));
+        let heard = Micros(self.complained.load(Ordering::Relaxed));
         let known = self.limit.load(Ordering::Relaxed);
-        if known != 0 && now < last + DECREASE_ONCE_IN {
+        if known != 0 && now < heard + DECREASE_ONCE_IN {
             return;
         }
+        self.complained.store(now.0, Ordering::Relaxed);
         let limit = (f64::from(in_flight) * DECREASE * 1e3) as u64;
+        // Those still in flight from before are no reason to allow more.
+        let limit = if known == 0 { limit } else { limit.min(known) };
         self.limit.store(limit.max(1000), Ordering::Relaxed);
     }
 
@@ -76,6 +79,19 @@ impl Congestion {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_machine_that_goes_on_complaining_is_sent_less_and_less() {
+        let (window, congestion) = (Window { requests: 10, prefill_tokens: 1 }, Congestion::default());
+        let mut in_flight = 10;
+        for tenth in 0..40 {
+            congestion.too_much(Micros(tenth * 300_000), in_flight);
+            in_flight = congestion.limit(window).max(5); // streams that go on for long
+        }
+        assert_eq!(congestion.limit(window), 3);
+        congestion.too_much(Micros::from_secs(60), 10);
+        assert_eq!(congestion.limit(window), 3, "what is still in flight allows no more");
+    }
 
     #[test]
     fn a_window_shrinks_at_once_and_grows_answer_by_answer() {

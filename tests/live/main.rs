@@ -1,5 +1,5 @@
 //! Live against simulated: the same stretch of a trace through the real gateway and simulated machines over HTTP, in real
-//! time, and through the simulation.
+//! time, and through the simulation. Exits 1 where they do not agree.
 //!
 //! ```text
 //! cargo run --release -p pointsman-tests --bin live -- --trace gateway/demo/azure2023-10min.csv [--for 600] [--load 1.0]
@@ -107,7 +107,26 @@ fn main() -> ExitCode {
         });
         std::fs::write(file, format!("{sides:#}\n")).expect("the file can be written");
     }
-    ExitCode::SUCCESS
+    if agree(&live, &mean) {
+        println!("they agree: each class within {MOST_POINTS} points, the cost within {} %", MOST_COST * 100.0);
+        return ExitCode::SUCCESS;
+    }
+    println!(
+        "they do not agree: a class differs by more than {MOST_POINTS} points or the cost by {} %",
+        MOST_COST * 100.0
+    );
+    ExitCode::FAILURE
+}
+
+/// Live and simulated may differ by so many points of the promises kept of any class.
+const MOST_POINTS: f64 = 3.0;
+/// The same of the cost, as a part of it.
+const MOST_COST: f64 = 0.05;
+
+fn agree(live: &Side, mean: &Side) -> bool {
+    let classes = live.classes.iter().zip(&mean.classes);
+    let mut points = classes.map(|(real, drawn)| (real.kept() - drawn.kept()).abs() * 100.0);
+    points.all(|points| points <= MOST_POINTS) && (live.usd / mean.usd - 1.0).abs() <= MOST_COST
 }
 
 fn table(live: &Side, mean: &Side, each: &[Side]) -> String {

@@ -49,7 +49,7 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
     /// How fast the trace is replayed, as a multiple of its own rate (10 requests per second on average).
-    #[arg(long, default_value_t = 3.0, value_name = "FACTOR")]
+    #[arg(long, default_value_t = 4.0, value_name = "FACTOR")]
     load: f64,
     /// Decides the class mix and every draw of the simulated machines.
     #[arg(long, default_value_t = 1, value_name = "NUMBER")]

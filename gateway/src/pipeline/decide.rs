@@ -81,7 +81,10 @@ async fn follow(
     record.decision = Some(Arc::clone(&made));
     let Some(plan) = made.plan.clone() else { return Err(Refusal::Unserved(refusal(&made))) };
     let Some(hold) = plan.hold else {
-        gateway.queue().flow().sent(&made, now);
+        // A request that is decided again has been charged to its tenant.
+        if record.attempts.is_empty() {
+            gateway.queue().flow().sent(&made, now);
+        }
         return Ok(Decided { plan, begun: None });
     };
     let (made, outcome) = wait(gateway, made, hold, now, record).await;
