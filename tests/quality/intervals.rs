@@ -25,7 +25,9 @@ pub fn usd_per_1k_good(runs: &[&[Minute]]) -> (f64, f64) {
 }
 
 fn interval(runs: &[&[Minute]], figure: impl Fn(Drawn<'_>) -> f64) -> (f64, f64) {
-    let blocks: Vec<&[Minute]> = runs.iter().flat_map(|minutes| minutes.chunks(BLOCK)).collect();
+    // Nobody came while the last answers ran out: that says nothing of promises.
+    let came = |block: &&[Minute]| block.iter().any(|minute| minute.kept.all > 0);
+    let blocks: Vec<&[Minute]> = runs.iter().flat_map(|minutes| minutes.chunks(BLOCK)).filter(came).collect();
     let mut random = Rng::with_seed(1);
     let mut figures: Vec<f64> = (0..DRAWS)
         .map(|_| {
@@ -77,5 +79,13 @@ mod tests {
         let ((low, high), (closer_low, closer_high)) = (attainment(&[&few]), attainment(&[&many]));
         assert!(low < 0.895 && 0.895 < high, "{low} {high}");
         assert!(closer_high - closer_low < high - low);
+    }
+
+    #[test]
+    fn minutes_in_which_nobody_came_are_not_taken_for_broken_promises() {
+        let mut minutes = vec![Minute { kept: Kept { good: 99, all: 100 }, usd: 1.0 }; 10];
+        minutes.resize(20, Minute::default());
+        assert_eq!(attainment(&[&minutes]), (0.99, 0.99));
+        assert_eq!(attainment(&[&[]]), (0.0, 0.0), "nothing is known of nothing");
     }
 }
