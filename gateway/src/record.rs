@@ -2,6 +2,8 @@
 
 /// The decision as it was made.
 mod decision;
+/// One attempt.
+mod attempt;
 /// A request's time in line.
 mod waited;
 
@@ -10,15 +12,16 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::HeaderMap;
 use pointsman_backends::dialects::Usage;
-use pointsman_backends::endpoint::EndpointId;
 use pointsman_policies::attain::{Observed, Part, parts_kept, parts_missed};
 use pointsman_policies::extra::RetriesSpent;
 use pointsman_policies::facts::Api;
 use pointsman_policies::fleet::HardwareKind;
+use pointsman_policies::plan::Tried;
 use pointsman_policies::policy::Slo;
 
 use crate::prompt::Text;
 
+pub use attempt::{AttemptRecord, OUT_OF_LEASE, OUTRUN, OVERLOADED};
 pub use decision::{DecisionRecord, Planned, planned, work};
 pub use waited::Waited;
 
@@ -87,46 +90,6 @@ impl Outcome {
             Outcome::ClientLeft => "client-left",
             Outcome::Broken(_) => "broken",
         }
-    }
-}
-
-/// One attempt on one endpoint.
-#[derive(Clone, Debug)]
-pub struct AttemptRecord {
-    /// The endpoint.
-    pub endpoint: EndpointId,
-    /// The endpoint's index in the decision.
-    pub index: usize,
-    /// Its pool.
-    pub pool: Arc<str>,
-    /// Its span, as the machine sees it in `traceparent`.
-    pub span_id: u64,
-    /// When it began, after the request.
-    pub began: Duration,
-    /// When it ended or failed, after the request.
-    pub ended: Duration,
-    /// The status of the answer, where there was one.
-    pub status: Option<u16>,
-    /// Why it failed; `None` for the one that answered.
-    pub failure: Option<String>,
-    /// Short name of the failure, for metrics.
-    pub cause: &'static str,
-    /// Whether it was made beside one that was slow.
-    pub hedge: bool,
-}
-
-/// [`AttemptRecord::cause`] of an attempt that was given up because another answered first.
-pub const OUTRUN: &str = "outrun";
-
-impl AttemptRecord {
-    /// How it ended, of one that was made beside a slow one: `won`, `lost`, `failed`.
-    pub fn hedge_result(&self) -> Option<&'static str> {
-        let result = match (&self.failure, self.cause) {
-            (None, _) => "won",
-            (Some(_), OUTRUN) => "lost",
-            (Some(_), _) => "failed",
-        };
-        self.hedge.then_some(result)
     }
 }
 
@@ -259,6 +222,11 @@ impl Record {
     /// Time since the request came.
     pub fn elapsed(&self) -> Duration {
         self.began.elapsed()
+    }
+
+    /// What has come of its attempts.
+    pub fn tried(&self) -> Tried {
+        Tried { attempts: self.attempts.len(), failed: self.attempts.iter().filter(|attempt| attempt.failed()).count() }
     }
 
     /// When it could be sent: once it was decided and, where it was held, let go.

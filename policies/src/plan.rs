@@ -12,6 +12,23 @@ pub const DEFAULT_ATTEMPTS: usize = 3;
 /// The most attempts a route may ask for: beyond this, retries are load and no remedy.
 pub const MAX_ATTEMPTS: usize = 8;
 
+/// What has come of a request's attempts so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tried {
+    /// All of them.
+    pub attempts: usize,
+    /// Those that failed, but for machines that only asked for patience.
+    pub failed: usize,
+}
+
+impl Tried {
+    /// Whether there may be another. A machine that asks for patience has done nothing yet, so that is no failure; but
+    /// nobody asks for ever.
+    pub fn may_go_on(self, budgets: &Budgets) -> bool {
+        self.attempts < MAX_ATTEMPTS && self.failed < budgets.attempts
+    }
+}
+
 /// The least time an attempt gets for its first byte, milliseconds.
 const FIRST_BYTE_FLOOR_MS: f64 = 5_000.0;
 /// How many times the promised first token an attempt may take before it is given up.
@@ -117,5 +134,20 @@ fn first_byte_ms(candidate: &Candidate, slo: &Slo, facts: &Facts<'_>) -> f64 {
         let tokens = facts.max_output_tokens.unwrap_or(LONGEST_ANSWER_TOKENS).max(facts.output_tokens) as f64;
         let longest_ms = estimate.ttft_ms + estimate.itl_ms * tokens;
         streamed.max(WHOLE_ANSWER_FLOOR_MS).max(longest_ms * WHOLE_ANSWER_PER_ESTIMATE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn machines_that_ask_for_patience_are_asked_more_often_than_those_that_fail() {
+        let budgets = Budgets::default();
+        let asked = |patience, failed| Tried { attempts: patience + failed, failed }.may_go_on(&budgets);
+        let most = |asked: &dyn Fn(usize) -> bool| (0..100).find(|tried| !asked(*tried));
+        assert_eq!(most(&|failed| asked(0, failed)), Some(DEFAULT_ATTEMPTS));
+        assert_eq!(most(&|patience| asked(patience, 0)), Some(MAX_ATTEMPTS));
+        assert!(asked(5, 2) && !asked(6, 2) && !asked(1, 3));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pointsman_backends::fleet::Dispatched;
 use pointsman_policies::facts::Facts;
-use pointsman_policies::plan::{Hold, MAX_ATTEMPTS, Plan};
+use pointsman_policies::plan::{Hold, Plan};
 use pointsman_policies::refusal::Refusal as Unserved;
 use pointsman_policies::units::Micros;
 
@@ -53,10 +53,7 @@ pub(super) async fn again(
     record: &mut Record,
 ) -> Result<Decided, Refusal> {
     let patience = matches!(refusal, Refusal::Unserved(Unserved::Saturated { .. }));
-    if !patience || record.attempts.len() >= MAX_ATTEMPTS || record.retries_spent.is_some() {
-        return Err(refusal);
-    }
-    if !may_retry(gateway, record) {
+    if !patience || record.retries_spent.is_some() || !may_retry(gateway, record) {
         return Err(refusal);
     }
     let waited = record.elapsed().saturating_sub(record.decided_at);

@@ -10,7 +10,7 @@ use pointsman_policies::refusal::Refusal as Unserved;
 use pointsman_policies::units::Micros;
 
 use crate::gateway::Gateway;
-use crate::record::Record;
+use crate::record::{OUT_OF_LEASE, OVERLOADED, Record};
 use crate::refusal::Refusal;
 use crate::snapshot::Target;
 
@@ -48,12 +48,16 @@ pub(super) fn refuse(failures: &[&Failure], tried: String) -> Refusal {
     }
 }
 
-/// Whether a request may be tried once more, by its route's budget; the record remembers where it may not.
+/// Whether a request may be tried once more, by its route's budgets; the record remembers where its requests have been
+/// tried too often.
 pub(super) fn may_retry(gateway: &Gateway, record: &mut Record) -> bool {
     let Some(made) = &record.decision else { return true };
+    let Some(route) = made.deciding().policy.routes.get(made.route) else { return false };
+    if !record.tried().may_go_on(&route.budgets) {
+        return false;
+    }
     let spent = gateway.route_accounts().retry(made, gateway.fleet().now()).err();
-    let route = made.deciding().policy.routes.get(made.route).map_or("", |route| route.name.as_str());
-    gateway.telemetry().metrics().retry(route, spent.is_none());
+    gateway.telemetry().metrics().retry(&route.name, spent.is_none());
     record.retries_spent = spent;
     spent.is_none()
 }
@@ -66,7 +70,7 @@ impl Failure {
 
     pub(super) fn out_of_lease(wait: Micros) -> Failure {
         let message = "the provider's limit was used up by another request".to_owned();
-        Failure { cause: "lease", message, status: None, verdict: Verdict::BackPressure(wait), taken: false }
+        Failure { cause: OUT_OF_LEASE, message, status: None, verdict: Verdict::BackPressure(wait), taken: false }
     }
 
     /// A machine that does not stream is silent while it works, so its silence says nothing against it.
@@ -88,7 +92,7 @@ impl Failure {
         said: String,
     ) -> Option<Failure> {
         let (cause, verdict) = match status.as_u16() {
-            429 | 503 | 529 => ("overloaded", Verdict::BackPressure(retry_after(headers))),
+            429 | 503 | 529 => (OVERLOADED, Verdict::BackPressure(retry_after(headers))),
             401..=403 if !target.pool.forward_authorization => ("unauthorized", Verdict::Neutral),
             404 => ("not-found", Verdict::Neutral),
             400..=499 => return None,

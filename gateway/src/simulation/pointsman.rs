@@ -19,7 +19,7 @@ use pointsman_backends::health::engine_report::EngineReport;
 use pointsman_backends::learn::output_length::Asked;
 use pointsman_policies::facts::Facts;
 use pointsman_policies::mechanisms::Mechanisms;
-use pointsman_policies::plan::MAX_ATTEMPTS;
+use pointsman_policies::plan::Tried;
 use pointsman_policies::policy::ClassId;
 use pointsman_policies::prefix::of_blocks;
 use pointsman_policies::trial::Arm;
@@ -34,7 +34,7 @@ use crate::learning::{Ending, Learning};
 use crate::record::DecisionRecord;
 use crate::snapshot::Snapshot;
 use books::{Books, Used};
-use running::{Flight, Running};
+use running::{Flight, Pending, Running};
 
 /// How long a machine that does not say is left alone after a refusal.
 const DEFAULT_BACK_PRESSURE: Micros = Micros::from_secs(1);
@@ -42,8 +42,7 @@ const DEFAULT_BACK_PRESSURE: Micros = Micros::from_secs(1);
 /// One gateway.
 pub struct Pointsman {
     snapshot: Arc<Snapshot>,
-    /// Holds requests by their numbers, with the attempts made so far.
-    flow: Flow<(u32, u32)>,
+    flow: Flow<Pending>,
     accounts: RouteAccounts,
     learning: Learning,
     books: Books,
@@ -142,13 +141,13 @@ impl Pointsman {
         Facts { output_tokens: length.mean.round() as u64, ..*facts }
     }
 
-    /// Follows a decision on a request that was attempted so often before.
-    fn decided(&mut self, now: Micros, request: u32, made: DecisionRecord, attempts: u32, acts: &mut Vec<Act>) {
+    /// Follows a decision.
+    fn decided(&mut self, now: Micros, pending: Pending, made: DecisionRecord, acts: &mut Vec<Act>) {
         let made = Arc::new(made);
-        let refuse = |retry_after_ms| Act::Refuse { request, retry_after_ms };
+        let refuse = |retry_after_ms| Act::Refuse { request: pending.request, retry_after_ms };
         let Some(plan) = &made.plan else { return acts.push(refuse(1_000.0)) };
         if let Some(hold) = plan.hold {
-            if let Err((_, refusal)) = self.flow.hold(Arc::clone(&made), hold, (request, attempts), now) {
+            if let Err((_, refusal)) = self.flow.hold(Arc::clone(&made), hold, pending, now) {
                 acts.push(refuse(refusal.retry_in_ms().unwrap_or(0.0)));
             }
             return;
@@ -156,34 +155,32 @@ impl Pointsman {
         let begun =
             plan.attempts.iter().find_map(|attempt| Some((attempt.endpoint, made.begin(attempt.endpoint, now)?.ok()?)));
         let Some((endpoint, dispatched)) = begun else { return acts.push(refuse(1_000.0)) };
-        self.flow.sent(&made, now);
-        self.send(now, (request, attempts), made, Flight { endpoint, dispatched }, acts);
+        // A request that is decided again has been charged to its tenant.
+        if pending.tried.attempts == 0 {
+            self.flow.sent(&made, now);
+        }
+        self.send(now, pending, made, Flight { endpoint, dispatched }, acts);
     }
 
-    fn send(
-        &mut self,
-        now: Micros,
-        (request, attempts): (u32, u32),
-        made: Arc<DecisionRecord>,
-        flight: Flight,
-        acts: &mut Vec<Act>,
-    ) {
-        if attempts == 0 {
+    fn send(&mut self, now: Micros, pending: Pending, made: Arc<DecisionRecord>, flight: Flight, acts: &mut Vec<Act>) {
+        let request = pending.request;
+        if pending.tried.attempts == 0 {
             self.accounts.sent(&made, now);
         }
         acts.push(Act::Send { request, endpoint: flight.endpoint });
-        let running = Running::new(made, flight, attempts + 1, now);
+        let running = Running::new(made, flight, pending, now);
         self.hedges.extend(running.hedge.map(|(at, _)| (at, request)));
         self.running.insert(request, running);
     }
 
-    fn released(&mut self, now: Micros, released: Vec<Released<(u32, u32)>>, acts: &mut Vec<Act>) {
-        for Released { token: (request, attempts), made, outcome, moved, .. } in released {
+    fn released(&mut self, now: Micros, released: Vec<Released<Pending>>, acts: &mut Vec<Act>) {
+        for Released { token: pending, made, outcome, moved, .. } in released {
+            let request = pending.request;
             self.moves += u64::from(moved);
             let first = made.plan.as_ref().and_then(|plan| plan.attempts.first()).map(|first| first.endpoint);
             match (outcome, first) {
                 (Ok(dispatched), Some(endpoint)) => {
-                    self.send(now, (request, attempts), made, Flight { endpoint, dispatched }, acts);
+                    self.send(now, pending, made, Flight { endpoint, dispatched }, acts);
                 }
                 (Ok(_), None) => acts.push(Act::Refuse { request, retry_after_ms: 1_000.0 }),
                 (Err(refusal), _) => {
@@ -198,14 +195,14 @@ impl Pointsman {
         self.released(now, released, acts);
     }
 
-    /// Another machine, for a request whose attempt came to nothing.
-    fn again(&mut self, now: Micros, request: u32, before: &DecisionRecord, attempts: u32, acts: &mut Vec<Act>) {
+    /// Another machine, for a request whose last attempt came to nothing.
+    fn again(&mut self, now: Micros, pending: Pending, before: &DecisionRecord, acts: &mut Vec<Act>) {
         let route = before.deciding().policy.routes.get(before.route);
-        let most = route.map_or(MAX_ATTEMPTS, |route| route.budgets.attempts);
-        if attempts as usize >= most || self.accounts.retry(before, now).is_err() {
-            return acts.push(Act::Refuse { request, retry_after_ms: 1_000.0 });
+        let may_go_on = route.is_some_and(|route| pending.tried.may_go_on(&route.budgets));
+        if !may_go_on || self.accounts.retry(before, now).is_err() {
+            return acts.push(Act::Refuse { request: pending.request, retry_after_ms: 1_000.0 });
         }
-        let facts = before.facts.facts();
+        let facts = Facts { waited_ms: (now - pending.since).as_ms(), ..before.facts.facts() };
         let ask = Ask {
             snapshot: &before.snapshot,
             arm: before.arm,
@@ -215,7 +212,7 @@ impl Pointsman {
             draw: self.random.random(),
         };
         let made = self.flow.decide(&ask, now);
-        self.decided(now, request, made, attempts, acts);
+        self.decided(now, pending, made, acts);
     }
 }
 
@@ -238,7 +235,7 @@ impl Router for Pointsman {
         let (arm, class) = (Arm::Incumbent, arrival.class);
         let ask = Ask { snapshot: &snapshot, arm, facts: &facts, prefix: &prefix, class, draw };
         let made = self.flow.decide(&ask, now);
-        self.decided(now, arrival.id, made, 0, acts);
+        self.decided(now, Pending { request: arrival.id, since: now, tried: Tried::default() }, made, acts);
     }
 
     fn first_token(&mut self, now: Micros, request: u32, endpoint: usize, _: &Seen<'_>, acts: &mut Vec<Act>) {
@@ -278,8 +275,9 @@ impl Router for Pointsman {
         dispatched.settle(now, ended.input_tokens + ended.output_tokens);
         match rest {
             Ok(other) => drop(self.running.insert(ended.request, other)),
-            Err((made, attempts)) if ended.broken && ended.ttft_ms.is_none() => {
-                self.again(now, ended.request, &made, attempts, acts);
+            Err((made, mut pending)) if ended.broken && ended.ttft_ms.is_none() => {
+                pending.tried.failed += 1;
+                self.again(now, pending, &made, acts);
             }
             Err(_) => {}
         }
@@ -295,7 +293,7 @@ impl Router for Pointsman {
         dispatched.refused(now);
         match rest {
             Ok(other) => drop(self.running.insert(away.request, other)),
-            Err((made, attempts)) => self.again(now, away.request, &made, attempts, acts),
+            Err((made, pending)) => self.again(now, pending, &made, acts),
         }
         self.room_made(now, acts);
     }

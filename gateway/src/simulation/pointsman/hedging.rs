@@ -24,7 +24,7 @@ impl Pointsman {
             }
             if let Some(Ok(dispatched)) = made.begin(hedge.endpoint, now) {
                 running.beside = Some(Flight { endpoint: hedge.endpoint, dispatched });
-                running.attempts += 1;
+                running.pending.tried.attempts += 1;
                 acts.push(Act::Send { request, endpoint: hedge.endpoint });
             }
         }

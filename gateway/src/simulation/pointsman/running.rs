@@ -4,17 +4,28 @@ use std::sync::Arc;
 
 use pointsman_backends::fleet::Dispatched;
 use pointsman_policies::hedge::Hedge;
+use pointsman_policies::plan::Tried;
 use pointsman_policies::units::Micros;
 
 use crate::learning::Answering;
 use crate::record::DecisionRecord;
 use crate::snapshot::Snapshot;
 
-/// One request.
+/// A request, and what has been tried for it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pending {
+    /// Its number.
+    pub(super) request: u32,
+    /// When it came.
+    pub(super) since: Micros,
+    /// What has come of it so far.
+    pub(super) tried: Tried,
+}
+
+/// One request that was sent.
 pub(super) struct Running {
     pub(super) made: Arc<DecisionRecord>,
-    /// Made so far.
-    pub(super) attempts: u32,
+    pub(super) pending: Pending,
     pub(super) first: Flight,
     pub(super) beside: Option<Flight>,
     /// When another begins, until one has given its first token.
@@ -28,10 +39,12 @@ pub(super) struct Flight {
 }
 
 impl Running {
-    pub(super) fn new(made: Arc<DecisionRecord>, first: Flight, attempts: u32, now: Micros) -> Running {
-        let hedge = made.plan.as_ref().and_then(|plan| plan.hedge).filter(|_| attempts == 1);
+    /// A request that is being sent.
+    pub(super) fn new(made: Arc<DecisionRecord>, first: Flight, mut pending: Pending, now: Micros) -> Running {
+        pending.tried.attempts += 1;
+        let hedge = made.plan.as_ref().and_then(|plan| plan.hedge).filter(|_| pending.tried.attempts == 1);
         let hedge = hedge.map(|hedge| (now + Micros::from_ms(hedge.after_ms), hedge));
-        Running { made, attempts, first, beside: None, hedge }
+        Running { made, pending, first, beside: None, hedge }
     }
 
     /// The attempt at an endpoint.
@@ -46,17 +59,17 @@ impl Running {
     }
 
     /// The attempt at an endpoint is over: what it was, and what goes on where the other does.
-    pub(super) fn without(mut self, endpoint: usize) -> (Flight, Result<Running, (Arc<DecisionRecord>, u32)>) {
+    pub(super) fn without(mut self, endpoint: usize) -> (Flight, Result<Running, (Arc<DecisionRecord>, Pending)>) {
         match self.beside.take() {
             Some(other) if other.endpoint == endpoint => (other, Ok(self)),
             Some(other) => (self.first, Ok(Running { first: other, ..self })),
-            None => (self.first, Err((self.made, self.attempts))),
+            None => (self.first, Err((self.made, self.pending))),
         }
     }
 
     pub(super) fn answering<'a>(&'a self, snapshot: &'a Snapshot, streamed: bool, now: Micros) -> Answering<'a> {
         let Flight { endpoint, dispatched } = &self.first;
-        let (flight, retried) = (dispatched.flight(now), self.attempts > 1);
+        let (flight, retried) = (dispatched.flight(now), self.pending.tried.attempts > 1);
         Answering { snapshot, made: &self.made, endpoint: *endpoint, flight, retried, streamed }
     }
 }
