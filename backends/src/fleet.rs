@@ -285,7 +285,12 @@ impl Live {
     /// Whether time alone changes what is known of it, availability and lease aside.
     fn fades(&self) -> bool {
         let told = || self.shared.reported.lock().at().is_some();
-        self.shared.load.reads_silently() || self.scraper.is_some() || self.shared.hidden.lock().is_some() || told()
+        self.scraper.is_some() || self.shared.hidden.lock().is_some() || told()
+    }
+
+    /// When it is expected to have read the next prompt whose first token nobody sees.
+    pub fn next_read(&self) -> Option<Micros> {
+        self.shared.load.next_read()
     }
 
     fn state_but_lease(&self, pool: usize, now: Micros) -> EndpointState {

@@ -60,6 +60,7 @@ impl Load {
 
     /// The account at this moment.
     pub fn mark(&self, now: Micros) -> Mark {
+        self.read_by(now);
         self.meter.lock().at(now)
     }
 
@@ -76,9 +77,9 @@ impl Load {
         }
     }
 
-    /// Whether time alone will change what is being read.
-    pub fn reads_silently(&self) -> bool {
-        !self.silent.lock().reading.is_empty()
+    /// When the next prompt is expected to have been read whose first token nobody sees.
+    pub fn next_read(&self) -> Option<Micros> {
+        self.silent.lock().reading.first_key_value().map(|((at, _), _)| *at)
     }
 
     fn was_read(&self, tokens: u64) {
@@ -240,15 +241,22 @@ mod tests {
         let work = Work { input_tokens: 100, read_in_ms: Some(50.0), ..Work::default() };
         let (early, late) = (InFlight::begin(&load, work, Micros(0)), InFlight::begin(&load, work, Micros(30_000)));
         load.read_by(Micros(49_000));
-        assert_eq!((load.prefilling(), load.prefill_tokens(), load.reads_silently()), (2, 200, true));
+        assert_eq!((load.prefilling(), load.prefill_tokens(), load.next_read()), (2, 200, Some(Micros(50_000))));
         load.read_by(Micros(50_000));
         assert_eq!((load.prefilling(), load.prefill_tokens()), (1, 100));
         drop(late);
-        assert_eq!(
-            (load.requests(), load.prefilling(), load.prefill_tokens(), load.reads_silently()),
-            (1, 0, 0, false)
-        );
+        assert_eq!((load.requests(), load.prefilling(), load.prefill_tokens(), load.next_read()), (1, 0, 0, None));
         drop(early);
         assert_eq!((load.requests(), load.prefilling(), load.prefill_tokens()), (0, 0, 0), "taken off once");
+    }
+
+    #[test]
+    fn what_was_read_in_silence_before_a_moment_is_no_work_of_the_time_after_it() {
+        let load = Arc::new(Load::default());
+        let work = Work { input_tokens: 100, read_in_ms: Some(50.0), ..Work::default() };
+        let _whole = InFlight::begin(&load, work, Micros(0));
+        let first = load.mark(Micros(60_000));
+        let during = first.until(&load.mark(Micros(90_000)));
+        assert_eq!(during.map(|during| during.prefilled_tokens), Some(0));
     }
 }

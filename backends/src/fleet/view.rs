@@ -40,13 +40,15 @@ struct Watched {
     changes: u64,
     read: Micros,
     fades: bool,
+    /// When a prompt will have been read without a sign.
+    reads: Micros,
 }
 
 impl View {
     /// Of endpoints, each with the index of its pool.
     pub fn new(endpoints: impl IntoIterator<Item = (Arc<Live>, usize)>) -> View {
         let unread = |(live, pool)| {
-            let watched = Watched { live, changes: u64::MAX, read: Micros(0), fades: false };
+            let watched = Watched { live, changes: u64::MAX, read: Micros(0), fades: false, reads: Micros::NEVER };
             (watched, EndpointState::idle(pool))
         };
         let (watched, states) = endpoints.into_iter().map(unread).unzip();
@@ -70,10 +72,11 @@ impl View {
         let mut leased: Option<(usize, Option<LeaseState>)> = None;
         for (index, (watched, state)) in self.watched.iter_mut().zip(&mut self.states).enumerate() {
             let changes = watched.live.changes();
-            if changes != watched.changes {
+            if changes != watched.changes || now >= watched.reads {
                 *state = watched.live.state_but_lease(state.pool, now);
                 self.past.note(index, *state);
                 (watched.changes, watched.read, watched.fades) = (changes, now, watched.live.fades());
+                watched.reads = watched.live.next_read().unwrap_or(Micros::NEVER);
             } else if state.availability.retry_in_ms().is_some() {
                 state.availability = watched.live.availability(now);
                 self.past.note(index, *state);
