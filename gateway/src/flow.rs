@@ -10,6 +10,10 @@
 
 /// The line itself, under its lock.
 mod line;
+/// Those who have left it.
+mod left;
+/// Decisions.
+mod fresh;
 #[cfg(test)]
 mod tests;
 
@@ -17,13 +21,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use pointsman_backends::fleet::{Dispatched, Seen};
-use pointsman_policies::decide::{Decision, Request, decide};
+use pointsman_backends::fleet::Dispatched;
 use pointsman_policies::facts::{Facts, OwnedFacts};
-use pointsman_policies::fleet::{EndpointState, Fleet as View, Waiting};
-use pointsman_policies::learned::Learned;
+use pointsman_policies::fleet::Waiting;
 use pointsman_policies::mechanisms::Mechanisms;
-use pointsman_policies::passing::retry_in_ms;
 use pointsman_policies::plan::Hold;
 use pointsman_policies::policy::{Class, ClassId};
 use pointsman_policies::prefix::Prefix;
@@ -33,16 +34,18 @@ use pointsman_policies::trial::Arm;
 use pointsman_policies::units::Micros;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::record::{DecisionRecord, planned};
+use crate::record::DecisionRecord;
 use crate::snapshot::Snapshot;
+use fresh::{fresh, retry_ms};
+use left::Left;
 use line::LineUp;
+
+pub use fresh::refusal;
 
 /// Those who are held are looked after at most this often.
 pub const TICK: Micros = Micros(5_000);
 /// And at least this often: whatever changes without anybody telling is then noticed.
 const LONGEST_UNLOOKED: Micros = Micros(100_000);
-/// Told to come back after this where nothing better is known, milliseconds.
-const DEFAULT_RETRY_MS: f64 = 1_000.0;
 
 /// Who is held; `T` is what the caller wants back with the outcome.
 #[derive(Debug)]
@@ -189,7 +192,8 @@ impl<T> Flow<T> {
     /// Holds a request whose plan says so; or refuses it where holding does not help. Where too many are held already,
     /// the least urgent of those that may be shed goes, or the newcomer.
     pub fn hold(&self, made: Arc<DecisionRecord>, hold: Hold, token: T, now: Micros) -> Result<Entered, (T, Refusal)> {
-        if class(&made).is_some_and(|class| class.sheddable) && hold.slack_ms < 0.0 {
+        let shed = self.mechanisms.queue && class(&made).is_some_and(|class| class.sheddable);
+        if shed && hold.slack_ms < 0.0 {
             return Err((token, Refusal::Saturated { retry_in_ms: retry_ms(&made).max(-hold.slack_ms) }));
         }
         let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
@@ -198,7 +202,8 @@ impl<T> Flow<T> {
         let mut line = self.line.lock();
         let entered = line.enter(now, made, held, token);
         self.note(&line);
-        entered
+        drop(line);
+        entered.map_err(|(token, made)| (token, Refusal::Saturated { retry_in_ms: retry_ms(&made) }))
     }
 
     /// The caller of a held request has left. `false` where it is not held any more.
@@ -211,7 +216,7 @@ impl<T> Flow<T> {
 
     /// Sends what there is room for now; to be called when a first token or an end has made room.
     pub fn release(&self, now: Micros) -> Vec<Released<T>> {
-        self.attend(|line| line.release(now))
+        self.attend(now, |line| line.release(now))
     }
 
     /// When those who wait are to be looked after next; `None` while nobody waits. What happens meanwhile can bring it
@@ -222,98 +227,23 @@ impl<T> Flow<T> {
 
     /// The same as [`Flow::release`], and looks after those who have waited, where that is [due](Flow::due).
     pub fn tend(&self, now: Micros) -> Vec<Released<T>> {
-        if self.due().is_some_and(|due| due <= now) { self.attend(|line| line.tend(now)) } else { Vec::new() }
+        if self.due().is_some_and(|due| due <= now) { self.attend(now, |line| line.tend(now)) } else { Vec::new() }
     }
 
-    fn attend(&self, attend: impl FnOnce(&mut LineUp<T>) -> Vec<Released<T>>) -> Vec<Released<T>> {
+    fn attend(&self, now: Micros, attend: impl FnOnce(&mut LineUp<T>) -> Left<T>) -> Vec<Released<T>> {
         if self.held() == 0 {
             return Vec::new();
         }
         let mut line = self.line.lock();
-        let released = attend(&mut line);
+        let left = attend(&mut line);
         self.note(&line);
-        released
+        drop(line);
+        left.told(self.mechanisms, now)
     }
 
     fn note(&self, line: &LineUp<T>) {
         self.held.store(line.len(), Ordering::Relaxed);
         self.due.store(line.due().0, Ordering::Relaxed);
-    }
-}
-
-/// What a decision without a plan says to the caller, with the time until there will be room.
-pub fn refusal(made: &DecisionRecord) -> Refusal {
-    let states = made.endpoints.states();
-    let decision = made.again(&states);
-    let refusal = Refusal::of(&decision, made.deciding().policy, &made.snapshot.portfolio.facts);
-    match refusal {
-        Some(Refusal::Saturated { .. }) | None => {
-            Refusal::Saturated { retry_in_ms: retry_ms_of(made, &decision, &states) }
-        }
-        Some(refusal) => refusal,
-    }
-}
-
-/// When somebody who is refused may come back, milliseconds: when the work ahead of it will be done.
-fn retry_ms(made: &DecisionRecord) -> f64 {
-    let states = made.endpoints.states();
-    retry_ms_of(made, &made.again(&states), &states)
-}
-
-fn retry_ms_of(made: &DecisionRecord, decision: &Decision, states: &[EndpointState]) -> f64 {
-    let facts = made.facts.facts();
-    retry_in_ms(&decision.candidates, &facts, made.fleet(states)).unwrap_or(DEFAULT_RETRY_MS)
-}
-
-/// A decision just made, with all that it was made of.
-struct Fresh {
-    mechanisms: Mechanisms,
-    endpoints: Vec<EndpointState>,
-    seen: Seen,
-    learned: Arc<Learned>,
-    waiting: Vec<Waiting>,
-    decision: Decision,
-}
-
-/// Decides.
-fn fresh(ask: &Ask<'_>, mechanisms: Mechanisms, waiting: Vec<Waiting>, now: Micros) -> Fresh {
-    let Ask { snapshot, arm, class, draw, prefix, .. } = *ask;
-    let (mut endpoints, seen) = snapshot.see(now);
-    if mechanisms.affinity {
-        snapshot.tell_cached(&mut endpoints, prefix, ask.facts.input_tokens);
-    }
-    let learned = snapshot.learned();
-    let policy = snapshot.deciding(arm).policy;
-    let request = Request { policy, facts: ask.facts, class, mechanisms };
-    let view = View { pools: &snapshot.portfolio.facts, endpoints: &endpoints, learned: &learned, waiting: &waiting };
-    let decision = decide(&request, view, draw);
-    Fresh { mechanisms, endpoints, seen, learned, waiting, decision }
-}
-
-impl Fresh {
-    /// What is kept of it.
-    fn record(self, ask: &Ask<'_>, facts: OwnedFacts) -> DecisionRecord {
-        let Ask { snapshot, arm, class, draw, prefix, .. } = *ask;
-        let Fresh { mechanisms, endpoints, seen, learned, waiting, decision } = self;
-        let planned = planned(&decision, &endpoints);
-        let endpoints = seen.for_prompt(&endpoints);
-        let Decision { route, plan, .. } = decision;
-        let (snapshot, prefix) = (Arc::clone(snapshot), Arc::clone(prefix));
-        DecisionRecord {
-            snapshot,
-            arm,
-            mechanisms,
-            facts,
-            prefix,
-            class,
-            endpoints,
-            learned,
-            waiting,
-            draw,
-            route,
-            planned,
-            plan,
-        }
     }
 }
 

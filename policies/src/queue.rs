@@ -193,14 +193,15 @@ impl Queue {
             .collect()
     }
 
-    /// Those to be given up: who may be shed and is late, and whoever has been held for `longest`; whether it is that.
-    pub fn lost(&self, now: Micros, longest: Micros) -> Vec<(Held, bool)> {
+    /// Those to be given up, at most `limit`: who may be shed and is late, and whoever has been held for `longest`; whether
+    /// it is that.
+    pub fn lost(&self, now: Micros, longest: Micros, limit: usize) -> Vec<(Held, bool)> {
         let sheddable = |key: &LaneKey| key.standing == Standing::Sheddable;
         let lanes = self.pools.values().flat_map(|pool| pool.lanes.iter().filter(move |(key, _)| sheddable(key)));
         let late = lanes.flat_map(|(_, lane)| lane.held.range(..(now, 0)).map(|(_, held)| (*held, false)));
         let old = self.pools.values().flat_map(|pool| pool.by_age.range(..(now - longest, 0)));
         let old = old.filter_map(|(_, ticket)| Some((self.get(*ticket)?, true)));
-        let mut lost: Vec<(Held, bool)> = old.chain(late).collect();
+        let mut lost: Vec<(Held, bool)> = old.chain(late).take(limit).collect();
         lost.sort_by_key(|(held, _)| held.ticket);
         lost.dedup_by_key(|(held, _)| held.ticket);
         lost

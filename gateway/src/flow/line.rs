@@ -4,17 +4,17 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use pointsman_backends::fleet::Dispatched;
 use pointsman_policies::decide::reserve_s;
-use pointsman_policies::facts::{Facts, OwnedFacts};
 use pointsman_policies::fleet::Waiting;
 use pointsman_policies::mechanisms::Mechanisms;
 use pointsman_policies::queue::{Held, Order, Queue};
 use pointsman_policies::refusal::Refusal;
 use pointsman_policies::units::Micros;
 
-use super::{
-    Ask, Entered, Fresh, HeldEnd, LONGEST_UNLOOKED, Overview, Released, TICK, class, fresh, refusal, retry_ms,
-};
+use super::fresh::{Fresh, fresh};
+use super::left::{Left, Parked, seen_by};
+use super::{Entered, HeldEnd, LONGEST_UNLOOKED, Overview, Released, TICK, class};
 use crate::record::{DecisionRecord, Planned, work};
 use crate::snapshot::Snapshot;
 
@@ -22,6 +22,8 @@ use crate::snapshot::Snapshot;
 const REVIEWED_AT_ONCE: usize = 64;
 /// Sent from one pool's line without a look at the others: bounds the work under the lock.
 const RELEASED_AT_ONCE: usize = 64;
+/// At most so many are given up at once; the others in the next turn, which comes at once.
+const GIVEN_UP_AT_ONCE: usize = 64;
 /// Behind one that has to wait for a machine, so many are looked at that may be able to use another.
 const PASSING_AT_ONCE: usize = 4;
 
@@ -32,40 +34,12 @@ pub(super) struct LineUp<T> {
     queue: Queue,
     parked: HashMap<u64, Parked<T>>,
     /// Gave their place to a better one; told at the next occasion.
-    displaced: Vec<Released<T>>,
+    displaced: Left<T>,
     longest: Micros,
     /// When those who go first were looked at last.
     looked: Micros,
     /// When they are looked at next.
     look: Micros,
-}
-
-#[derive(Debug)]
-struct Parked<T> {
-    made: Arc<DecisionRecord>,
-    since: Micros,
-    moved: u32,
-    token: T,
-}
-
-impl<T> Parked<T> {
-    /// What is known of it now.
-    fn facts(&self, now: Micros) -> Facts<'_> {
-        Facts { waited_ms: (now - self.since).as_ms(), ..self.made.facts.facts() }
-    }
-
-    /// What is asked of a decision on it.
-    fn ask<'a>(&'a self, facts: &'a Facts<'a>) -> Ask<'a> {
-        let DecisionRecord { snapshot, arm, prefix, class, draw, .. } = &*self.made;
-        Ask { snapshot, arm: *arm, facts, prefix, class: *class, draw: *draw }
-    }
-
-    /// What is kept of a decision on it.
-    fn record(&self, fresh: Fresh, now: Micros) -> DecisionRecord {
-        let facts = self.facts(now);
-        let owned = OwnedFacts { waited_ms: facts.waited_ms, ..self.made.facts.clone() };
-        fresh.record(&self.ask(&facts), owned)
-    }
 }
 
 impl<T> LineUp<T> {
@@ -75,7 +49,7 @@ impl<T> LineUp<T> {
             mechanisms,
             queue,
             parked: HashMap::new(),
-            displaced: Vec::new(),
+            displaced: Left::default(),
             longest: Micros::NEVER,
             looked: Micros(0),
             look: Micros::NEVER,
@@ -107,21 +81,20 @@ impl<T> LineUp<T> {
         self.queue.passed(now, tenant, input_tokens, output_tokens);
     }
 
+    /// Puts a request in line. Where there is no place for it, and nobody who gives up his, it is handed back.
     pub(super) fn enter(
         &mut self,
         now: Micros,
         made: Arc<DecisionRecord>,
         held: Held,
         token: T,
-    ) -> Result<Entered, (T, Refusal)> {
+    ) -> Result<Entered, (T, Arc<DecisionRecord>)> {
         let limits = made.snapshot.process.queue;
         self.longest = limits.max_wait;
         if self.parked.len() >= limits.max_requests {
             let better = |least: &Held| held.shed_order.is_none_or(|order| least.shed_order < Some(order));
             let least = self.queue.least().filter(better);
-            let Some(least) = least else {
-                return Err((token, Refusal::Saturated { retry_in_ms: retry_ms(&made) }));
-            };
+            let Some(least) = least else { return Err((token, made)) };
             let mut displaced = std::mem::take(&mut self.displaced);
             self.give_up(least, HeldEnd::Shed, &mut displaced);
             self.displaced = displaced;
@@ -139,44 +112,50 @@ impl<T> LineUp<T> {
     }
 
     /// Sends what there is room for, because some was made.
-    pub(super) fn release(&mut self, now: Micros) -> Vec<Released<T>> {
-        let mut released = std::mem::take(&mut self.displaced);
-        self.send_first(now, false, &mut released);
+    pub(super) fn release(&mut self, now: Micros) -> Left<T> {
+        let mut left = std::mem::take(&mut self.displaced);
+        self.send_first(now, false, &mut left);
         self.stir(now);
-        released
+        self.ahead_of(left, now)
     }
 
     /// Looks after those whose moment has come.
-    pub(super) fn tend(&mut self, now: Micros) -> Vec<Released<T>> {
-        let mut released = std::mem::take(&mut self.displaced);
+    pub(super) fn tend(&mut self, now: Micros) -> Left<T> {
+        let mut left = std::mem::take(&mut self.displaced);
         if self.look <= now {
-            let opens = self.send_first(now, true, &mut released);
+            let opens = self.send_first(now, true, &mut left);
             self.looked = now;
             self.look = opens.clamp(now + TICK, now + LONGEST_UNLOOKED);
         }
         for held in self.queue.to_review(now, REVIEWED_AT_ONCE) {
             let waiting = self.queue.waiting(now, Some(held.ticket));
-            self.again(&held, waiting, now, &mut released);
+            self.again(&held, waiting, now, &mut left);
         }
-        for (lost, end) in self.queue.lost(now, self.longest) {
+        for (lost, end) in self.queue.lost(now, self.longest, GIVEN_UP_AT_ONCE) {
             let end = if end { HeldEnd::TooLong } else { HeldEnd::Shed };
-            self.give_up(lost, end, &mut released);
+            self.give_up(lost, end, &mut left);
         }
-        released
+        self.ahead_of(left, now)
+    }
+
+    /// With what is ahead of those who are given up, should they come back.
+    fn ahead_of(&mut self, left: Left<T>, now: Micros) -> Left<T> {
+        let waiting = if left.given_up.is_empty() { Vec::new() } else { self.queue.waiting(now, None) };
+        Left { waiting, ..left }
     }
 
     /// Sends those who go first as long as there is room and, if wanted, those who may pass them. When time alone may
     /// make room for one of them.
-    fn send_first(&mut self, now: Micros, and_others: bool, released: &mut Vec<Released<T>>) -> Micros {
+    fn send_first(&mut self, now: Micros, and_others: bool, left: &mut Left<T>) -> Micros {
         let mut opens = Micros::NEVER;
         for pool in self.queue.pools() {
             for _ in 0..RELEASED_AT_ONCE {
                 let Some(first) = self.queue.next(now, pool) else { break };
                 let waiting = self.queue.waiting_behind(now, &first);
-                let Some(stays) = self.again(&first, waiting, now, released) else { continue };
+                let Some(stays) = self.again(&first, waiting, now, left) else { continue };
                 if and_others {
                     opens = opens.min(self.opens(&first, &stays, now));
-                    opens = opens.min(self.let_others_pass((&first, &stays), now, released));
+                    opens = opens.min(self.let_others_pass((&first, &stays), now, left));
                 }
                 break;
             }
@@ -212,15 +191,9 @@ impl<T> LineUp<T> {
 
     /// Decides a held request again. Where it stays in its place, the decision that has it stay; else it was sent,
     /// refused, or waits for another pool now.
-    fn again(
-        &mut self,
-        held: &Held,
-        waiting: Vec<Waiting>,
-        now: Micros,
-        released: &mut Vec<Released<T>>,
-    ) -> Option<Fresh> {
+    fn again(&mut self, held: &Held, waiting: Vec<Waiting>, now: Micros, left: &mut Left<T>) -> Option<Fresh> {
         match self.decided(held, waiting, now) {
-            Some(fresh) => self.follow(held, fresh, now, released),
+            Some(fresh) => self.follow(held, fresh, now, left),
             None => {
                 self.queue.remove(held.ticket);
                 None
@@ -235,17 +208,17 @@ impl<T> LineUp<T> {
     }
 
     /// Does as a new decision says, which is returned where that is nothing.
-    fn follow(&mut self, held: &Held, fresh: Fresh, now: Micros, released: &mut Vec<Released<T>>) -> Option<Fresh> {
+    fn follow(&mut self, held: &Held, fresh: Fresh, now: Micros, left: &mut Left<T>) -> Option<Fresh> {
         let parked = self.parked.get_mut(&held.ticket)?;
         let Some(plan) = &fresh.decision.plan else {
+            let refusal = fresh.refusal(&parked.ask(&parked.facts(now)));
             let made = parked.record(fresh, now);
-            let refusal = refusal(&made);
-            self.end(held.ticket, Some(Arc::new(made)), Err(refusal), HeldEnd::Refused, released);
+            self.end(held.ticket, made, Err(refusal), HeldEnd::Refused, left);
             return None;
         };
         let first = plan.attempts.first().map(|attempt| attempt.endpoint);
         match (plan.hold, first) {
-            (None, Some(endpoint)) => self.send((held, endpoint), fresh, now, released),
+            (None, Some(endpoint)) => self.send((held, endpoint), fresh, now, left),
             (Some(hold), _) if parked.made.snapshot.pool_number(hold.pool) != Some(held.pool) => {
                 parked.moved += 1;
                 let moved = super::held(&parked.record(fresh, now), hold, (held.ticket, held.since), now);
@@ -261,7 +234,7 @@ impl<T> LineUp<T> {
         (held, endpoint): (&Held, usize),
         fresh: Fresh,
         now: Micros,
-        released: &mut Vec<Released<T>>,
+        left: &mut Left<T>,
     ) -> Option<Fresh> {
         let parked = self.parked.get(&held.ticket)?;
         let (state, candidate) = (fresh.endpoints.get(endpoint), fresh.decision.candidates.get(endpoint));
@@ -272,13 +245,13 @@ impl<T> LineUp<T> {
         let Ok(dispatched) = parked.made.begin_as(endpoint, work, now)? else { return Some(fresh) };
         let made = parked.record(fresh, now);
         self.queue.sent(now, held);
-        self.end(held.ticket, Some(Arc::new(made)), Ok(dispatched), HeldEnd::Sent, released);
+        self.end(held.ticket, made, Ok(dispatched), HeldEnd::Sent, left);
         None
     }
 
     /// Who goes first may have to wait for a machine while others wait that cannot use it anyway. Nobody is passed by
     /// those who take from it what it waits for. When time alone will let one of them pass.
-    fn let_others_pass(&mut self, first: (&Held, &Fresh), now: Micros, released: &mut Vec<Released<T>>) -> Micros {
+    fn let_others_pass(&mut self, first: (&Held, &Fresh), now: Micros, left: &mut Left<T>) -> Micros {
         let mut opens = Micros::NEVER;
         for other in self.queue.after(first.0, PASSING_AT_ONCE) {
             let waiting = self.queue.waiting_behind(now, &other);
@@ -289,7 +262,7 @@ impl<T> LineUp<T> {
                 continue;
             };
             if !self.may_use(first, other.ticket, endpoint) {
-                self.follow(&other, fresh, now, released);
+                self.follow(&other, fresh, now, left);
             }
         }
         opens
@@ -305,7 +278,7 @@ impl<T> LineUp<T> {
     }
 
     /// When time alone may make room for a held request, as it was just decided: a limit refills, a machine may be asked
-    /// again.
+    /// again, or will have read a prompt without a sign.
     fn opens(&self, held: &Held, fresh: &Fresh, now: Micros) -> Micros {
         let Some(parked) = self.parked.get(&held.ticket) else { return Micros::NEVER };
         if fresh.decision.plan.as_ref().is_some_and(|plan| plan.hold.is_none()) {
@@ -317,34 +290,30 @@ impl<T> LineUp<T> {
             Some(retry_in_ms) => Some(retry_in_ms),
             None => state.lease.map(|lease| lease.ready_in_ms(&facts, reserve_s)),
         });
-        let soonest = waits.filter(|ms| *ms > 0.0).min_by(f64::total_cmp);
+        let reads =
+            fresh.full_of_prompts().filter_map(|endpoint| parked.made.snapshot.target(endpoint)?.live.next_read());
+        let reads = reads.map(|at| (at - now).as_ms());
+        let soonest = waits.chain(reads).filter(|ms| *ms > 0.0).min_by(f64::total_cmp);
         // Rounded up: a look too soon would find nothing.
         soonest.map_or(Micros::NEVER, |ms| now + Micros::from_ms(ms) + Micros(1))
     }
 
-    fn give_up(&mut self, held: Held, end: HeldEnd, released: &mut Vec<Released<T>>) {
-        let Some(parked) = self.parked.get(&held.ticket) else { return };
-        let refusal = Refusal::Saturated { retry_in_ms: retry_ms(&parked.made) };
-        self.end(held.ticket, None, Err(refusal), end, released);
+    fn give_up(&mut self, held: Held, end: HeldEnd, left: &mut Left<T>) {
+        self.queue.remove(held.ticket);
+        left.given_up.extend(self.parked.remove(&held.ticket).map(|parked| (parked, end)));
     }
 
     fn end(
         &mut self,
         ticket: u64,
-        made: Option<Arc<DecisionRecord>>,
-        outcome: Result<pointsman_backends::fleet::Dispatched, Refusal>,
+        made: DecisionRecord,
+        outcome: Result<Dispatched, Refusal>,
         end: HeldEnd,
-        released: &mut Vec<Released<T>>,
+        left: &mut Left<T>,
     ) {
         self.queue.remove(ticket);
-        if let Some(Parked { made: before, moved, token, .. }) = self.parked.remove(&ticket) {
-            released.push(Released { token, made: made.unwrap_or(before), outcome, end, moved });
+        if let Some(Parked { moved, token, .. }) = self.parked.remove(&ticket) {
+            left.released.push(Released { token, made: Arc::new(made), outcome, end, moved });
         }
     }
-}
-
-/// What is held, by the pools of one generation. What waits for pools that it has not is nothing to it.
-fn seen_by(snapshot: &Snapshot, waiting: Vec<Waiting>) -> Vec<Waiting> {
-    let seen = |waiting: Waiting| Some(Waiting { pool: snapshot.pool_of(waiting.pool)?, ..waiting });
-    waiting.into_iter().filter_map(seen).collect()
 }

@@ -296,6 +296,61 @@ fn what_may_be_shed_is_refused_once_it_is_late_with_the_time_the_work_ahead_take
     assert!(long > 5.0 * short, "more ahead, later back: {short} ms, {long} ms");
 }
 
+/// Of those who are refused in one turn: who, and when they may come back.
+fn refused(released: Vec<Released<u32>>) -> Vec<(u32, f64)> {
+    let told = |released: Released<u32>| match released.outcome {
+        Err(Refusal::Saturated { retry_in_ms }) => (released.token, retry_in_ms),
+        other => panic!("{other:?}"),
+    };
+    released.into_iter().map(told).collect()
+}
+
+#[test]
+fn many_who_are_late_at_once_are_given_up_in_turns_that_follow_each_other() {
+    let mut world = World::new(TWO, "");
+    world.occupy(0, 1);
+    world.occupy(1, 2);
+    for token in 0..300 {
+        world.ask(10 + token, "spare", "").expect_err("held").expect("held");
+    }
+    world.now += Micros::from_secs(61);
+    let mut turns = Vec::new();
+    while world.flow.due().is_some_and(|due| due <= world.now) {
+        turns.push(refused(world.flow.tend(world.now)).len());
+    }
+    assert!(turns.len() > 4 && turns.iter().all(|given_up| *given_up <= 64), "{turns:?}");
+    assert_eq!((turns.iter().sum::<usize>(), world.flow.held()), (300, 0));
+}
+
+#[test]
+fn who_is_given_up_comes_back_when_the_work_that_is_ahead_now_is_done() {
+    let mut world = World::new(TWO.split_once("[pool.dear]").unwrap().0, "");
+    world.occupy(0, 1);
+    let then_ms = retry_ms(&world.decided("spare", ""));
+    world.ask(10, "spare", "").expect_err("held").expect("held");
+    world.now += Micros::from_secs(30);
+    for token in 0..40 {
+        world.ask(20 + token, "patient", "").expect_err("held").expect("held");
+    }
+    world.now += Micros::from_secs(31);
+    let told = refused(world.flow.tend(world.now));
+    let [(10, now_ms)] = told[..] else { panic!("{told:?}") };
+    assert!(now_ms > 5.0 * then_ms, "{then_ms} ms when it came, forty more wait by now: {now_ms} ms");
+}
+
+#[test]
+fn a_plain_line_holds_whoever_is_late() {
+    let mut world = World::new(TWO, "");
+    world.occupy(0, 1);
+    world.occupy(1, 2);
+    let made = Arc::new(world.decided("spare", ""));
+    let hold = Hold { slack_ms: -5.0, ..made.plan.as_ref().unwrap().hold.unwrap() };
+    assert!(world.flow.hold(Arc::clone(&made), hold, 3, world.now).is_err(), "late already");
+    world.flow = Flow::new(Mechanisms { queue: false, ..Mechanisms::default() });
+    assert!(world.flow.hold(made, hold, 3, world.now).is_ok());
+    assert_eq!((world.tend(90_000), world.flow.held()), (Vec::new(), 1));
+}
+
 #[test]
 fn generations_share_the_line_whatever_the_order_of_their_pools() {
     let mut world = World::new(TWO, "");
@@ -363,6 +418,19 @@ fn one_that_has_to_wait_for_a_machine_holds_nobody_up_who_cannot_use_it() {
     assert_eq!(world.tend(100), Vec::new());
     world.end(1);
     assert_eq!(world.release(), to(3, "side"));
+}
+
+/// Of an answer that comes whole no first token is seen: nobody tells that its machine has time for the next prompt.
+#[test]
+fn a_held_request_goes_the_moment_a_prompt_is_expected_to_have_been_read() {
+    let one = TWO.split_once("[pool.dear]").unwrap().0;
+    let mut world = World::new(&one.replace("requests = 1", "requests = 9, prefill_tokens = 100"), "");
+    let work = Work { input_tokens: 100, output_tokens: 500, read_in_ms: Some(37.0), ..Work::default() };
+    let live = Arc::clone(world.snapshot.target(0).unwrap().live);
+    world.running.insert(1, live.begin(world.now, work).unwrap());
+    world.ask(2, "patient", "").expect_err("held").expect("held");
+    assert_eq!(world.tend(35), Vec::new());
+    assert_eq!(world.tend(10), to(2, "cheap"));
 }
 
 #[test]

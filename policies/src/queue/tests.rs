@@ -66,7 +66,7 @@ fn a_plain_line_goes_in_the_order_of_coming_and_nobody_who_comes_later_overtakes
     all.into_iter().for_each(|held| queue.hold(NOW, held));
     queue.passed(NOW, 7, 100_000, 0);
     let later = NOW + Micros(20_000);
-    assert_eq!((queue.ahead(3), queue.lost(later, LONG), queue.least()), (2, Vec::new(), None));
+    assert_eq!((queue.ahead(3), queue.lost(later, LONG, 9), queue.least()), (2, Vec::new(), None));
     let priorities = |waiting: Vec<Waiting>| waiting.iter().map(|one| (one.priority, one.requests)).collect::<Vec<_>>();
     assert_eq!(priorities(queue.waiting(later, None)), [(i32::MAX, 4)]);
     assert_eq!(priorities(queue.waiting(later, Some(3))), [(i32::MAX, 2)]);
@@ -136,8 +136,12 @@ fn who_is_lost_is_given_up_and_others_are_decided_again_as_their_slack_halves() 
     assert_eq!(tickets(queue.to_review(now, 16)), [0; 0], "not yet");
     assert_eq!(tickets(queue.to_review(NOW + Micros(20_000), 16)), [1, 2, 4], "the least time between two looks");
     assert_eq!(tickets(queue.to_review(NOW + Micros(250_000), 1)).len(), 1, "no more at once than asked for");
-    assert_eq!(queue.lost(now, LONG).iter().map(|(held, old)| (held.ticket, *old)).collect::<Vec<_>>(), [(4, false)]);
-    let lost = queue.lost(NOW + LONG + LONG, LONG);
+    assert_eq!(
+        queue.lost(now, LONG, 9).iter().map(|(held, old)| (held.ticket, *old)).collect::<Vec<_>>(),
+        [(4, false)]
+    );
+    assert_eq!(queue.lost(NOW + LONG + LONG, LONG, 2).len(), 2, "no more at once than asked for");
+    let lost = queue.lost(NOW + LONG + LONG, LONG, 9);
     assert!(lost.len() == 5 && lost.iter().all(|(_, old)| *old), "nobody is held for ever: {lost:?}");
     assert_eq!(queue.least().map(|held| held.ticket), Some(5), "of what may be shed, what is due last");
 }
