@@ -71,6 +71,11 @@ impl ConnectError {
             ConnectError::Closed(..) => "closed",
         }
     }
+
+    /// Whether the host is there and its engine is not.
+    pub fn nobody_listens(&self) -> bool {
+        matches!(self, ConnectError::Connect(_, error) if error.kind() == std::io::ErrorKind::ConnectionRefused)
+    }
 }
 
 /// A request body made of at most three slices: what stands before the model's name, the name, what stands behind it.

@@ -38,6 +38,9 @@ pub use view::{Seen, View};
 /// The longest a machine may ask us to stay away.
 const LONGEST_BACK_PRESSURE: Micros = Micros::from_secs(60);
 
+/// Who could not be asked for so long has most likely been started again, and read nothing since.
+const RESTARTED: Micros = Micros::from_secs(10);
+
 /// Everything known of all endpoints.
 #[derive(Debug)]
 pub struct Fleet {
@@ -104,6 +107,18 @@ impl State {
         let reported = self.reported.lock();
         let told = asked || reported.age_s(now).is_some();
         (reported.foreign(now), if told { reported.widening(now) } else { 1.0 })
+    }
+
+    /// What its engine says of itself.
+    fn take_report(&self, at: Micros, report: &EngineReport, kv_tokens: Option<u64>) {
+        let news = self.reported.lock().take(at, report, kv_tokens);
+        if news.restarted {
+            self.cache.forget();
+        }
+        if let Some(hit_rate) = news.prefix_hit_rate {
+            self.cache.reported(hit_rate);
+        }
+        self.changed();
     }
 
     /// Something is different now; said after it is.
@@ -328,8 +343,12 @@ impl Live {
 
     /// Its engine said of itself what was true at a moment; `kv_tokens` is its memory. For whoever asks it himself.
     pub fn take_report(&self, at: Micros, report: &EngineReport, kv_tokens: Option<u64>) {
-        self.shared.reported.lock().take(at, report, kv_tokens);
-        self.shared.changed();
+        self.shared.take_report(at, report, kv_tokens);
+    }
+
+    /// Its engine is not there, so it has lost what it had read.
+    pub fn is_gone(&self) {
+        self.shared.cache.forget();
     }
 
     /// How old the last report of its engine is, seconds; `None` where there is none.
@@ -364,7 +383,12 @@ impl Live {
             Some(lease) => Some(lease.limiter.lock().try_take(now, work.input_tokens, work.max_output_tokens)?),
             None => None,
         };
-        self.shared.breaker.lock().on_attempt(now);
+        let mut breaker = self.shared.breaker.lock();
+        if breaker.ejected_for(now) >= RESTARTED {
+            self.shared.cache.forget();
+        }
+        breaker.on_attempt(now);
+        drop(breaker);
         Ok(Dispatched::new(Arc::clone(self), reservation, now, work))
     }
 

@@ -1,109 +1,111 @@
 //! What endpoints have in their prefix caches, as far as this gateway knows: the prompts that it sent them, the one unused
 //! for longest forgotten first, and how true that has turned out.
 //!
+//! ```text
+//! sent ──► first token: it is held from now on, and used last
+//!   └────► no answer began: taken back
+//! ```
+//!
 //! Engines keep what they have read until its memory is wanted for something else. So a block is taken for held as long
 //! as its endpoint has read no more since it was last used than fits into its memory. What engines say of cached tokens
-//! in their answers tells how true that is: where they keep less, less is believed.
+//! in their answers, or of hits in their metrics, tells how true that is: where they keep less, less is believed.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+/// Blocks by hash, and who holds them.
+mod shard;
+/// How much of what is claimed there is.
+mod truth;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use pointsman_policies::estimate::batches;
-use pointsman_policies::fleet::{HardwareKind, PoolFacts};
-use pointsman_policies::prefix::{Mark, Prefix};
+use pointsman_policies::fleet::PoolFacts;
+use pointsman_policies::prefix::Prefix;
+
+use shard::{Holder, Reach, Shard};
+use truth::Truth;
 
 /// Locks, by the first block of a prompt: whoever looks one up takes one of them, once.
 const SHARDS: usize = 16;
-/// Blocks known under one lock; with as many of before, which are forgotten when these are full. 48 bytes each.
-const SHARD_BLOCKS: usize = 1 << 13;
+/// Blocks that are known of each endpoint: two mebibytes of short prompts, more of long ones.
+const BLOCKS_PER_ENDPOINT: usize = 1 << 13;
+/// Blocks known together, with as many of before, which are forgotten when there are more. About 50 bytes each: 13 MB.
+const LEAST_BLOCKS: usize = 1 << 17;
+/// However many endpoints there are: 105 MB. From a hundred and thirty endpoints on each has a part of these.
+const MOST_BLOCKS: usize = 1 << 20;
 /// Taken for the memory of a machine that does not tell, tokens.
 const UNKNOWN_MEMORY_TOKENS: u64 = 500_000;
-/// Until so many tokens have been claimed to be cached, the prior counts as much as what was found.
-const PRIOR_TOKENS: f64 = 4_096.0;
-/// What was found counts half as much after so many answers.
-const HALF_LIFE_ANSWERS: f64 = 32.0;
-/// Less than this is not worth believing.
-const LEAST_TRUTH: f64 = 0.05;
-/// Further than any memory reaches: whoever takes over a number holds nothing of what was known of the one before.
+/// Further than any memory reaches: who has read so much more holds nothing of what was known of it before.
 const FAR_TOKENS: u64 = 1 << 40;
 
 /// Which endpoint holds which blocks.
 #[derive(Debug)]
 pub struct Prefixes {
     shards: Vec<Mutex<Shard>>,
-    numbers: Arc<Mutex<Numbers>>,
+    /// Blocks that were added since the older ones were forgotten last.
+    young: AtomicUsize,
+    numbers: Arc<Numbers>,
 }
 
 /// The prefix cache of one endpoint.
 #[derive(Debug)]
 pub struct Cache {
     number: u32,
-    numbers: Arc<Mutex<Numbers>>,
+    numbers: Arc<Numbers>,
     /// Tokens that it has read and written.
     read: AtomicU64,
     memory_tokens: AtomicU64,
     truth: Mutex<Truth>,
+    /// Sent since its engine reported its hits last, tokens; and of these, what was claimed to be held.
+    asked: AtomicU64,
+    claimed: AtomicU64,
 }
 
-/// What was claimed to be cached, and how much of that was.
+/// A prompt that was sent to an endpoint, which has not answered yet.
 #[derive(Clone, Copy, Debug)]
-struct Truth {
-    prior: f64,
-    claimed: f64,
-    found: f64,
+pub struct Booked {
+    /// Of its tokens, what was claimed to be held before.
+    pub claimed_tokens: u64,
+    claimed_bytes: u64,
+    new_tokens: u64,
+    at: u64,
 }
 
 /// Small numbers of caches, used again once an endpoint is gone.
 #[derive(Debug, Default)]
 struct Numbers {
+    used: AtomicUsize,
+    list: Mutex<Free>,
+}
+
+#[derive(Debug, Default)]
+struct Free {
     next: u32,
     /// With what the one before had read.
     free: Vec<(u32, u64)>,
 }
 
-/// Blocks by hash. Once the young are as many as there may be, they are the old ones, and the old are forgotten.
-#[derive(Debug, Default)]
-struct Shard {
-    young: Blocks,
-    old: Blocks,
-}
-
-type Blocks = HashMap<u64, Block, BuildHasherDefault<Hashed>>;
-
-/// Who holds a block. Most are held by one endpoint.
-#[derive(Clone, Debug)]
-struct Block {
-    first: Holder,
-    others: Vec<Holder>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Holder {
-    number: u32,
-    /// What its endpoint had read when it last used it.
-    at: u64,
-}
-
 impl Default for Prefixes {
     fn default() -> Prefixes {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Prefixes { shards, numbers: Arc::default() }
+        Prefixes { shards, young: AtomicUsize::new(0), numbers: Arc::default() }
     }
 }
 
 impl Prefixes {
     /// The cache of a new endpoint: nothing is known of it.
     pub fn cache(&self) -> Cache {
-        let (number, read) = self.numbers.lock().take();
+        let (number, read) = self.numbers.take();
         Cache {
             number,
             numbers: Arc::clone(&self.numbers),
             read: AtomicU64::new(read),
             memory_tokens: AtomicU64::new(UNKNOWN_MEMORY_TOKENS),
-            truth: Mutex::new(Truth { prior: 0.0, claimed: 0.0, found: 0.0 }),
+            truth: Mutex::default(),
+            asked: AtomicU64::new(0),
+            claimed: AtomicU64::new(0),
         }
     }
 
@@ -132,18 +134,63 @@ impl Prefixes {
         caches.map(held).collect()
     }
 
-    /// A prompt is sent to an endpoint, which will then hold it. What was claimed to be held of it before, tokens.
-    pub fn sent(&self, prefix: &Prefix, cache: &Cache, input_tokens: u64, output_tokens: u64) -> u64 {
-        let mut claimed = 0;
+    /// A prompt is sent to an endpoint. Until something else becomes of it, it is taken for held there: what begins alike
+    /// and comes in the same moment is best sent after it.
+    pub fn sent(&self, prefix: &Prefix, cache: &Cache, input_tokens: u64, output_tokens: u64) -> Booked {
+        let at = cache.read.load(Ordering::Relaxed);
+        let now = Holder { number: cache.number, at };
+        let claimed_bytes = self.note(prefix, |shard| shard.add(prefix.marks(), now, cache.oldest()));
+        let claimed_tokens = prefix.tokens(claimed_bytes, input_tokens);
+        let new_tokens = input_tokens.saturating_sub(claimed_tokens).saturating_add(output_tokens);
+        cache.read.fetch_add(new_tokens, Ordering::Relaxed);
+        cache.asked.fetch_add(input_tokens, Ordering::Relaxed);
+        cache.claimed.fetch_add(claimed_tokens, Ordering::Relaxed);
+        Booked { claimed_tokens, claimed_bytes, new_tokens, at }
+    }
+
+    /// The endpoint has read it: an answer has begun.
+    pub fn was_read(&self, prefix: &Prefix, cache: &Cache, booked: Booked) {
+        let at = cache.read.load(Ordering::Relaxed).saturating_sub(booked.new_tokens);
+        let now = Holder { number: cache.number, at };
+        self.note(prefix, |shard| shard.hold(prefix.marks(), now));
+    }
+
+    /// The endpoint has not read it: it was refused, or nobody waits for it any more. What it had already, it has.
+    pub fn take_back(&self, prefix: &Prefix, cache: &Cache, booked: Booked) {
         if let Some(shard) = self.shard(prefix) {
-            let now = Holder { number: cache.number, at: cache.read.load(Ordering::Relaxed) };
-            let (bytes, forgotten) = shard.lock().insert(prefix.marks(), now, cache.oldest());
-            drop(forgotten); // not under the lock: these are many
-            claimed = prefix.tokens(bytes, input_tokens);
+            let then = Holder { number: cache.number, at: booked.at };
+            let new = prefix.marks().iter().filter(|mark| mark.bytes > booked.claimed_bytes);
+            let mut shard = shard.lock();
+            let before = shard.young();
+            shard.remove(new, then);
+            let removed = before.saturating_sub(shard.young());
+            drop(shard);
+            let less = |young: usize| Some(young.saturating_sub(removed));
+            let _ = self.young.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         }
-        let new = input_tokens.saturating_sub(claimed).saturating_add(output_tokens);
-        cache.read.fetch_add(new, Ordering::Relaxed);
-        claimed
+        cache.read.fetch_sub(booked.new_tokens, Ordering::Relaxed);
+    }
+
+    /// Changes what is known of a prompt's blocks, and forgets the older half where there are too many.
+    fn note<T: Default>(&self, prefix: &Prefix, change: impl FnOnce(&mut Shard) -> T) -> T {
+        let Some(shard) = self.shard(prefix) else { return T::default() };
+        let mut shard = shard.lock();
+        let before = shard.young();
+        let changed = change(&mut shard);
+        let added = shard.young().saturating_sub(before);
+        drop(shard);
+        let most = self.most_blocks();
+        if self.young.fetch_add(added, Ordering::Relaxed) + added >= most
+            && self.young.swap(0, Ordering::Relaxed) >= most
+        {
+            self.shards.iter().for_each(|shard| shard.lock().turn());
+        }
+        changed
+    }
+
+    fn most_blocks(&self) -> usize {
+        let endpoints = self.numbers.used.load(Ordering::Relaxed);
+        (endpoints * BLOCKS_PER_ENDPOINT).clamp(LEAST_BLOCKS, MOST_BLOCKS)
     }
 
     fn shard(&self, prefix: &Prefix) -> Option<&Mutex<Shard>> {
@@ -157,14 +204,32 @@ impl Cache {
     pub(crate) fn belongs_to(&self, pool: &PoolFacts) {
         let memory_tokens = pool.service.kv_tokens.unwrap_or(UNKNOWN_MEMORY_TOKENS);
         self.memory_tokens.store(memory_tokens, Ordering::Relaxed);
-        self.truth.lock().prior = prior(pool.kind);
+        self.truth.lock().expect_of(pool.kind);
     }
 
-    /// An answer told how much of its prompt was cached, of what was claimed when it was sent.
-    pub(crate) fn found(&self, claimed: u64, found: u64) {
-        if claimed > 0 {
-            self.truth.lock().learn(claimed as f64, found.min(claimed) as f64);
+    /// An answer told how much of its prompt was cached, of what was claimed when it was sent; or did not tell.
+    pub(crate) fn answered(&self, claimed: u64, found: Option<u64>) {
+        if claimed == 0 {
+            return;
         }
+        match found {
+            Some(found) => self.truth.lock().told(claimed as f64, found.min(claimed) as f64),
+            None => self.truth.lock().not_told(),
+        }
+    }
+
+    /// Its engine told which part of the prompts it read lately it had cached. Where answers tell, they know better.
+    pub(crate) fn reported(&self, hit_rate: f64) {
+        let [asked, claimed] = [&self.asked, &self.claimed].map(|sum| sum.swap(0, Ordering::Relaxed) as f64);
+        let mut truth = self.truth.lock();
+        if claimed > 0.0 && !truth.answers_tell() {
+            truth.learn(claimed, (hit_rate * asked).min(claimed));
+        }
+    }
+
+    /// Its engine has lost what it had: it was started again.
+    pub(crate) fn forget(&self) {
+        self.read.fetch_add(FAR_TOKENS, Ordering::Relaxed);
     }
 
     /// How much of what is claimed to be cached there is, 0 to 1.
@@ -183,224 +248,23 @@ impl Cache {
 
 impl Drop for Cache {
     fn drop(&mut self) {
-        self.numbers.lock().free.push((self.number, *self.read.get_mut()));
-    }
-}
-
-/// Engines that batch keep prefixes unless they are told not to. Nothing is expected of the others before they tell.
-fn prior(kind: HardwareKind) -> f64 {
-    if batches(kind) { 1.0 } else { 0.0 }
-}
-
-impl Truth {
-    fn learn(&mut self, claimed: f64, found: f64) {
-        let kept = (-1.0 / HALF_LIFE_ANSWERS).exp2();
-        self.claimed = self.claimed * kept + claimed;
-        self.found = self.found * kept + found;
-    }
-
-    fn part(&self) -> f64 {
-        let part = (self.prior * PRIOR_TOKENS + self.found) / (PRIOR_TOKENS + self.claimed);
-        if part < LEAST_TRUTH { 0.0 } else { part.min(1.0) }
+        self.numbers.give_back(self.number, *self.read.get_mut());
     }
 }
 
 impl Numbers {
-    fn take(&mut self) -> (u32, u64) {
-        self.free.pop().map_or_else(
-            || {
-                self.next += 1;
-                (self.next - 1, 0)
-            },
-            |(number, read)| (number, read.saturating_add(FAR_TOKENS)),
-        )
-    }
-}
-
-/// How far into a prompt an endpoint has it.
-#[derive(Clone, Copy)]
-struct Reach {
-    oldest: u64,
-    bytes: u64,
-}
-
-impl Shard {
-    /// Follows a prompt as far as anybody holds it. Whoever holds a block holds all before it.
-    fn follow(&self, marks: &[Mark], reaches: &mut [Reach]) -> bool {
-        let mut found = false;
-        for mark in marks {
-            let Some(block) = self.young.get(&mark.hash).or_else(|| self.old.get(&mark.hash)) else { break };
-            let mut held = false;
-            for holder in std::iter::once(&block.first).chain(&block.others) {
-                let reach = reaches.get_mut(holder.number as usize).filter(|reach| holder.at >= reach.oldest);
-                if let Some(reach) = reach {
-                    reach.bytes = mark.bytes;
-                    held = true;
-                }
-            }
-            if !held {
-                break;
-            }
-            found = true;
+    fn take(&self) -> (u32, u64) {
+        self.used.fetch_add(1, Ordering::Relaxed);
+        let mut list = self.list.lock();
+        if let Some((number, read)) = list.free.pop() {
+            return (number, read.saturating_add(FAR_TOKENS));
         }
-        found
+        list.next += 1;
+        (list.next - 1, 0)
     }
 
-    /// Puts a holder to every block of a prompt. How far it had them already, and what there is no more room for.
-    fn insert(&mut self, marks: &[Mark], now: Holder, oldest: u64) -> (u64, Blocks) {
-        let (mut bytes, mut all) = (0, true);
-        for mark in marks {
-            let block = self.young.entry(mark.hash).or_insert_with(|| {
-                self.old
-                    .remove(&mark.hash)
-                    .unwrap_or(Block { first: Holder { at: 0, number: u32::MAX }, others: Vec::new() })
-            });
-            all &= block.hold(now).is_some_and(|at| at >= oldest);
-            if all {
-                bytes = mark.bytes;
-            }
-        }
-        let full = self.young.len() >= SHARD_BLOCKS;
-        let forgotten =
-            if full { std::mem::replace(&mut self.old, std::mem::take(&mut self.young)) } else { Blocks::default() };
-        (bytes, forgotten)
-    }
-}
-
-impl Block {
-    /// It is held by one more from now on. When that one had used it last.
-    fn hold(&mut self, now: Holder) -> Option<u64> {
-        if self.first.number == u32::MAX {
-            self.first = now;
-            return None;
-        }
-        let known = std::iter::once(&mut self.first).chain(&mut self.others).find(|known| known.number == now.number);
-        match known {
-            Some(known) => Some(std::mem::replace(known, now).at),
-            None => {
-                self.others.push(now);
-                None
-            }
-        }
-    }
-}
-
-/// Hashes are not hashed again.
-#[derive(Clone, Copy, Debug, Default)]
-struct Hashed(u64);
-
-impl Hasher for Hashed {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 = xxhash_rust::xxh3::xxh3_64_with_seed(bytes, self.0);
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use pointsman_policies::prefix::of_blocks;
-
-    use super::*;
-
-    fn caches(prefixes: &Prefixes, memory_tokens: &[u64]) -> Vec<Cache> {
-        let made = memory_tokens.iter().map(|tokens| {
-            let cache = prefixes.cache();
-            cache.memory_tokens.store(*tokens, Ordering::Relaxed);
-            cache.truth.lock().prior = 1.0;
-            cache
-        });
-        made.collect()
-    }
-
-    fn prompt(blocks: &[u64]) -> (Prefix, u64) {
-        let tokens = blocks.len() as u64 * 512;
-        (of_blocks(blocks, 512, tokens), tokens)
-    }
-
-    #[test]
-    fn each_endpoint_holds_what_it_was_sent() {
-        let prefixes = Prefixes::default();
-        let caches = caches(&prefixes, &[10_000, 10_000, 10_000]);
-        let held = |blocks: &[u64]| {
-            let (prefix, tokens) = prompt(blocks);
-            prefixes.held(&prefix, tokens, caches.iter())
-        };
-        let send = |blocks: &[u64], to: usize| {
-            let (prefix, tokens) = prompt(blocks);
-            prefixes.sent(&prefix, &caches[to], tokens, 0)
-        };
-        assert_eq!((held(&[1, 2, 3]), held(&[])), (vec![], vec![]));
-        assert_eq!(send(&[1, 2, 3], 0), 0);
-        assert_eq!(send(&[1, 2, 3, 4], 0), 3 * 512, "what was claimed before");
-        assert_eq!(send(&[1, 7], 1), 0);
-        assert_eq!(held(&[1, 2, 3, 9]), [3 * 512, 512, 0]);
-        assert_eq!(held(&[2, 3]), [0_u64; 0], "what comes before is in the hash");
-    }
-
-    #[test]
-    fn what_no_longer_fits_is_forgotten_the_least_recently_used_first() {
-        let prefixes = Prefixes::default();
-        let caches = caches(&prefixes, &[2_048]);
-        let send = |blocks: &[u64]| {
-            let (prefix, tokens) = prompt(blocks);
-            prefixes.sent(&prefix, &caches[0], tokens, 0);
-        };
-        let held = |block: u64| {
-            let (prefix, tokens) = prompt(&[block]);
-            prefixes.held(&prefix, tokens, caches.iter()).first().copied().unwrap_or(0)
-        };
-        (1..5).for_each(|block| send(&[block]));
-        send(&[1]);
-        send(&[5]);
-        send(&[6]);
-        assert_eq!([1, 2, 3, 4, 5, 6].map(held), [512, 0, 512, 512, 512, 512]);
-        send(&[7]);
-        assert_eq!([1, 2, 3, 4, 5, 6, 7].map(held), [512, 0, 0, 512, 512, 512, 512]);
-    }
-
-    #[test]
-    fn an_engine_that_keeps_less_is_believed_less_and_one_that_keeps_nothing_is_not() {
-        let prefixes = Prefixes::default();
-        let caches = caches(&prefixes, &[100_000, 100_000]);
-        let (prefix, tokens) = prompt(&(0..20).collect::<Vec<_>>());
-        let sent: Vec<u64> = caches.iter().map(|cache| prefixes.sent(&prefix, cache, tokens, 0)).collect();
-        assert_eq!(sent, [0, 0]);
-        for _ in 0..100 {
-            caches[0].found(tokens, tokens / 2);
-            caches[1].found(tokens, 0);
-        }
-        let held = prefixes.held(&prefix, tokens, caches.iter());
-        assert!((tokens * 45 / 100..tokens * 55 / 100).contains(&held[0]), "{held:?}");
-        assert_eq!(held[1], 0);
-        (0..200).for_each(|_| caches[1].found(tokens, tokens));
-        assert!(prefixes.held(&prefix, tokens, caches.iter())[1] > tokens * 9 / 10, "it was switched on");
-    }
-
-    #[test]
-    fn the_index_is_bounded_and_a_number_is_used_again_without_what_was_known_of_it() {
-        let prefixes = Prefixes::default();
-        let mut caches = caches(&prefixes, &[u64::MAX]);
-        for at in 0..300_000_u64 {
-            let (prefix, tokens) = prompt(&[at]);
-            prefixes.sent(&prefix, &caches[0], tokens, 0);
-        }
-        let blocks = |shard: &Mutex<Shard>| {
-            let shard = shard.lock();
-            shard.young.len() + shard.old.len()
-        };
-        let kept: usize = prefixes.shards.iter().map(blocks).sum();
-        assert!(kept <= 2 * SHARDS * SHARD_BLOCKS, "{kept}");
-        let (last, tokens) = prompt(&[299_999]);
-        assert_eq!(prefixes.held(&last, tokens, caches.iter()), [512]);
-        caches.clear();
-        let next = prefixes.cache();
-        assert_eq!((next.number, prefixes.held(&last, tokens, std::iter::once(&next)).len()), (0, 0));
+    fn give_back(&self, number: u32, read: u64) {
+        self.used.fetch_sub(1, Ordering::Relaxed);
+        self.list.lock().free.push((number, read));
     }
 }

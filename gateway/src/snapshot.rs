@@ -235,7 +235,7 @@ impl Snapshot {
     }
 
     /// What endpoints have in their prefix caches.
-    pub fn prefixes(&self) -> &Prefixes {
+    pub fn prefixes(&self) -> &Arc<Prefixes> {
         &self.prefixes
     }
 

@@ -1,5 +1,8 @@
 //! A request on its way to an endpoint, and what happened to it there.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use pointsman_policies::prefix::Prefix;
@@ -10,7 +13,7 @@ use crate::inflight::{InFlight, Work};
 use crate::learn::meter::{Exposure, Mark};
 use crate::learn::observation::Load;
 use crate::lease::Reservation;
-use crate::prefixes::Prefixes;
+use crate::prefixes::{Booked, Prefixes};
 
 /// A request on its way: holds its place in the endpoint's load until dropped.
 ///
@@ -24,10 +27,20 @@ pub struct Dispatched {
     input_tokens: u64,
     /// Of these, tokens that were claimed to be in the endpoint's prefix cache.
     claimed_tokens: u64,
+    /// Its prompt, until it is known whether its endpoint has read it.
+    unread: Option<Unread>,
     sent: Micros,
     at_dispatch: Load,
     first: Option<(Micros, Mark)>,
     settled: bool,
+}
+
+/// A prompt that is taken for held by an endpoint which has not answered yet.
+#[derive(Debug)]
+struct Unread {
+    prefixes: Arc<Prefixes>,
+    prefix: Arc<Prefix>,
+    booked: Booked,
 }
 
 /// What happened to a request on its endpoint so far.
@@ -62,6 +75,7 @@ impl Dispatched {
             in_flight,
             input_tokens,
             claimed_tokens: 0,
+            unread: None,
             sent: now,
             at_dispatch,
             first: None,
@@ -74,18 +88,28 @@ impl Dispatched {
         &self.live
     }
 
-    /// Its endpoint will have read its prompt.
-    pub fn reads(&mut self, prefixes: &Prefixes, prefix: &Prefix, output_tokens: u64) {
-        self.claimed_tokens = prefixes.sent(prefix, &self.live.shared.cache, self.input_tokens, output_tokens);
+    /// Its endpoint will have read its prompt, unless no answer begins.
+    pub fn reads(&mut self, prefixes: &Arc<Prefixes>, prefix: &Arc<Prefix>, output_tokens: u64) {
+        let booked = prefixes.sent(prefix, &self.live.shared.cache, self.input_tokens, output_tokens);
+        self.claimed_tokens = booked.claimed_tokens;
+        self.unread = Some(Unread { prefixes: Arc::clone(prefixes), prefix: Arc::clone(prefix), booked });
     }
 
-    /// Its answer says how much of its prompt was cached.
-    pub fn found_cached(&self, tokens: u64) {
-        self.live.shared.cache.found(self.claimed_tokens, tokens);
+    /// It was answered. Its answer may tell how much of its prompt was cached.
+    pub fn answered(&mut self, cached_tokens: Option<u64>) {
+        self.was_read();
+        self.live.shared.cache.answered(self.claimed_tokens, cached_tokens);
+    }
+
+    fn was_read(&mut self) {
+        if let Some(Unread { prefixes, prefix, booked }) = self.unread.take() {
+            prefixes.was_read(&prefix, &self.live.shared.cache, booked);
+        }
     }
 
     /// The first token has come.
     pub fn first_token(&mut self, now: Micros) {
+        self.was_read();
         if let Some(in_flight) = &mut self.in_flight {
             in_flight.first_token();
             self.live.shared.changed();
@@ -119,6 +143,9 @@ impl Dispatched {
     fn leave(&mut self, now: Micros) {
         self.settled = true;
         self.in_flight = None;
+        if let Some(Unread { prefixes, prefix, booked }) = self.unread.take() {
+            prefixes.take_back(&prefix, &self.live.shared.cache, booked);
+        }
         self.live.shared.account(now);
     }
 }

@@ -61,8 +61,7 @@ async fn ask_on(scrape: Scrape, key: HeaderMap, asked: Asked) {
         let report = scrape.ask(&asked.connections, &key).await;
         match report {
             Ok(report) => {
-                asked.state.reported.lock().take(since(asked.origin), &report, asked.kv_tokens);
-                asked.state.changed();
+                asked.state.take_report(since(asked.origin), &report, asked.kv_tokens);
                 if std::mem::take(&mut told) {
                     tracing::info!(endpoint = %asked.id, "its metrics can be read again");
                 }

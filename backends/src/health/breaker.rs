@@ -35,6 +35,7 @@ pub struct Breaker {
 
 #[derive(Clone, Copy, Debug)]
 struct Open {
+    since: Micros,
     until: Micros,
     pause: Micros,
     trial_since: Option<Micros>,
@@ -51,6 +52,11 @@ impl Breaker {
             }
             Some(_) => Position::Trial,
         }
+    }
+
+    /// How long it has been open, trials included.
+    pub fn ejected_for(&self, now: Micros) -> Micros {
+        self.open.map_or(Micros(0), |open| now - open.since)
     }
 
     /// A request is being sent; in the trial position it becomes the trial.
@@ -91,7 +97,8 @@ impl Breaker {
             None if self.failures < FAILURES_TO_OPEN => return,
             None => FIRST_PAUSE,
         };
-        self.open = Some(Open { until: now + pause, pause, trial_since: None });
+        let since = self.open.map_or(now, |open| open.since);
+        self.open = Some(Open { since, until: now + pause, pause, trial_since: None });
     }
 }
 
@@ -133,6 +140,17 @@ mod tests {
         assert!(matches!(breaker.position(at(1_001)), Position::Open { .. }), "a second request must wait");
         breaker.on_success();
         assert_eq!(breaker.position(at(1_002)), Position::Closed);
+    }
+
+    #[test]
+    fn it_knows_how_long_it_has_been_open_trials_included() {
+        let mut breaker = failed(3, at(500));
+        assert_eq!((breaker.ejected_for(at(500)), breaker.ejected_for(at(900))), (at(0), at(400)));
+        breaker.on_attempt(at(1_500));
+        breaker.on_failure(at(1_600));
+        assert_eq!(breaker.ejected_for(at(3_000)), at(2_500));
+        breaker.on_first_byte();
+        assert_eq!(breaker.ejected_for(at(3_100)), at(0));
     }
 
     #[test]

@@ -30,6 +30,16 @@ pub struct EngineReport {
     pub prefix_totals: Option<(f64, f64)>,
 }
 
+/// What a report says that the one before did not.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct News {
+    /// The part of prompt tokens that the machine found in its prefix cache since; `None` where it read none, or does not
+    /// tell.
+    pub prefix_hit_rate: Option<f64>,
+    /// It was started again: what it counts has become less.
+    pub restarted: bool,
+}
+
 /// Work on a machine: the gateway's own, or what others sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Share {
@@ -65,7 +75,6 @@ pub struct Reported {
     in_flight: f64,
     context_tokens: f64,
     prefix_totals: Option<(f64, f64)>,
-    prefix_hit_rate: Option<f64>,
     own: VecDeque<Moment>,
 }
 
@@ -88,14 +97,15 @@ impl Reported {
 
     /// A report came that was true at a moment. What arrived or left about then is given the benefit of the doubt. One
     /// that is older than what is remembered is left out. `kv_tokens` is the memory of the machine.
-    pub fn take(&mut self, at: Micros, report: &EngineReport, kv_tokens: Option<u64>) {
-        let Some(own) = self.own_about(at) else { return };
+    pub fn take(&mut self, at: Micros, report: &EngineReport, kv_tokens: Option<u64>) -> News {
+        let news = self.news(report);
+        self.prefix_totals = report.prefix_totals.or(self.prefix_totals);
+        let Some(own) = self.own_about(at) else { return news };
         self.in_flight = (f64::from(report.running) + f64::from(report.waiting) - f64::from(own.in_flight)).max(0.0);
         let held = report.kv_used.zip(kv_tokens).map(|(part, capacity)| part.clamp(0.0, 1.0) * capacity as f64);
         self.context_tokens = held.map_or(0.0, |held| (held - own.context_tokens as f64).max(0.0));
-        self.prefix_hit_rate = report.prefix_hit_rate.or_else(|| self.hit_rate_since(report.prefix_totals));
-        self.prefix_totals = report.prefix_totals;
         self.at = Some(at);
+        news
     }
 
     /// What others have on the machine: fully counted when fresh, half after a half-life, not at all when it is old.
@@ -125,11 +135,6 @@ impl Reported {
         self.at.map(|at| (now - at).as_secs())
     }
 
-    /// The part of prompt tokens that the machine found in its prefix cache lately.
-    pub fn prefix_hit_rate(&self) -> Option<f64> {
-        self.prefix_hit_rate
-    }
-
     fn weight(&self, now: Micros) -> f64 {
         match self.age_s(now) {
             Some(age) if age < OLDEST_S => (-age / HALF_LIFE_S).exp2(),
@@ -150,12 +155,16 @@ impl Reported {
         (self.own.len() < MOST_MOMENTS).then_some(own)
     }
 
-    /// The share of hits since the report before; the last known where nothing was looked up or the engine restarted.
-    fn hit_rate_since(&self, totals: Option<(f64, f64)>) -> Option<f64> {
-        let (queries, hits) = totals?;
-        let (queries_before, hits_before) = self.prefix_totals.unwrap_or_default();
+    fn news(&self, report: &EngineReport) -> News {
+        let told = News { prefix_hit_rate: report.prefix_hit_rate, restarted: false };
+        // What was counted before the first report is of times when nobody here knew what it was asked.
+        let Some(((queries, hits), (queries_before, hits_before))) = report.prefix_totals.zip(self.prefix_totals)
+        else {
+            return told;
+        };
         let (queries, hits) = (queries - queries_before, hits - hits_before);
-        if queries > 0.0 && hits >= 0.0 { Some((hits / queries).min(1.0)) } else { self.prefix_hit_rate }
+        let rate = (queries > 0.0 && hits >= 0.0).then(|| (hits / queries).min(1.0));
+        News { prefix_hit_rate: told.prefix_hit_rate.or(rate), restarted: queries < 0.0 }
     }
 }
 
@@ -216,17 +225,19 @@ mod tests {
     }
 
     #[test]
-    fn counters_of_the_prefix_cache_become_a_recent_rate() {
+    fn counters_of_the_prefix_cache_become_a_recent_rate_and_tell_of_a_restart() {
         let mut reported = Reported::default();
-        let mut rate = |queries, hits| {
+        let mut news = |queries, hits| {
             let report = EngineReport { prefix_totals: Some((queries, hits)), ..EngineReport::default() };
-            reported.take(Micros(0), &report, None);
-            reported.prefix_hit_rate()
+            let news = reported.take(Micros(0), &report, None);
+            (news.prefix_hit_rate, news.restarted)
         };
-        assert_eq!(rate(100.0, 20.0), Some(0.2));
-        assert_eq!(rate(200.0, 100.0), Some(0.8));
-        assert_eq!(rate(200.0, 100.0), Some(0.8), "nothing was asked");
-        assert_eq!(rate(10.0, 1.0), Some(0.8), "it was restarted");
-        assert_eq!(rate(20.0, 6.0), Some(0.5));
+        assert_eq!(news(100.0, 20.0), (None, false), "nobody knows what it was asked before");
+        assert_eq!(news(200.0, 100.0), (Some(0.8), false));
+        assert_eq!(news(200.0, 100.0), (None, false), "nothing was asked");
+        assert_eq!(news(10.0, 1.0), (None, true));
+        assert_eq!(news(20.0, 6.0), (Some(0.5), false));
+        let gauge = EngineReport { prefix_hit_rate: Some(0.3), ..EngineReport::default() };
+        assert_eq!(reported.take(Micros(0), &gauge, None).prefix_hit_rate, Some(0.3));
     }
 }

@@ -221,7 +221,12 @@ async fn open(
     let endpoint = (target.pool, target.endpoint, &**target.live);
     let timeout = snapshot.process.timeouts.connect;
     let sent = call(endpoint, prompt.api, &prompt.headers, added, body, timeout).await;
-    let (response, hold) = sent.map_err(|error| Failure::connect(&error))?;
+    let (response, hold) = sent.map_err(|error| {
+        if error.nobody_listens() {
+            target.live.is_gone();
+        }
+        Failure::connect(&error)
+    })?;
     let (head, body) = response.into_parts();
     if !head.status.is_success() {
         return refused_by_machine(target, head, body, hold).await;

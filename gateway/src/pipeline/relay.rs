@@ -308,10 +308,10 @@ impl Relay {
         }
         let input_tokens = record.usage.map_or(record.input_tokens, |usage| usage.input_tokens);
         let output_tokens = record.usage.map_or(record.events, |usage| usage.output_tokens);
-        if let Some(dispatched) = self.dispatched.take() {
+        if let Some(mut dispatched) = self.dispatched.take() {
             let now = self.gateway.fleet().now();
-            if let Some(cached_tokens) = record.usage.and_then(|usage| usage.cached_tokens) {
-                dispatched.found_cached(cached_tokens);
+            if let Some(usage) = record.usage.filter(|_| !record.usage_estimated) {
+                dispatched.answered(usage.cached_tokens);
             }
             served::ended(&self.gateway, &record, dispatched.flight(now), self.streamed);
             dispatched.settle(self.gateway.fleet().now(), input_tokens.saturating_add(output_tokens));

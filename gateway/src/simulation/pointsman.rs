@@ -257,7 +257,6 @@ impl Router for Pointsman {
         self.needs_no_hedge(ended.request);
         let Some(running) = self.running.remove(&ended.request) else { return };
         if !ended.broken {
-            running.first.dispatched.found_cached(ended.cached_tokens);
             let ending = Ending {
                 last_token: now,
                 input_tokens: ended.input_tokens,
@@ -269,7 +268,10 @@ impl Router for Pointsman {
             self.learning.ended(&running.answering(&self.snapshot, streamed, now), &ending, now);
         }
         self.books.book(now, &self.snapshot, (&running.made, ended.endpoint), Used::of(ended));
-        let (Flight { dispatched, .. }, rest) = running.without(ended.endpoint);
+        let (Flight { mut dispatched, .. }, rest) = running.without(ended.endpoint);
+        if !ended.broken {
+            dispatched.answered(Some(ended.cached_tokens));
+        }
         let verdict = if ended.broken { Verdict::Failed } else { Verdict::Worked };
         dispatched.live().report(verdict, now);
         dispatched.settle(now, ended.input_tokens + ended.output_tokens);
