@@ -117,7 +117,7 @@ pub fn decide(request: &Request<'_>, fleet: Fleet<'_>, draw: u64) -> Decision {
     if request.mechanisms.affinity {
         homes(route, request.facts, fleet, &mut candidates);
     }
-    let ranking = rank(&candidates, route, draw);
+    let ranking = rank(&candidates, route, request.facts.input_tokens, draw);
     let first = ranking.first().and_then(|index| candidates.get(*index));
     let hold = first.and_then(|first| hold(first, &slo, request.facts, fleet));
     let hedge = hedge(request.class, route, (&candidates, &ranking), fleet);

@@ -2,8 +2,8 @@
 //! share.
 //!
 //! A route may say what belongs together and how much that counts. Where it says nothing, what belongs together is one
-//! conversation, or what begins alike; that counts among endpoints that are as good as tied, and only as long as none of
-//! them is known to have any of the prompt in its cache, which then counts.
+//! conversation, or what begins alike; that counts among endpoints that are as good as tied, and only as long as none that
+//! may be asked is known to have a tenth of the prompt in its cache, which then counts.
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
@@ -15,6 +15,8 @@ use crate::policy::{Affinity, AffinityKey, Route};
 /// Endpoints of one pool that are home to what begins alike, where the route does not say: the second is there for when
 /// the first is busy.
 const HOMES: usize = 2;
+/// A smaller part of the prompt in a cache, as one of so many, is a greeting that many have in common.
+const LEAST_CACHED_PART: u64 = 10;
 
 /// Marks a request's homes, and lowers their score where the route says so: of each pool, the endpoints whose names hash
 /// highest together with what the request belongs to. Every replica finds the same, and an endpoint that goes takes only
@@ -26,7 +28,7 @@ pub fn homes(route: &Route, facts: &Facts<'_>, fleet: Fleet<'_>, candidates: &mu
             let factor = 1.0 - f64::from(affinity.permille) / 1000.0;
             (seed(key), affinity.homes as usize, factor)
         }
-        None => (beginning(facts, fleet), HOMES, 1.0),
+        None => (beginning(facts, candidates), HOMES, 1.0),
     };
     let Some(seed) = seed else { return };
     let names = fleet.pools.iter().flat_map(|pool| &pool.endpoints);
@@ -48,9 +50,15 @@ pub fn homes(route: &Route, facts: &Facts<'_>, fleet: Fleet<'_>, candidates: &mu
     }
 }
 
-/// Of one conversation, else of what begins alike.
-fn beginning(facts: &Facts<'_>, fleet: Fleet<'_>) -> Option<u64> {
-    let known = fleet.endpoints.iter().any(|endpoint| endpoint.cached_tokens > 0);
+/// Whether so many tokens of a prompt in a cache count among endpoints that are as good as tied.
+pub(crate) fn counts(cached_tokens: u64, input_tokens: u64) -> bool {
+    cached_tokens > 0 && cached_tokens >= input_tokens / LEAST_CACHED_PART
+}
+
+/// Of one conversation, else of what begins alike; nothing where one that may be asked is known to have much of it.
+fn beginning(facts: &Facts<'_>, candidates: &[Candidate]) -> Option<u64> {
+    let mut passed = candidates.iter().filter_map(|candidate| candidate.verdict.as_ref().ok());
+    let known = passed.any(|scored| counts(scored.estimate.cached_tokens, facts.input_tokens));
     seed(facts.session).or(Some(facts.prefix).filter(|prefix| *prefix != 0)).filter(|_| !known)
 }
 

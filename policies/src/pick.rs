@@ -4,6 +4,7 @@
 use std::cmp::Ordering;
 
 use crate::decide::Candidate;
+use crate::home::counts;
 use crate::plan::MAX_ATTEMPTS;
 use crate::policy::{Objective, Route, Spill};
 
@@ -19,6 +20,7 @@ struct Entry {
     /// Among ties, those with room come first.
     held: bool,
     home: bool,
+    /// As far as that counts.
     cached_tokens: u64,
     in_flight: u32,
     index: usize,
@@ -28,8 +30,8 @@ struct Entry {
 /// fallbacks; where the objective is to meet the SLO, those likely to meet it come first within a tier, and before the
 /// tier where the route spills over to keep the promise. Among those tied with the best, those with most of the
 /// prompt in their caches or its homes, two are drawn and the less busy goes first.
-pub fn rank(candidates: &[Candidate], route: &Route, draw: u64) -> Vec<usize> {
-    let mut entries = entries(candidates, route);
+pub fn rank(candidates: &[Candidate], route: &Route, input_tokens: u64, draw: u64) -> Vec<usize> {
+    let mut entries = entries(candidates, route, input_tokens);
     let Some(first) = first(&entries, draw) else { return Vec::new() };
     let first = entries.swap_remove(first);
     // Nobody asks what comes after the last attempt, so the rest of a large fleet is not sorted.
@@ -41,7 +43,7 @@ pub fn rank(candidates: &[Candidate], route: &Route, draw: u64) -> Vec<usize> {
     std::iter::once(first).chain(entries).map(|entry| entry.index).collect()
 }
 
-fn entries(candidates: &[Candidate], route: &Route) -> Vec<Entry> {
+fn entries(candidates: &[Candidate], route: &Route, input_tokens: u64) -> Vec<Entry> {
     let slo_first = route.objective == Objective::CheapestThatMeetsSlo;
     let entry = |(index, candidate): (usize, &Candidate)| {
         let scored = candidate.verdict.as_ref().ok()?;
@@ -51,12 +53,13 @@ fn entries(candidates: &[Candidate], route: &Route) -> Vec<Entry> {
             Spill::Unavailable if slo_first => (candidate.tier, strained),
             Spill::Unavailable => (candidate.tier, 0),
         };
+        let cached_tokens = scored.estimate.cached_tokens;
         Some(Entry {
             precedence,
             score: scored.score,
             held: !scored.room,
             home: scored.home,
-            cached_tokens: scored.estimate.cached_tokens,
+            cached_tokens: if counts(cached_tokens, input_tokens) { cached_tokens } else { 0 },
             in_flight: candidate.in_flight,
             index,
         })

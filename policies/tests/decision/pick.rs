@@ -1,12 +1,16 @@
 //! The order of the candidates: by score, the promise first where that is the objective, chance among near-ties.
 
-use pointsman_policies::decide::Candidate;
+use pointsman_policies::decide::{Candidate, Scored};
+use pointsman_policies::estimate::Estimate;
 use pointsman_policies::filter::Rejection;
 use pointsman_policies::pick::rank;
 use pointsman_policies::plan::MAX_ATTEMPTS;
 use pointsman_policies::policy::{Objective, Route, Spill};
 
 use crate::world::{passed, rejected};
+
+/// Tokens of the prompt.
+const PROMPT: u64 = 1_000;
 
 /// Draws of two independent halves, as the random numbers of the gateway have them.
 fn seeking(objective: Objective) -> Route {
@@ -20,14 +24,14 @@ fn draws() -> impl Iterator<Item = u64> {
 #[track_caller]
 fn check(objective: Objective, candidates: &[Candidate], expected: &[usize]) {
     for draw in draws() {
-        assert_eq!(rank(candidates, &seeking(objective), draw), expected, "draw {draw}");
+        assert_eq!(rank(candidates, &seeking(objective), PROMPT, draw), expected, "draw {draw}");
     }
 }
 
 /// How often each candidate came first, over all draws.
 fn firsts(objective: Objective, candidates: &[Candidate]) -> Vec<usize> {
     let ranked: Vec<_> =
-        draws().filter_map(|draw| rank(candidates, &seeking(objective), draw).first().copied()).collect();
+        draws().filter_map(|draw| rank(candidates, &seeking(objective), PROMPT, draw).first().copied()).collect();
     (0..candidates.len()).map(|index| ranked.iter().filter(|&&first| first == index).count()).collect()
 }
 
@@ -84,7 +88,7 @@ fn the_drawn_goes_to_the_front_and_the_others_keep_their_order() {
     let candidates =
         [passed(0, 1.0, 0.5, 1), passed(1, 1.001, 0.5, 1), passed(2, 1.002, 0.5, 1), passed(3, 9.0, 0.5, 0)];
     for draw in draws() {
-        let ranking = rank(&candidates, &seeking(Objective::Cheapest), draw);
+        let ranking = rank(&candidates, &seeking(Objective::Cheapest), PROMPT, draw);
         let mut rest = ranking.clone();
         rest.remove(0);
         assert!(rest.is_sorted(), "draw {draw}: {ranking:?}");
@@ -112,7 +116,7 @@ fn fallbacks_come_after_the_routes_own_pools_unless_it_spills() {
     check(Objective::CheapestThatMeetsSlo, &candidates, &[1, 2, 0]);
     check(Objective::Cheapest, &candidates, &[1, 2, 0]);
     let spilling = Route { spill: Spill::SloAtRisk, ..seeking(Objective::CheapestThatMeetsSlo) };
-    assert_eq!(rank(&candidates, &spilling, 0), [2, 0, 1]);
+    assert_eq!(rank(&candidates, &spilling, PROMPT, 0), [2, 0, 1]);
 }
 
 #[test]
@@ -137,4 +141,30 @@ fn of_many_the_first_are_those_that_a_whole_sort_puts_first() {
 fn a_tie_larger_than_the_attempts_is_drawn_from_whole() {
     let candidates: Vec<Candidate> = (0..12).map(|index| passed(index, 1.0, 0.5, 1)).collect();
     assert_eq!(firsts(Objective::Cheapest, &candidates), [12; 12]);
+}
+
+#[test]
+fn among_ties_those_who_have_most_of_the_prompt_come_first_and_a_greeting_is_nothing() {
+    let cached = |index: usize, cached_tokens: u64, in_flight: u32| {
+        let candidate = passed(index, 1.0 + index as f64 * 1e-3, 0.5, in_flight);
+        let verdict = candidate.verdict.map(|scored| {
+            let estimate = Estimate { cached_tokens, ..scored.estimate };
+            Scored { estimate, home: index == 0, ..scored }
+        });
+        Candidate { verdict, ..candidate }
+    };
+    // 0 is home to the prompt.
+    let cases = [
+        ([0, 0, 0], [144, 0, 0]),
+        ([0, 99, 0], [144, 0, 0]),
+        ([0, 100, 0], [0, 144, 0]),
+        ([0, 500, 1_000], [0, 0, 144]),
+        ([0, 950, 1_000], [0, 144, 0]),
+    ];
+    for (held, expected) in cases {
+        // Of two that have as good as the same, the less busy.
+        let candidates: Vec<_> =
+            [3, 2, 9].into_iter().enumerate().map(|(index, busy)| cached(index, held[index], busy)).collect();
+        assert_eq!(firsts(Objective::Cheapest, &candidates), expected, "{held:?}");
+    }
 }

@@ -157,6 +157,28 @@ fn what_belongs_together_finds_the_same_home() {
 }
 
 #[test]
+fn homes_count_until_one_that_may_be_asked_has_a_tenth_of_the_prompt() {
+    let text = "[[route]]\nobjective = 'cheapest'\npools = 'pool.name == \"gpu\"'\n";
+    let facts = Facts { prefix: 77, ..facts() };
+    let homes = |endpoints: &[EndpointState]| {
+        let candidates = decided(text, &facts, endpoints).candidates;
+        candidates.iter().filter(|one| one.verdict.is_ok_and(|scored| scored.home)).count()
+    };
+    let holding = |endpoint: usize, cached_tokens: u64| {
+        let mut endpoints = idle();
+        endpoints[endpoint].cached_tokens = cached_tokens;
+        endpoints
+    };
+    assert_eq!((WAFER_FIRST > 2, homes(&idle())), (true, 2));
+    assert_eq!(homes(&holding(0, facts.input_tokens / 10 - 1)), 2, "a greeting");
+    assert_eq!(homes(&holding(0, facts.input_tokens / 10)), 0);
+    assert_eq!(homes(&holding(WAFER_FIRST, facts.input_tokens)), 2, "the route does not allow it");
+    let mut away = holding(0, facts.input_tokens);
+    away[0] = with(Availability::Draining, away[0]);
+    assert!(homes(&away) > 0, "it may not be asked");
+}
+
+#[test]
 fn affinity_gives_way_where_it_costs_too_much() {
     let text = |weight: f64| {
         format!(
