@@ -50,6 +50,11 @@ impl Prefix {
         self.bytes
     }
 
+    /// What its marks take in memory, bytes.
+    pub fn marks_bytes(&self) -> usize {
+        self.marks.capacity() * size_of::<Mark>()
+    }
+
     /// What it has in common with those that have the same homes; 0 where it is too short to tell. 53 bits, which JSON
     /// can carry.
     pub fn home(&self) -> u64 {

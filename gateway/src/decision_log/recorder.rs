@@ -209,7 +209,7 @@ async fn gather(records: &mut mpsc::Receiver<Arc<Record>>, batch: &mut Vec<Arc<R
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use pointsman_backends::fleet::{Fleet, Seen};
     use pointsman_backends::portfolio::Secrets;
     use pointsman_policies::facts::OwnedFacts;
@@ -221,7 +221,7 @@ mod tests {
     use crate::record::DecisionRecord;
     use crate::snapshot::Snapshot;
 
-    fn snapshot(folder: &std::path::Path) -> Arc<Snapshot> {
+    pub(crate) fn snapshot(folder: &std::path::Path) -> Arc<Snapshot> {
         let pool = "[pool.a]\nhardware = \"h100\"\nendpoints = [\"http://127.0.0.1:1\"]\n[pool.a.model.m]\n";
         for (name, text) in [("pointsman.toml", ""), ("portfolio.toml", pool), ("policy.toml", "name = \"p\"\n")] {
             std::fs::write(folder.join(name), text).unwrap();
@@ -231,7 +231,7 @@ mod tests {
         Arc::new(Snapshot::build(1, set, None, &Fleet::default()))
     }
 
-    fn record(snapshot: &Arc<Snapshot>) -> Arc<Record> {
+    pub(crate) fn record(snapshot: &Arc<Snapshot>) -> Arc<Record> {
         let decision = DecisionRecord {
             snapshot: Arc::clone(snapshot),
             arm: pointsman_policies::trial::Arm::Incumbent,

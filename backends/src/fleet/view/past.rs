@@ -74,7 +74,8 @@ impl Seen {
     /// The same with what `states` say of the cache for the one prompt that they were looked at for.
     pub fn for_prompt(self, states: &[EndpointState]) -> Seen {
         let cached = (0..).zip(states).filter(|(_, state)| state.cached_tokens > 0);
-        Seen { own: cached.map(|(index, state)| (index, state.cached_tokens)).collect(), ..self }
+        let own: Vec<(u32, u64)> = cached.map(|(index, state)| (index, state.cached_tokens)).collect();
+        Seen { bytes: self.bytes + own.capacity() * size_of::<(u32, u64)>(), own, ..self }
     }
 
     /// About what it takes beside what it shares with others, and its part of that.
