@@ -73,6 +73,9 @@ pub struct Explanation {
 pub struct PlanReason {
     /// In order.
     pub attempts: Vec<AttemptReason>,
+    /// The attempt that begins beside the first one where that is slow; `null` where none may.
+    #[serde(default)]
+    pub hedge: Option<HedgeReason>,
     /// Cut the answer this long after its first byte, milliseconds; by the process's limit where `null`.
     pub total_ms: Option<f64>,
     /// How it is held before the first attempt; `null` where it is sent at once.
@@ -104,6 +107,18 @@ pub struct AttemptReason {
     pub pool: String,
     /// Given up when nothing has come within this many milliseconds.
     pub first_byte_ms: f64,
+}
+
+/// An attempt beside the first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HedgeReason {
+    /// The endpoint's name.
+    pub endpoint: String,
+    /// Its pool.
+    pub pool: String,
+    /// Begins when the first attempt has given nothing within this many milliseconds, if the route's budget has what it
+    /// costs by then.
+    pub after_ms: f64,
 }
 
 /// A refusal.
@@ -294,7 +309,12 @@ impl PlanReason {
             pool: names.pool(attempt.endpoint),
             first_byte_ms: attempt.first_byte_ms,
         });
-        PlanReason { attempts: attempts.collect(), total_ms: plan.total_ms, hold }
+        let hedge = plan.hedge.map(|hedge| HedgeReason {
+            endpoint: names.endpoint(hedge.endpoint),
+            pool: names.pool(hedge.endpoint),
+            after_ms: hedge.after_ms,
+        });
+        PlanReason { attempts: attempts.collect(), hedge, total_ms: plan.total_ms, hold }
     }
 }
 
