@@ -247,13 +247,10 @@ impl Page {
         let attempts = plan.attempts.iter().enumerate().map(|(place, attempt)| {
             format!("{} {}, first byte within {}", place + 1, attempt.endpoint, ms(attempt.first_byte_ms))
         });
-        let hedge = plan.hedge.as_ref().map(|hedge| {
-            format!(
-                "beside 1, {} too if nothing has come within {}: the first to answer wins",
-                hedge.endpoint,
-                ms(hedge.after_ms)
-            )
-        });
+        let hedge = plan
+            .hedge
+            .as_ref()
+            .map(|hedge| format!("beside 1 also {} if nothing has come within {}", hedge.endpoint, ms(hedge.after_ms)));
         let hold = plan.hold.as_ref().map(hold);
         let whole = plan.total_ms.map(|total| format!("whole answer within {} of its first byte", ms(total)));
         self.entry("plan", &hold.into_iter().chain(attempts).chain(hedge).chain(whole).collect::<Vec<_>>());

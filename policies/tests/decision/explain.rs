@@ -83,14 +83,15 @@ fn weights_homes_and_tiers_read_well() {
 #[test]
 fn an_attempt_that_may_begin_beside_the_first_is_told() {
     let source = Source::new("policy.toml", "[[route]]\nhedge = { after = \"200ms\" }\n");
-    let (policy, report) = compile(source, &pools());
+    let pools = pools();
+    let (policy, report) = compile(source, &pools);
     let policy = policy.unwrap_or_else(|| panic!("{report}"));
     let endpoints = [busy(GPU, 0), busy(GPU, 0), busy(WAFER, 0)];
-    let given = Given { policy: &policy, facts: &facts(), fleet: Fleet::new(&pools(), &endpoints), draw: 7 };
+    let given = Given { policy: &policy, facts: &facts(), fleet: Fleet::new(&pools, &endpoints), draw: 7 };
     let explanation = Explanation::of(&given);
     let hedge = explanation.plan.as_ref().and_then(|plan| plan.hedge.as_ref()).expect("it may be hedged");
     assert_eq!((hedge.pool.as_str(), hedge.after_ms), ("wafer", 200.0));
-    let told = "beside 1, wafer/10.0.1.1:8443 too if nothing has come within 200 ms: the first to answer wins";
+    let told = "beside 1 also wafer/10.0.1.1:8443 if nothing has come within 200 ms";
     assert!(text(&explanation).contains(told), "{}", text(&explanation));
 }
 
