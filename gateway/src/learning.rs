@@ -16,10 +16,15 @@ use pointsman_backends::learn::Learner;
 use pointsman_backends::learn::bytes_per_token::Content;
 use pointsman_backends::learn::observation::{Factors, Observation, Predicted};
 use pointsman_backends::learn::output_length::{Asked, OutputLength};
+use pointsman_policies::classify::classify;
+use pointsman_policies::facts::Facts;
+use pointsman_policies::fleet::PoolFacts;
+use pointsman_policies::learned::Learned;
 use pointsman_policies::mechanisms::Mechanisms;
-use pointsman_policies::policy::Slo;
+use pointsman_policies::policy::{Class, Policy, Slo};
 use pointsman_policies::units::Micros;
 
+use crate::pipeline::Supposed;
 use crate::record::DecisionRecord;
 use crate::snapshot::Snapshot;
 
@@ -110,6 +115,28 @@ impl Learning {
     /// A machine counted a prompt that was nothing but text.
     pub fn counted(&self, model: &str, tenant: &str, content: Content, bytes: u64, tokens: u64) {
         self.state.lock().learner.bytes_per_token.learn(model, tenant, content, bytes, tokens);
+    }
+
+    /// The same of a request that is only supposed, in all.
+    pub fn prompt_tokens(&self, supposed: &Supposed) -> u64 {
+        let (facts, text) = (&supposed.facts, &supposed.text);
+        self.tokens(&facts.model, &facts.tenant, text.content, text.bytes).saturating_add(text.other_tokens)
+    }
+
+    /// The length of the answer to a request that is only supposed, tokens.
+    pub fn answer_tokens(&self, policy: &Policy, facts: &Facts<'_>) -> u64 {
+        let classified = classify(policy, facts).and_then(|classified| policy.classes.get(classified.class.0));
+        let class = classified.map_or("", |class| class.name.as_str());
+        let Facts { tenant, model, input_tokens, max_output_tokens, .. } = *facts;
+        self.output_length(&Asked { tenant, model, class, input_tokens }, max_output_tokens).mean.round() as u64
+    }
+
+    /// What decisions on pools read of it.
+    pub fn learned(&self, pools: &[PoolFacts], classes: &[Class]) -> Learned {
+        let mut state = self.state.lock();
+        state.learner.adopt(pools, classes);
+        let learner = &state.learner;
+        Learned { services: learner.services().to_vec(), margins: learner.margins(), ..Learned::default() }
     }
 
     /// What is expected of an answer.

@@ -43,7 +43,7 @@ use crate::snapshot::{self, Snapshot};
 use settle::OpenRecord;
 
 pub use relay::Relay;
-pub use suppose::suppose;
+pub use suppose::{Supposed, suppose};
 
 /// Body of an answer.
 #[derive(Debug)]

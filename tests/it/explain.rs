@@ -31,14 +31,7 @@ async fn explained(gateway: &Gateway, id: &str) -> Value {
 /// Runs the command beside the gateway.
 async fn command(gateway: &Gateway, arguments: &[&str]) -> (bool, String, String) {
     let admin = format!("http://{}", gateway.running.admin_address);
-    let all: Vec<String> = arguments.iter().map(|one| (*one).to_owned()).chain(["--admin".to_owned(), admin]).collect();
-    let folder = gateway.files.folder().to_owned();
-    let output = tokio::task::spawn_blocking(move || {
-        process::output(&folder, &all.iter().map(String::as_str).collect::<Vec<_>>())
-    });
-    let output = output.await.expect("the command runs");
-    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    (output.status.success(), text(output.stdout), text(output.stderr))
+    offline(gateway, &[arguments, &["--admin", &admin]].concat()).await
 }
 
 #[track_caller]
@@ -266,4 +259,51 @@ fn check_runs_the_scenarios_beside_a_policy() {
         let served = process::output(files.folder(), &["check", "policy.toml", "portfolio.toml"]);
         assert!(!served.status.success());
     });
+}
+
+#[test]
+fn a_body_is_counted_by_what_was_learned_of_its_like_live_and_by_files() {
+    beside_others(async {
+        let (gateway, _machines) = two_pools().await;
+        // Of a text that is one character in a token to the machine, what the prior has as a quarter.
+        let text = "é ".repeat(1_000);
+        let ask = json!({
+            "model": MODEL, "messages": [{ "role": "user", "content": text }], "max_tokens": 3, "ignore_eos": true,
+            "simulated_prompt_tokens": 2_000,
+        });
+        let told = |text: &str| text.lines().find(|line| line.starts_with("request")).unwrap_or_default().to_owned();
+        std::fs::write(gateway.files.path("body.json"), ask.to_string()).expect("written");
+        let by_files = ["explain", "--body", "body.json"];
+        let live = ["explain", "--live", "--body", "body.json"];
+        let (_, before, wrong) = offline(&gateway, &by_files).await;
+        assert!(told(&before).contains("about 750 tokens in"), "{before}{wrong}");
+        assert!(before.contains("idle, nothing learned"), "{before}");
+        for _ in 0..40 {
+            assert_eq!(gateway.send(Ask::chat(&ask)).await.status, 200);
+        }
+        let (_, text, wrong) = command(&gateway, &live).await;
+        assert!(told(&text).contains("about 2,000 tokens in"), "{text}{wrong}");
+        assert!(text.contains("of the prompt's 2,000 tokens are in its cache"), "{text}");
+
+        let folder = gateway.inner().snapshot().process.state.clone();
+        pointsman::learning::file::save(gateway.inner().learning(), &folder).expect("it can be written");
+        let (_, text, wrong) = offline(&gateway, &by_files).await;
+        assert!(told(&text).contains("about 2,000 tokens in"), "{text}{wrong}");
+        assert!(text.contains("learned.json` says was learned of them"), "{text}");
+        std::fs::write(folder.join("learned.json"), "{").expect("written");
+        let (_, text, _) = offline(&gateway, &by_files).await;
+        assert!(text.contains("nothing learned: `") && text.contains("cannot be read"), "{text}");
+    });
+}
+
+/// Runs the command in the gateway's folder, and does not ask it.
+async fn offline(gateway: &Gateway, arguments: &[&str]) -> (bool, String, String) {
+    let all: Vec<String> = arguments.iter().map(|one| (*one).to_owned()).collect();
+    let folder = gateway.files.folder().to_owned();
+    let output = tokio::task::spawn_blocking(move || {
+        process::output(&folder, &all.iter().map(String::as_str).collect::<Vec<_>>())
+    });
+    let output = output.await.expect("the command runs");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (output.status.success(), text(output.stdout), text(output.stderr))
 }

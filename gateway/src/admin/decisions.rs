@@ -9,13 +9,10 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use pointsman_backends::learn::output_length::Asked;
-use pointsman_policies::classify::classify;
 use pointsman_policies::explain::{Explanation, Given};
-use pointsman_policies::facts::{Facts, OwnedFacts};
+use pointsman_policies::facts::OwnedFacts;
 use pointsman_policies::fleet::Fleet;
 use pointsman_policies::language::{Source, compile};
-use pointsman_policies::policy::Policy;
 use pointsman_policies::prefix::Prefix;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -25,6 +22,7 @@ use super::problem::Problem;
 use super::query::Query;
 use crate::explained::{explained, unix_ms};
 use crate::gateway::Gateway;
+use crate::learning::Learning;
 use crate::pipeline::suppose;
 use crate::record::{Outcome, Record, Waited};
 
@@ -172,7 +170,7 @@ async fn explain(State(gateway): State<Arc<Gateway>>, body: Body) -> Result<Json
 
 fn answer(gateway: &Gateway, question: &Question<'_>) -> Result<Explanation, Problem> {
     let snapshot = gateway.snapshot();
-    let (facts, prefix) = facts(question)?;
+    let (facts, prefix) = facts(gateway.learning(), question)?;
     let mut facts = facts.facts();
     let candidate =
         question.policy.as_ref().map(|text| compile(Source::new("policy", text), &snapshot.portfolio.facts));
@@ -187,7 +185,7 @@ fn answer(gateway: &Gateway, question: &Question<'_>) -> Result<Explanation, Pro
         None => (&**in_force.policy, in_force.version.to_string()),
     };
     if facts.output_tokens == 0 {
-        facts.output_tokens = expected(gateway, policy, &facts);
+        facts.output_tokens = gateway.learning().answer_tokens(policy, &facts);
     }
     let draw = match &question.draw {
         Some(text) => text.parse().map_err(|_| bad(format!("`draw` is `{text}`, which is no number of 64 bits")))?,
@@ -204,16 +202,7 @@ fn answer(gateway: &Gateway, question: &Question<'_>) -> Result<Explanation, Pro
     Ok(explanation)
 }
 
-/// The answer's length, tokens, as a request of this kind has it by experience.
-fn expected(gateway: &Gateway, policy: &Policy, facts: &Facts<'_>) -> u64 {
-    let classified = classify(policy, facts).and_then(|classified| policy.classes.get(classified.class.0));
-    let class = classified.map_or("", |class| class.name.as_str());
-    let Facts { tenant, model, input_tokens, max_output_tokens, .. } = *facts;
-    let asked = Asked { tenant, model, class, input_tokens };
-    gateway.learning().output_length(&asked, max_output_tokens).mean.round() as u64
-}
-
-fn facts(question: &Question<'_>) -> Result<(OwnedFacts, Arc<Prefix>), Problem> {
+fn facts(learning: &Learning, question: &Question<'_>) -> Result<(OwnedFacts, Arc<Prefix>), Problem> {
     let body = match (&question.facts, question.body) {
         (Some(facts), None) => {
             let path = if facts.path.is_empty() { facts.api.path().to_owned() } else { facts.path.clone() };
@@ -231,11 +220,12 @@ fn facts(question: &Question<'_>) -> Result<(OwnedFacts, Arc<Prefix>), Problem> 
     let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let path = question.path.as_deref().unwrap_or("/v1/chat/completions");
     let unix_s = question.unix_s.unwrap_or_else(now);
-    let supposed = suppose(path, &headers, body.get().as_bytes(), unix_s);
-    supposed.map(|(facts, prefix)| (OwnedFacts { output_tokens: 0, ..facts }, prefix)).map_err(|refusal| {
+    let supposed = suppose(path, &headers, body.get().as_bytes(), unix_s).map_err(|refusal| {
         let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, refusal.code(), refusal.message());
         problem.help("a client that sends this gets the same answer, whatever the policy says")
-    })
+    })?;
+    let input_tokens = learning.prompt_tokens(&supposed);
+    Ok((OwnedFacts { input_tokens, output_tokens: 0, ..supposed.facts }, supposed.prefix))
 }
 
 fn bad(message: impl Into<String>) -> Problem {

@@ -5,6 +5,8 @@
 mod supposed;
 /// Policy and machines from files.
 mod files;
+/// What was learned by a gateway of the same files.
+mod past;
 /// A running gateway.
 mod live;
 /// A decision log.

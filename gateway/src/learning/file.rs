@@ -43,6 +43,14 @@ pub fn load(learning: &Learning, folder: &Path) {
     );
 }
 
+/// What was learned by a gateway that keeps its state in a folder; nothing where there is no file.
+pub fn of_another(folder: &Path) -> io::Result<Option<Learning>> {
+    let Some(saved) = read(&folder.join(FILE))? else { return Ok(None) };
+    let learning = Learning::default();
+    learning.learner().load(saved).map_err(io::Error::other)?;
+    Ok(Some(learning))
+}
+
 /// Writes what has been learned since it was last written; atomically, so that a crash leaves the last whole file.
 pub fn save(learning: &Learning, folder: &Path) -> io::Result<()> {
     if !learning.unsaved.swap(false, Ordering::Relaxed) {

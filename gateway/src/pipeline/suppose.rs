@@ -8,18 +8,24 @@ use pointsman_policies::prefix::Prefix;
 
 use super::body;
 use super::wishes::{Wishes, header};
-use crate::prompt;
+use crate::prompt::{self, Text};
 use crate::refusal::Refusal;
 use crate::snapshot;
 
-/// The facts of a request as a client would send it, with all its headers, and how its prompt begins; or the refusal it would get before anything
-/// is decided. `unix_s` is when it comes, seconds since 1970.
-pub fn suppose(
-    path: &str,
-    headers: &HeaderMap,
-    json: &[u8],
-    unix_s: u64,
-) -> Result<(OwnedFacts, Arc<Prefix>), Refusal> {
+/// A request as a client would send it.
+#[derive(Clone, Debug)]
+pub struct Supposed {
+    /// Its facts, with all its headers.
+    pub facts: OwnedFacts,
+    /// What its tokens are estimated from.
+    pub text: Text,
+    /// How its prompt begins.
+    pub prefix: Arc<Prefix>,
+}
+
+/// Reads a request, or says which refusal it would get before anything is decided. `unix_s` is when it comes, seconds
+/// since 1970.
+pub fn suppose(path: &str, headers: &HeaderMap, json: &[u8], unix_s: u64) -> Result<Supposed, Refusal> {
     let api = Api::at(path).ok_or_else(|| Refusal::UnknownPath(path.to_owned()))?;
     let declared_class = header(headers, snapshot::CLASS_HEADER_NAME)?.unwrap_or_default().to_owned();
     let Wishes { deadline_ms, slo_ttft_ms, slo_itl_ms, session, tenant } = Wishes::read(headers)?;
@@ -47,5 +53,5 @@ pub fn suppose(
         unix_s,
         waited_ms: 0.0,
     };
-    Ok((facts, parsed.prefix))
+    Ok(Supposed { facts, text: parsed.text, prefix: parsed.prefix })
 }

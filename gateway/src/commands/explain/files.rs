@@ -12,6 +12,7 @@ use pointsman_policies::policy::Policy;
 use pointsman_policies::scenario::{self, ScenarioFile, Situation};
 
 use super::Arguments;
+use super::past::Past;
 use crate::commands::check::scenarios::policy_of;
 use crate::config::set::{self, folder_of};
 use crate::config::source::read_source;
@@ -35,12 +36,15 @@ pub(super) fn explain(arguments: &Arguments) -> anyhow::Result<Option<Explanatio
         "{}",
         set::render(&reports.iter().filter(|one| one.has_errors()).cloned().collect::<Vec<_>>(), true)
     );
-    let Some((policy, portfolio)) = ground else { return Ok(None) };
+    let Some((policy, portfolio, machines)) = ground else { return Ok(None) };
     let idle = portfolio.idle();
-    let fleet = Fleet::new(&portfolio.facts, &idle);
+    // What a scenario describes is the same whatever was learned since.
+    let past =
+        if scenarios.is_some() { Past::default() } else { Past::of(&arguments.config, &machines, &policy, &portfolio) };
+    let fleet = Fleet { learned: &past.learned, ..Fleet::new(&portfolio.facts, &idle) };
     let (facts, endpoints, whose) = match (&scenarios, arguments.name.as_deref()) {
         (Some((file, Some(scenarios))), Some(name)) => situation(file, scenarios, name, &policy, fleet)?,
-        _ => asked(arguments, &policy, fleet)?,
+        _ => asked(arguments, &policy, fleet, &past)?,
     };
     let fleet = Fleet { endpoints: &endpoints, ..fleet };
     let facts = facts.facts();
@@ -48,12 +52,12 @@ pub(super) fn explain(arguments: &Arguments) -> anyhow::Result<Option<Explanatio
     Ok(Some(Explanation { fleet: whose, ..Explanation::of(&given) }))
 }
 
-/// The policy and the machines.
+/// The policy and the machines, and the file of these.
 fn ground(
     arguments: &Arguments,
     scenarios: Option<(&PathBuf, &ScenarioFile)>,
     reports: &mut Vec<Report>,
-) -> Option<(Policy, Portfolio)> {
+) -> Option<(Policy, Portfolio, PathBuf)> {
     let beside = |file: &Path| Some(folder_of(file).join("portfolio.toml")).filter(|path| path.exists());
     let policy_file = arguments.policy.clone().or_else(|| scenarios.map(|(file, _)| policy_of(file)));
     let own = scenarios
@@ -76,15 +80,18 @@ fn ground(
     let portfolio = portfolio?;
     let (policy, report) = compile(read(&policy_file, reports)?, &portfolio.facts);
     reports.push(report);
-    Some((policy?, portfolio))
+    Some((policy?, portfolio, portfolio_file))
 }
 
 /// A request from flags, on machines that are described, or idle.
-fn asked(arguments: &Arguments, policy: &Policy, fleet: Fleet<'_>) -> anyhow::Result<Asked> {
-    let facts = arguments.request.facts(Some(policy.utc_offset_s))?;
+fn asked(arguments: &Arguments, policy: &Policy, fleet: Fleet<'_>, past: &Past) -> anyhow::Result<Asked> {
+    let mut facts = arguments.request.facts(policy.utc_offset_s, &past.learning)?;
+    if past.is_known() {
+        facts.output_tokens = past.learning.answer_tokens(policy, &facts.facts());
+    }
     let Some(fleet_argument) = &arguments.fleet else {
-        let whose = "idle, nothing learned; describe another with --fleet, or ask a running gateway with --live";
-        return Ok((facts, fleet.endpoints.to_vec(), whose.to_owned()));
+        let whose = format!("idle, {past}; describe another with --fleet, or ask a running gateway with --live");
+        return Ok((facts, fleet.endpoints.to_vec(), whose));
     };
     let (file, name) = match fleet_argument.rsplit_once(':') {
         Some((file, name)) if !Path::new(fleet_argument).exists() => (file, Some(name)),
@@ -97,7 +104,7 @@ fn asked(arguments: &Arguments, policy: &Policy, fleet: Fleet<'_>) -> anyhow::Re
         bail!("the fleet `{file}` cannot be used");
     };
     let endpoints = scenario::described(&described, name, fleet).map_err(|problem| anyhow!("--fleet: {problem}"))?;
-    Ok((facts, endpoints, format!("as described in {fleet_argument}")))
+    Ok((facts, endpoints, format!("as described in {fleet_argument}, {past}")))
 }
 
 /// The request and the machines of a scenario.

@@ -3,7 +3,6 @@
 use anyhow::{Context, bail};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use pointsman_policies::explain::{Explanation, VERSION};
-use pointsman_policies::facts::OwnedFacts;
 use serde_json::{Value, json};
 
 use super::Arguments;
@@ -20,9 +19,7 @@ pub(super) fn decided(arguments: &Arguments, id: &str) -> anyhow::Result<Explana
 /// A request that is only supposed, on its machines as they are.
 pub(super) fn supposed(arguments: &Arguments) -> anyhow::Result<Explanation> {
     let client = AdminClient::new(&arguments.admin)?;
-    // How long the answer will be, the gateway knows better.
-    let facts = OwnedFacts { output_tokens: 0, ..arguments.request.facts(None)? };
-    let mut question = json!({ "facts": facts });
+    let mut question = arguments.request.question()?;
     let mut add =
         |key: &str, value: Value| question.as_object_mut().map(|members| members.insert(key.to_owned(), value));
     if let Some(draw) = arguments.draw {

@@ -1,5 +1,6 @@
 //! A request that is only supposed: a body as a client would send it, or the few things that matter of it.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -9,9 +10,10 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use pointsman_policies::facts::OwnedFacts;
 use pointsman_policies::scenario::unix_seconds;
 use pointsman_policies::wishes;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::pipeline::suppose;
+use crate::learning::Learning;
+use crate::pipeline::{Supposed, suppose};
 
 /// Largest body that is read, bytes.
 const MOST_BODY_BYTES: u64 = 32 << 20;
@@ -59,21 +61,38 @@ impl RequestArguments {
         self.body.is_some() || self.model.is_some()
     }
 
-    /// The facts of the request. `utc_offset_s` is what the policy's clock is ahead of UTC; `None` where that is not
-    /// known, and then a time of day cannot be understood.
-    pub(super) fn facts(&self, utc_offset_s: Option<i32>) -> anyhow::Result<OwnedFacts> {
-        let body = match &self.body {
-            Some(path) => read(path)?,
-            None => self.body_of_flags(),
-        };
-        let refused = suppose(&self.path, &self.header_map()?, &body, self.unix_s(utc_offset_s)?);
-        let (mut facts, _) = refused.map_err(|refusal| {
-            anyhow!("the gateway refuses this with {} `{}`: {}", refusal.status(), refusal.code(), refusal.message())
-        })?;
+    /// The facts of the request, with the tokens of its body as `learning` has it. `utc_offset_s` is what the policy's
+    /// clock is ahead of UTC.
+    pub(super) fn facts(&self, utc_offset_s: i32, learning: &Learning) -> anyhow::Result<OwnedFacts> {
+        let supposed = self.supposed(&self.read()?, Some(utc_offset_s))?;
+        let input_tokens = if self.body.is_some() { learning.prompt_tokens(&supposed) } else { self.input_tokens };
+        Ok(OwnedFacts { input_tokens, ..supposed.facts })
+    }
+
+    /// The same as a running gateway is asked: with the body where there is one, so that it goes by what it knows of that.
+    pub(super) fn question(&self) -> anyhow::Result<Value> {
+        let body = self.read()?;
+        let facts = self.supposed(&body, None)?.facts;
         if self.body.is_none() {
-            facts.input_tokens = self.input_tokens;
+            // How long the answer will be, the gateway knows better.
+            let facts = OwnedFacts { input_tokens: self.input_tokens, output_tokens: 0, ..facts };
+            return Ok(json!({ "facts": facts }));
         }
-        Ok(facts)
+        let body: Value = serde_json::from_slice(&body).context("the body is no JSON")?;
+        let headers: BTreeMap<&str, &str> = facts.headers.iter().map(|(name, value)| (&**name, &**value)).collect();
+        Ok(json!({ "path": self.path, "headers": headers, "body": body, "unix_s": facts.unix_s }))
+    }
+
+    fn read(&self) -> anyhow::Result<Vec<u8>> {
+        self.body.as_ref().map_or_else(|| Ok(self.body_of_flags()), |path| read(path))
+    }
+
+    /// `utc_offset_s` is `None` where it is not known, and then a time of day cannot be understood.
+    fn supposed(&self, body: &[u8], utc_offset_s: Option<i32>) -> anyhow::Result<Supposed> {
+        let refused = suppose(&self.path, &self.header_map()?, body, self.unix_s(utc_offset_s)?);
+        refused.map_err(|refusal| {
+            anyhow!("the gateway refuses this with {} `{}`: {}", refusal.status(), refusal.code(), refusal.message())
+        })
     }
 
     /// Has what each API wants, and no text: the length is given apart.

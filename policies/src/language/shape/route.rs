@@ -40,6 +40,9 @@ pub struct RouteTable {
     /// What counts how much; exactly with the objective `weights`.
     pub weights: Option<Located<WeightsTable>>,
     /// Requests that belong together go to the same few endpoints, which then have their prompts' beginning in memory.
+    /// Without it, what begins alike goes where it was read, as far as that is worth its price; what nobody has read yet
+    /// goes to one of two homes in each pool among endpoints that are as good as tied, the same for every gateway, by
+    /// the session where the caller names one and else by the prompt's first 1,024 bytes.
     pub affinity: Option<AffinityTable>,
     /// A second attempt beside a slow first one.
     pub hedge: Option<Located<HedgeTable>>,
