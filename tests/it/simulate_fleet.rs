@@ -28,6 +28,8 @@ const POLICY: &str = "name = \"two-pools\"\n";
 
 /// A described load that is simulated in a second.
 const LOAD: [&str; 4] = ["--rps", "4", "--hours", "0.02"];
+/// One that is simulated, at all the loads that are searched, in a second.
+const LITTLE: [&str; 4] = ["--rps", "16", "--hours", "0.003"];
 
 /// Runs it; status, stdout, stderr.
 fn simulate(files: &Files, arguments: &[&str]) -> (Option<i32>, String, String) {
@@ -39,6 +41,10 @@ fn simulate(files: &Files, arguments: &[&str]) -> (Option<i32>, String, String) 
 
 fn with(arguments: &[&'static str]) -> Vec<&'static str> {
     LOAD.into_iter().chain(arguments.iter().copied()).collect()
+}
+
+fn little(arguments: &[&'static str]) -> Vec<&'static str> {
+    LITTLE.into_iter().chain(arguments.iter().copied()).collect()
 }
 
 fn json(files: &Files, arguments: &[&'static str]) -> Value {
@@ -53,7 +59,7 @@ fn the_tables_are_the_same_every_time() {
         let files = Files::new(PROCESS, PORTFOLIO, POLICY);
         let (status, told, wrong) = simulate(
             &files,
-            &with(&[
+            &little(&[
                 "--load",
                 "1.0,2",
                 "--what-if",
@@ -71,7 +77,7 @@ fn the_tables_are_the_same_every_time() {
         let stable = |text: &str| text.lines().filter(|line| !line.starts_with("Seed ")).collect::<Vec<_>>().join("\n");
         let (_, again, _) = simulate(
             &files,
-            &with(&["--load", "1.0,2", "--what-if", "pool.gpu.endpoints+1", "--without-site", "valley"]),
+            &little(&["--load", "1.0,2", "--what-if", "pool.gpu.endpoints+1", "--without-site", "valley"]),
         );
         assert_eq!(stable(&told), stable(&again));
         let longest = told.lines().map(|line| line.chars().count()).max();
