@@ -8,7 +8,13 @@ use toml::{Table, Value};
 use crate::tree::{File, bites, files, keep, root};
 
 /// The members, and what their manifests may call dependencies.
-const MEMBERS: [&str; 4] = ["policies/Cargo.toml", "backends/Cargo.toml", "gateway/Cargo.toml", "tests/Cargo.toml"];
+const MEMBERS: [&str; 5] = [
+    "policies/Cargo.toml",
+    "backends/Cargo.toml",
+    "gateway/Cargo.toml",
+    "tests/Cargo.toml",
+    "tests/bench/plane/Cargo.toml",
+];
 const SECTIONS: [&str; 3] = ["dependencies", "dev-dependencies", "build-dependencies"];
 
 /// Crates that bring a clock, randomness, I/O, tasks, metrics or shared state.

@@ -164,7 +164,8 @@ impl Events {
                 (b'0'..=b'9', Some(ns)) => self.sent_ns = Some(ns * 10 + u64::from(byte - b'0')),
                 _ => {}
             }
-            self.last_word = if byte == LAST_WORD[self.last_word] { self.last_word + 1 } else { usize::from(byte == b'[') };
+            self.last_word =
+                if byte == LAST_WORD[self.last_word] { self.last_word + 1 } else { usize::from(byte == b'[') };
             if self.last_word == LAST_WORD.len() {
                 (self.done, self.last_word) = (true, 0);
             }
@@ -185,7 +186,8 @@ mod tests {
         ];
         for text in texts {
             for cut in 0..text.len() {
-                let (mut answer, mut body, mut events, mut sent) = (Answer::default(), Vec::new(), Events::default(), 0);
+                let (mut answer, mut body, mut events, mut sent) =
+                    (Answer::default(), Vec::new(), Events::default(), 0);
                 let (first, second) = text.as_bytes().split_at(cut);
                 assert!(!answer.take(first, |bytes| body.extend_from_slice(bytes)).unwrap(), "{text} cut at {cut}");
                 assert!(answer.take(second, |bytes| body.extend_from_slice(bytes)).unwrap(), "{text} cut at {cut}");

@@ -142,7 +142,8 @@ impl Running<'_> {
                 told.clear();
                 let wait = Timespec { tv_sec: 0, tv_nsec: wait_ns as i64 };
                 let _ = epoll::wait(&self.poll, spare_capacity(&mut told), Some(&wait));
-                let events: Vec<(usize, EventFlags)> = told.iter().map(|event| (event.data.u64() as usize, event.flags)).collect();
+                let events: Vec<(usize, EventFlags)> =
+                    told.iter().map(|event| (event.data.u64() as usize, event.flags)).collect();
                 if events.is_empty() {
                     break;
                 }

@@ -30,7 +30,8 @@ pub(crate) const PACE: &str = "/pace?";
 
 const ANSWER: &str = r#"{"id":"chatcmpl-000000000000000000000001","object":"chat.completion","created":1780000000,"model":"gpt-oss-120b","choices":[{"index":0,"message":{"role":"assistant","content":"A proxy that stands in front of a machine should cost as little as one that is not there. What it does for its callers is choose, and what it does for its operators is tell; neither may be felt while an answer is on its way, and none of it may be lost.","refusal":null},"logprobs":null,"finish_reason":"stop"}],"usage":{"prompt_tokens":27,"completion_tokens":54,"total_tokens":81}}"#;
 const LAST: &str = "data: {\"id\":\"chatcmpl-000000000000000000000001\",\"object\":\"chat.completion.chunk\",\"created\":1780000000,\"model\":\"gpt-oss-120b\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":27,\"completion_tokens\":100,\"total_tokens\":127}}\n\ndata: [DONE]\n\n";
-const MODELS: &str = r#"{"object":"list","data":[{"id":"gpt-oss-120b","object":"model","created":1780000000,"owned_by":"bench"}]}"#;
+const MODELS: &str =
+    r#"{"object":"list","data":[{"id":"gpt-oss-120b","object":"model","created":1780000000,"owned_by":"bench"}]}"#;
 /// What routers ask of their workers before they send work.
 const WORKER: &str = r#"{"status":"ok","model_path":"gpt-oss-120b","served_model_name":"gpt-oss-120b","is_generation":true,"version":"1","tp_size":1,"dp_size":1}"#;
 

@@ -135,7 +135,11 @@ impl Peer {
         }
         let said = fs::read_to_string(folder.path().join("log")).unwrap_or_default();
         let end: Vec<&str> = said.lines().rev().take(5).collect();
-        Err(format!("it did not answer within {} s: {}", self.ready_s, end.into_iter().rev().collect::<Vec<_>>().join(" | ")))
+        Err(format!(
+            "it did not answer within {} s: {}",
+            self.ready_s,
+            end.into_iter().rev().collect::<Vec<_>>().join(" | ")
+        ))
     }
 }
 
@@ -156,7 +160,8 @@ fn free_ports() -> Vec<u16> {
 
 fn fill(text: &str, folder: &Path, ports: &[u16], machine: &[SocketAddr]) -> String {
     let (upstreams, otlp) = machine.split_at(machine.len() - 1);
-    let mut text = text.replace("{folder}", &folder.to_string_lossy()).replace("{bin}", &bin()).replace("{tools}", &tools());
+    let mut text =
+        text.replace("{folder}", &folder.to_string_lossy()).replace("{bin}", &bin()).replace("{tools}", &tools());
     text = text.replace("{port}", &ports[0].to_string()).replace("{upstream}", &upstreams[0].to_string());
     text = text.replace("{upstream_port}", &upstreams[0].port().to_string()).replace("{otlp}", &otlp[0].to_string());
     for (place, port) in ports.iter().enumerate() {

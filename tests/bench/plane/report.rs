@@ -60,7 +60,10 @@ impl Report {
         let mut peers = Map::new();
         for (name, _) in &self.peers {
             let mut peer = Map::new();
-            peer.insert("idle_rss_mib".to_owned(), json!(self.idle_mib.get(name).cloned().and_then(median).map(rounded)));
+            peer.insert(
+                "idle_rss_mib".to_owned(),
+                json!(self.idle_mib.get(name).cloned().and_then(median).map(rounded)),
+            );
             for scenario in SCENARIOS {
                 let Some(rounds) = self.figures.get(&(name.clone(), scenario.name)) else { continue };
                 let figure = |of: fn(&Figures) -> Option<f64>| json!(self.figure(name, scenario.name, of).map(rounded));
@@ -95,7 +98,13 @@ impl Report {
             let added = self.cell(name, |name| Some(p50(name)? - p50(DIRECT)?));
             let rate = self.figure(name, "saturated", |figures| figures.rps);
             let idle = self.idle_mib.get(name).cloned().and_then(median);
-            let errors: u64 = self.figures.iter().filter(|((peer, _), _)| peer == name).flat_map(|(_, all)| all).map(|figures| figures.errors).sum();
+            let errors: u64 = self
+                .figures
+                .iter()
+                .filter(|((peer, _), _)| peer == name)
+                .flat_map(|(_, all)| all)
+                .map(|figures| figures.errors)
+                .sum();
             let _ = writeln!(
                 text,
                 "| {name} | {} | {} | {} | {} | {kib} | {added} | {} | {} | {errors} |",
@@ -148,7 +157,8 @@ impl fmt::Display for Figures {
 
 fn median(mut figures: Vec<f64>) -> Option<f64> {
     figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied()
+    let middle = (figures.len().checked_sub(1)? / 2, figures.len() / 2);
+    Some((figures[middle.0] + figures[middle.1]) / 2.0)
 }
 
 fn rounded(figure: f64) -> f64 {

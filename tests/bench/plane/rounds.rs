@@ -35,7 +35,10 @@ pub(crate) fn run(wanted: &Wanted) -> ExitCode {
     let mut report = Report::default();
     let named = named(wanted, &known, &mut report);
     if named.is_empty() || scenarios.is_empty() {
-        eprintln!("nothing to measure: peers are {DIRECT}, {FLOOR}, {}", known.keys().cloned().collect::<Vec<_>>().join(", "));
+        eprintln!(
+            "nothing to measure: peers are {DIRECT}, {FLOOR}, {}",
+            known.keys().cloned().collect::<Vec<_>>().join(", ")
+        );
         return ExitCode::FAILURE;
     }
     let (proxy_core, other_core) = process::cores();
@@ -50,7 +53,11 @@ pub(crate) fn run(wanted: &Wanted) -> ExitCode {
             for streamed in [false, true] {
                 let these: Vec<&Scenario> = scenarios.iter().filter(|one| one.is_streamed() == streamed).collect();
                 if !these.is_empty() {
-                    Turn { name, round, wanted, machine: &machine, core: proxy_core }.take(peer.as_ref(), &these, &mut report);
+                    Turn { name, round, wanted, machine: &machine, core: proxy_core }.take(
+                        peer.as_ref(),
+                        &these,
+                        &mut report,
+                    );
                 }
             }
         }

@@ -10,8 +10,9 @@ use crate::process::{Process, Used};
 
 /// How often memory is looked at under a load.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// A line of what people paste into prompts; the breaks are escaped, as they are in JSON.
-const LINE: &str = r#"The gateway holds the queue: it sends each machine what it can begin at once, and keeps \"the rest\" in order.\n"#;
+/// A line of what people paste into prompts; its break is escaped, as it is in JSON.
+const LINE: &str =
+    r#"The gateway holds the queue: it sends each machine what it can begin at once, and keeps the rest in order.\n"#;
 
 /// A load.
 #[derive(Clone, Copy, Debug)]
@@ -93,7 +94,8 @@ impl Scenario {
 
     /// A tenth of it.
     pub(crate) fn shortened(self) -> Scenario {
-        let short = |streams: Streams| Streams { each: 1, events: 20, every: streams.every / 2, ramp: streams.ramp / 5 };
+        let short =
+            |streams: Streams| Streams { each: 1, events: 20, every: streams.every / 2, ramp: streams.ramp / 5 };
         let connections = if self.is_streamed() { self.connections / 5 } else { self.connections };
         Scenario { connections, streams: self.streams.map(short), ..self }
     }
@@ -117,8 +119,11 @@ impl Scenario {
     }
 
     fn load(&self, target: &Target, time: Duration) -> Load {
-        let extent = self.streams.map_or(Extent::For(time), |Streams { each, events, every, ramp }| {
-            Extent::Streams { each, events, ramp, longest: every * events as u32 + Duration::from_secs(1) }
+        let extent = self.streams.map_or(Extent::For(time), |Streams { each, events, every, ramp }| Extent::Streams {
+            each,
+            events,
+            ramp,
+            longest: every * events as u32 + Duration::from_secs(1),
         });
         let request = target.request(self.body_bytes, self.is_streamed());
         Load { address: target.address, request, connections: self.connections, extent }
