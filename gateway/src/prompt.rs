@@ -1,5 +1,9 @@
 //! What the gateway needs to know of a request body, read in one typed pass that skips everything else.
 
+/// The quick reader.
+mod quick;
+/// What it reads with.
+mod scan;
 /// What carries text.
 mod content;
 
@@ -87,11 +91,20 @@ pub fn parse(api: Api, body: &[u8]) -> Result<Parsed, ParseError> {
         return Err(ParseError::Empty);
     }
     let text = std::str::from_utf8(body).map_err(|error| ParseError::NotUtf8(error.valid_up_to()))?;
+    let fields = quick::fields(text).map_or_else(|| thorough(text), Ok)?;
+    parsed(api, text, fields)
+}
+
+/// Reads everything that is JSON, and says what is wrong with the rest.
+fn thorough(text: &str) -> Result<Fields<'_>, ParseError> {
     if !text.trim_start().starts_with('{') {
         return Err(ParseError::NotAnObject); // serde would take a list for the fields in order
     }
-    refuse_deep(body)?;
-    let fields: Fields<'_> = serde_json::from_str(text).map_err(ParseError::Json)?;
+    refuse_deep(text.as_bytes())?;
+    serde_json::from_str(text).map_err(ParseError::Json)
+}
+
+fn parsed(api: Api, text: &str, fields: Fields<'_>) -> Result<Parsed, ParseError> {
     let raw_model = fields.model.ok_or_else(|| ParseError::Field("model", "`model` is missing".to_owned()))?.get();
     let model: String = serde_json::from_str(raw_model)
         .map_err(|_| ParseError::Field("model", "`model` is not a string".to_owned()))?;
@@ -162,7 +175,7 @@ fn behind_string(mut text: &[u8]) -> &[u8] {
 }
 
 /// Two parsers that read duplicate keys differently are a way round policy, so serde's refusal of them is kept.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Fields<'a> {
     #[serde(borrow)]
     model: Option<&'a RawValue>,
@@ -181,7 +194,7 @@ struct Fields<'a> {
 mod tests {
     use super::*;
 
-    fn parsed(api: Api, body: &str) -> Parsed {
+    fn read(api: Api, body: &str) -> Parsed {
         parse(api, body.as_bytes()).unwrap()
     }
 
@@ -190,7 +203,7 @@ mod tests {
         let body = r#"{"temperature":0.5,"model":"m\u0031","messages":[{"role":"user","content":"12345678"},
             {"role":"user","content":[{"type":"text","text":"1234"},{"type":"image_url","image_url":{"url":"data:AAAA"}}]}],
             "stream":true,"max_completion_tokens":50,"service_tier":"flex","tools":[{"a":1}],"unknown":{"deep":[1]}}"#;
-        let parsed = parsed(Api::ChatCompletions, body);
+        let parsed = read(Api::ChatCompletions, body);
         assert_eq!((parsed.model.as_str(), parsed.stream, parsed.max_output_tokens), ("m1", true, Some(50)));
         assert_eq!((parsed.tools, parsed.images, parsed.output_tokens), (1, 1, 50));
         assert_eq!(parsed.input_tokens, 3 + 2 + TOKENS_PER_IMAGE);
@@ -200,13 +213,13 @@ mod tests {
     #[test]
     fn the_span_of_the_model_is_where_it_stands() {
         let body = r#"{ "prompt": "x", "model" :  "gpt-oss-120b" }"#;
-        let parsed = parsed(Api::Completions, body);
+        let parsed = read(Api::Completions, body);
         assert_eq!(&body[parsed.model_span], r#""gpt-oss-120b""#);
     }
 
     #[test]
     fn token_lists_count_as_tokens() {
-        let parsed = parsed(Api::Embeddings, r#"{"model":"m","input":[[1,2,3],[4,5]]}"#);
+        let parsed = read(Api::Embeddings, r#"{"model":"m","input":[[1,2,3],[4,5]]}"#);
         assert_eq!((parsed.input_tokens, parsed.output_tokens), (5, 0));
     }
 
@@ -214,7 +227,7 @@ mod tests {
     fn many_answers_count_up_to_a_bound() {
         let expected = |n: u64| {
             let body = format!(r#"{{"model":"m","messages":[],"n":{n}}}"#);
-            parsed(Api::ChatCompletions, &body).output_tokens / PRIOR_OUTPUT_TOKENS
+            read(Api::ChatCompletions, &body).output_tokens / PRIOR_OUTPUT_TOKENS
         };
         assert_eq!([0, 1, 3, 128, u64::MAX].map(expected), [1, 1, 3, 128, 128]);
     }
@@ -241,6 +254,6 @@ mod tests {
     #[test]
     fn brackets_within_strings_are_not_depth() {
         let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{}"}}]}}"#, "[".repeat(500));
-        assert_eq!(parsed(Api::ChatCompletions, &body).input_tokens, 125);
+        assert_eq!(read(Api::ChatCompletions, &body).input_tokens, 125);
     }
 }

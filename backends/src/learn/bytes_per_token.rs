@@ -55,28 +55,29 @@ pub struct Look {
     bytes: u32,
     wide: u32,
     symbols: u32,
+    blank_before: bool,
 }
 
 impl Look {
     /// Looks at the next piece, until enough has been seen.
     pub fn at(&mut self, text: &[u8]) {
         let left = LOOK_BYTES.saturating_sub(self.bytes as usize);
-        let mut blank_before = false;
         for byte in text.get(..left).unwrap_or(text) {
             let blank = matches!(byte, b' ' | b'\t' | b'\n');
             let symbol = byte.is_ascii_digit() || (byte.is_ascii_punctuation() && !matches!(byte, b'.' | b',' | b'\''));
             self.bytes += 1;
             self.wide += u32::from(!byte.is_ascii());
-            self.symbols += u32::from(symbol || (blank && blank_before));
-            blank_before = blank;
+            self.symbols += u32::from(symbol || (blank && self.blank_before));
+            self.blank_before = blank;
         }
     }
 
     /// What was seen of another piece counts as well, as far as not enough has been seen.
     pub fn add(&mut self, other: Look) {
         if (self.bytes as usize) < LOOK_BYTES {
-            let Look { bytes, wide, symbols } = other;
-            *self = Look { bytes: self.bytes + bytes, wide: self.wide + wide, symbols: self.symbols + symbols };
+            self.bytes += other.bytes;
+            self.wide += other.wide;
+            self.symbols += other.symbols;
         }
     }
 

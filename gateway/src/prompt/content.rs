@@ -27,7 +27,7 @@ pub(super) struct Size {
 }
 
 impl Size {
-    fn add(&mut self, other: Size) {
+    pub(super) fn add(&mut self, other: Size) {
         self.text_bytes += other.text_bytes;
         self.numbers += other.numbers;
         self.images += other.images;
@@ -47,7 +47,11 @@ impl<'de> Deserialize<'de> for Content {
 struct Reader<'c>(&'c mut Chain);
 
 /// Between two texts: what is cut elsewhere is another prompt.
-const CUT: [u8; 1] = [0];
+pub(super) const CUT: [u8; 1] = [0];
+/// Keys of what is an image, whatever it holds.
+pub(super) const IMAGES: [&str; 3] = ["image_url", "input_image", "image"];
+/// Keys of what is no text.
+pub(super) const LABELS: [&str; 5] = ["type", "role", "id", "tool_call_id", "name"];
 
 impl<'de> DeserializeSeed<'de> for Reader<'_> {
     type Value = Size;
@@ -119,15 +123,21 @@ impl<'de> Visitor<'de> for Reader<'_> {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(field_identifier)]
 enum Key {
-    #[serde(rename = "image_url", alias = "input_image", alias = "image")]
     Image,
-    #[serde(rename = "type", alias = "role", alias = "id", alias = "tool_call_id", alias = "name")]
     Label,
-    #[serde(other)]
     Text,
+}
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Key, D::Error> {
+        let key = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        Ok(match &*key {
+            key if IMAGES.contains(&key) => Key::Image,
+            key if LABELS.contains(&key) => Key::Label,
+            _ => Key::Text,
+        })
+    }
 }
 
 /// Tools offered. Machines read them before all messages, wherever they stand in the body.
