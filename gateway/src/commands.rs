@@ -47,5 +47,10 @@ fn print(text: &str) -> anyhow::Result<()> {
 
 /// A runtime with a thread for each core.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+    let one_core = std::thread::available_parallelism().is_ok_and(|cores| cores.get() == 1);
+    let mut builder = match one_core {
+        true => tokio::runtime::Builder::new_current_thread(), // nobody to share work with
+        false => tokio::runtime::Builder::new_multi_thread(),
+    };
+    Ok(builder.enable_all().build()?)
 }

@@ -56,7 +56,8 @@ pub enum Answer {
 
 /// Answers one request, whatever happens: refusals in the caller's dialect, a panic as a 500.
 pub async fn serve(gateway: Arc<Gateway>, request: Request<Incoming>) -> Response<Answer> {
-    let record = Record::open(request.method(), request.uri().path(), request.headers());
+    let sampled = |now| gateway.telemetry().sampler().begin(now);
+    let record = Record::open(request.method(), request.uri().path(), request.headers(), sampled);
     let mut record = OpenRecord::new(Arc::clone(&gateway), record);
     let snapshot = gateway.snapshot(); // one immutable view per request, whatever becomes of it
     match catch_panic(answer(&gateway, &snapshot, request, &mut record)).await {

@@ -34,17 +34,18 @@ pub struct TraceContext {
     pub span_id: u64,
     /// The caller's span, where it sent one.
     pub parent_id: Option<u64>,
-    /// Whether the caller wants it kept; true where it said nothing.
+    /// Whether it is kept: as the caller wants, and where it said nothing, as long as there are not too many.
     pub sampled: bool,
 }
 
 impl TraceContext {
-    /// Continues the trace of a `traceparent` header, or starts one where there is none or it is malformed.
-    pub fn from_headers(headers: &HeaderMap) -> TraceContext {
+    /// Continues the trace of a `traceparent` header, or starts one where there is none or it is malformed; `sampled` says
+    /// whether one that starts here is kept.
+    pub fn from_headers(headers: &HeaderMap, sampled: impl FnOnce() -> bool) -> TraceContext {
         let given = headers.get("traceparent").and_then(|value| value.to_str().ok()).and_then(parse_traceparent);
         let (trace_id, parent_id, sampled) = match given {
             Some((trace_id, parent_id, sampled)) => (trace_id, Some(parent_id), sampled),
-            None => (fastrand::u128(1..), None, true),
+            None => (fastrand::u128(1..), None, sampled()),
         };
         TraceContext { trace_id, span_id: fastrand::u64(1..), parent_id, sampled }
     }
@@ -168,16 +169,22 @@ const LONGEST_PATH: usize = 256;
 const LONGEST_REQUEST_ID: usize = 128;
 
 impl Record {
-    /// Opens a record.
-    pub fn open(method: &http::Method, path: &str, headers: &HeaderMap) -> Record {
+    /// Opens a record; `sampled` says whether a trace that starts now is kept.
+    pub fn open(
+        method: &http::Method,
+        path: &str,
+        headers: &HeaderMap,
+        sampled: impl FnOnce(SystemTime) -> bool,
+    ) -> Record {
         let given = headers.get("x-request-id").and_then(|value| value.to_str().ok());
         let given = given.filter(|id| !id.is_empty() && id.len() <= LONGEST_REQUEST_ID);
+        let wall = SystemTime::now();
         Record {
             request_id: given.map_or_else(|| format!("req_{:032x}", fastrand::u128(..)), str::to_owned),
-            trace: TraceContext::from_headers(headers),
+            trace: TraceContext::from_headers(headers, || sampled(wall)),
             method: method.clone(),
             path: path.chars().take(LONGEST_PATH).collect(),
-            ..Record::blank(Instant::now(), SystemTime::now())
+            ..Record::blank(Instant::now(), wall)
         }
     }
 

@@ -24,7 +24,7 @@ use crate::learning::file as learning;
 use crate::queue::Queue;
 use crate::record::Record;
 use crate::reload;
-use crate::telemetry::{Telemetry, otlp};
+use crate::telemetry::{Readers, Telemetry, otlp};
 use crate::trial::tend::tend;
 use listener::Listener;
 
@@ -68,6 +68,12 @@ pub async fn start(set: ConfigSet, options: Options) -> io::Result<Running> {
     let process = set.process.clone();
     let exporter = otlp::exporter(&process.telemetry).map_err(io::Error::other)?;
     let (telemetry, records) = Telemetry::new();
+    let readers = match (&tap, &exporter) {
+        (Some(_), _) => Readers::All,
+        (None, Some(_)) => Readers::Traces,
+        (None, None) => Readers::None,
+    };
+    let telemetry = telemetry.read_by(readers, process.telemetry.traces_per_s);
     let metrics = Arc::clone(telemetry.metrics());
     let listener = Listener::bind(&process).await?;
     let admin_listener = bind(process.admin_listen, "admin_listen").await?;

@@ -6,6 +6,8 @@ pub mod names;
 pub mod metrics;
 /// Metrics of what is learned.
 mod learned;
+/// Which records.
+pub mod sampling;
 /// Records → spans.
 pub mod spans;
 /// Spans → an OTLP receiver.
@@ -23,6 +25,7 @@ use crate::decision_log::Recorder;
 use crate::record::Record;
 use metrics::Metrics;
 use recent::Recent;
+use sampling::{Sampler, TRACES_PER_S};
 
 /// Records waiting to be turned into spans; more are dropped and counted, the data path never waits.
 const WAITING_RECORDS: usize = 8192;
@@ -33,7 +36,20 @@ pub struct Telemetry {
     metrics: Arc<Metrics>,
     recorder: Recorder,
     recent: Recent,
+    sampler: Sampler,
+    readers: Readers,
     records: mpsc::Sender<Arc<Record>>,
+}
+
+/// Who reads records behind the data path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readers {
+    /// Nobody.
+    None,
+    /// A receiver of traces: those that are traced.
+    Traces,
+    /// Somebody who wants all of them.
+    All,
 }
 
 impl Telemetry {
@@ -42,7 +58,18 @@ impl Telemetry {
         let (records, receiver) = mpsc::channel(WAITING_RECORDS);
         let metrics = Arc::new(Metrics::default());
         let recorder = Recorder::new(Arc::clone(&metrics));
-        (Telemetry { metrics, recorder, recent: Recent::default(), records }, receiver)
+        let (sampler, readers) = (Sampler::new(TRACES_PER_S), Readers::All);
+        (Telemetry { metrics, recorder, recent: Recent::default(), sampler, readers, records }, receiver)
+    }
+
+    /// The same, of so many traces a second, for these readers.
+    pub fn read_by(self, readers: Readers, traces_per_s: Option<u32>) -> Telemetry {
+        Telemetry { sampler: Sampler::new(traces_per_s.unwrap_or(TRACES_PER_S)), readers, ..self }
+    }
+
+    /// Which requests are traced.
+    pub fn sampler(&self) -> &Sampler {
+        &self.sampler
     }
 
     /// Counters and histograms.
@@ -61,12 +88,18 @@ impl Telemetry {
     }
 
     /// A request has ended: counts it, and passes it on for recording and tracing.
-    pub fn request(&self, record: Record) {
+    pub fn request(&self, mut record: Record) {
         self.metrics.request(&record);
+        record.trace.sampled |= self.sampler.look_again(&record);
         let record = Arc::new(record);
         self.recorder.offer(&record);
         self.recent.keep(&record);
-        if self.records.try_send(record).is_err() {
+        let read = match self.readers {
+            Readers::None => false,
+            Readers::Traces => record.trace.sampled,
+            Readers::All => true,
+        };
+        if read && self.records.try_send(record).is_err() {
             self.metrics.record_dropped();
         }
     }

@@ -145,6 +145,10 @@ pub struct TelemetryShape {
     /// nor `OTEL_EXPORTER_OTLP_ENDPOINT` is given.
     #[schemars(example = &"http://127.0.0.1:4318")]
     pub otlp_endpoint: Option<Located<String>>,
+    /// Requests traced each second; 100 where not given. As many again are traced of those that broke, failed or were tried
+    /// more than once. A caller's `traceparent` is followed, whatever is given here.
+    #[schemars(example = 100)]
+    pub traces_per_s: Option<u32>,
     /// `service.name` of the traces; `pointsman` where not given.
     #[schemars(example = &"pointsman")]
     pub service_name: Option<String>,

@@ -181,7 +181,8 @@ where
 {
     let service = service_fn(move |request| {
         let gateway = Arc::clone(&gateway);
-        async move { Ok::<_, std::convert::Infallible>(pipeline::serve(gateway, request).await) }
+        // Large while a request is being dealt with, and gone once its answer begins; connections stay.
+        Box::pin(async move { Ok::<_, std::convert::Infallible>(pipeline::serve(gateway, request).await) })
     });
     let stream = TokioIo::new(stream);
     let served = if http2 {
