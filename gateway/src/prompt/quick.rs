@@ -69,7 +69,7 @@ fn value(scan: &mut Scan<'_>, chain: &mut Chain, depth: usize) -> Option<Size> {
     let mut sum = Size::default();
     match scan.peek()? {
         b'"' => return string(scan, chain),
-        b'[' => scan.array(|scan| Some(sum.add(value(scan, chain, deeper)?)))?,
+        b'[' => scan.array(|scan| value(scan, chain, deeper).map(|item| sum.add(item)))?,
         b'{' => scan.object(|scan, key| member(scan, key, chain, deeper, &mut sum))?,
         b't' | b'f' => drop(scan.boolean()?),
         b'n' => scan.word(b"null").then_some(())?,
