@@ -19,10 +19,11 @@ use pointsman_policies::learned::{ClassMargins, Margin};
 use pointsman_policies::units::three_digits;
 use serde::{Deserialize, Serialize};
 
-/// How far one request moves a margin.
-const ETA: f64 = 0.03;
-/// Margins stay between these.
-const RANGE: (f64, f64) = (0.2, 1.2);
+/// How far one request moves a margin. Merged Azure traces, first 1,167 s at load 2.0, ten seeds: 0.956 kept with 0.03 and
+/// margins up to 1.2, 0.959 with 0.03 up to 1.0, 0.966 with 0.01 up to 1.0, 0.970 where nothing is learned.
+const ETA: f64 = 0.01;
+/// Margins stay between these. Above 1 what is predicted to miss would be planned.
+const RANGE: (f64, f64) = (0.2, 1.0);
 /// A target of 1 cannot be calibrated for; this share of misses is always taken for allowed.
 const LEAST_ALPHA: f64 = 0.005;
 /// Nor is a class served that may miss most of its promises.
