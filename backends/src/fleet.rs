@@ -1,6 +1,8 @@
 //! The live state of every endpoint, kept by its stable name so that a reload forgets nothing, and the view of it that
 //! policies read.
 
+/// What happened to which endpoint.
+mod changes;
 /// A request on its way.
 mod dispatched;
 /// Asking engines for their metrics.
@@ -31,6 +33,7 @@ use crate::lease::{Limiter, RateLimits, Shortage};
 use crate::portfolio::{Endpoint, Portfolio};
 use crate::prefixes::{Cache, Prefixes};
 use crate::window::Congestion;
+use changes::Changes;
 pub use dispatched::{Dispatched, Flight};
 use scraper::{Asked, Scraper};
 pub use view::{Seen, View};
@@ -49,6 +52,7 @@ pub struct Fleet {
     leases: DashMap<String, Arc<Lease>>,
     pool_numbers: Mutex<Vec<String>>,
     prefixes: Arc<Prefixes>,
+    changes: Arc<Changes>,
     tasks: TaskTracker,
 }
 
@@ -77,8 +81,10 @@ pub struct Live {
 /// The part that survives a change of connection settings or limits.
 #[derive(Debug)]
 struct State {
-    /// Counts whatever makes [`Live::state`] say something else, but for what time alone does.
-    changes: AtomicU64,
+    /// Its number among those of the fleet.
+    number: u32,
+    /// Told of whatever makes [`Live::state`] say something else, but for what time alone does.
+    changes: Arc<Changes>,
     cache: Cache,
     load: Arc<Load>,
     breaker: Mutex<Breaker>,
@@ -89,9 +95,10 @@ struct State {
 }
 
 impl State {
-    fn new(cache: Cache) -> State {
+    fn new(cache: Cache, changes: &Arc<Changes>) -> State {
         State {
-            changes: AtomicU64::default(),
+            number: changes.number(),
+            changes: Arc::clone(changes),
             cache,
             load: Arc::default(),
             breaker: Mutex::default(),
@@ -123,7 +130,7 @@ impl State {
 
     /// Something is different now; said after it is.
     fn changed(&self) {
-        self.changes.fetch_add(1, Ordering::Release);
+        self.changes.note(self.number);
     }
 
     /// Keeps account of what the gateway has there, and of all that is known to be there, from this moment on.
@@ -161,6 +168,7 @@ impl Default for Fleet {
             leases: DashMap::new(),
             pool_numbers: Mutex::new(Vec::new()),
             prefixes: Arc::default(),
+            changes: Arc::default(),
             tasks: TaskTracker::new(),
         }
     }
@@ -248,7 +256,7 @@ impl Fleet {
             || Arc::new(Connections::new(endpoint.address.clone(), tls.cloned(), version, self.tasks.clone())),
             |live| Arc::clone(&live.connections),
         );
-        let new = || Arc::new(State::new(self.prefixes.cache()));
+        let new = || Arc::new(State::new(self.prefixes.cache(), &self.changes));
         let shared = known.as_ref().map_or_else(new, |known| Arc::clone(&known.shared));
         if let Some(facts) = portfolio.facts.get(endpoint.pool) {
             shared.cache.belongs_to(facts);
@@ -292,15 +300,12 @@ impl Live {
         EndpointState { lease: self.lease(now), ..self.state_but_lease(pool, now) }
     }
 
-    /// What happened to it so far, as a number that is another whenever something has.
-    fn changes(&self) -> u64 {
-        self.shared.changes.load(Ordering::Acquire)
-    }
-
-    /// Whether time alone changes what is known of it, availability and lease aside.
-    fn fades(&self) -> bool {
+    /// When time alone changes what is known of it, availability and lease aside.
+    fn fades(&self, now: Micros) -> Micros {
         let told = || self.shared.reported.lock().at().is_some();
-        self.scraper.is_some() || self.shared.hidden.lock().is_some() || told()
+        let slowly = self.scraper.is_some() || self.shared.hidden.lock().is_some() || told();
+        let faded = if slowly { now + view::FADED } else { Micros::NEVER };
+        self.next_read().map_or(faded, |read| read.min(faded))
     }
 
     /// When it is expected to have read the next prompt whose first token nobody sees.

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use pointsman_policies::fleet::PoolFacts;
+use pointsman_policies::fleet::{Cached, PoolFacts};
 use pointsman_policies::prefix::Prefix;
 
 use shard::{Holder, Reach, Shard};
@@ -109,29 +109,24 @@ impl Prefixes {
         }
     }
 
-    /// Of a prompt of so many tokens, what each of these caches is believed to hold, tokens; nothing where none does.
+    /// Who is believed to hold some of a prompt of so many tokens, with how many of them, in order. `known` finds the
+    /// cache of a number and the index of its endpoint.
     pub fn held<'c>(
         &self,
         prefix: &Prefix,
         input_tokens: u64,
-        caches: impl Iterator<Item = &'c Cache> + Clone,
-    ) -> Vec<u64> {
+        known: impl Fn(u32) -> Option<(usize, &'c Cache)>,
+    ) -> Vec<Cached> {
         let Some(shard) = self.shard(prefix) else { return Vec::new() };
-        let numbers = caches.clone().map(|cache| cache.number as usize + 1).max().unwrap_or(0);
-        let mut reaches = vec![Reach { oldest: u64::MAX, bytes: 0 }; numbers];
-        for cache in caches.clone() {
-            if let Some(reach) = reaches.get_mut(cache.number as usize) {
-                reach.oldest = cache.oldest();
-            }
-        }
-        if !shard.lock().follow(prefix.marks(), &mut reaches) {
-            return Vec::new();
-        }
-        let held = |cache: &Cache| {
-            let bytes = reaches.get(cache.number as usize).map_or(0, |reach| reach.bytes);
-            cache.believed(prefix.tokens(bytes, input_tokens))
+        let reaches = shard.lock().follow(prefix.marks(), |number| Some(known(number)?.1.oldest()));
+        let cached = |reach: &Reach| {
+            let (endpoint, cache) = known(reach.number)?;
+            let tokens = cache.believed(prefix.tokens(reach.bytes, input_tokens));
+            (tokens > 0).then_some(Cached { endpoint, tokens })
         };
-        caches.map(held).collect()
+        let mut held: Vec<Cached> = reaches.iter().filter_map(cached).collect();
+        held.sort_unstable_by_key(|cached| cached.endpoint);
+        held
     }
 
     /// A prompt is sent to an endpoint. Until something else becomes of it, it is taken for held there: what begins alike
@@ -230,6 +225,11 @@ impl Cache {
     /// Its engine has lost what it had: it was started again.
     pub(crate) fn forget(&self) {
         self.read.fetch_add(FAR_TOKENS, Ordering::Relaxed);
+    }
+
+    /// Its number among those of the fleet.
+    pub fn number(&self) -> u32 {
+        self.number
     }
 
     /// How much of what is claimed to be cached there is, 0 to 1.

@@ -22,7 +22,7 @@ use pointsman_policies::policy::Slo;
 use crate::prompt::Text;
 
 pub use attempt::{AttemptRecord, OUT_OF_LEASE, OUTRUN, OVERLOADED};
-pub use decision::{DecisionRecord, Planned, planned, work};
+pub use decision::{DecisionRecord, Planned, work};
 pub use waited::Waited;
 
 /// Where a request stands among traces, by W3C Trace Context.
@@ -131,6 +131,8 @@ pub struct Record {
     pub classified_at: Duration,
     /// When the plan was made.
     pub decided_at: Duration,
+    /// Time on a core that the decision took; what it took besides, it waited for one.
+    pub decided_in: Duration,
     /// Its time in line, where it was held.
     pub waited: Option<Waited>,
     /// The decision, once made.
@@ -208,6 +210,7 @@ impl Record {
             read_at: Duration::ZERO,
             classified_at: Duration::ZERO,
             decided_at: Duration::ZERO,
+            decided_in: Duration::ZERO,
             waited: None,
             decision: None,
             attempts: Vec::new(),

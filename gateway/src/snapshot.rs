@@ -11,7 +11,8 @@ use pointsman_backends::fleet::{Fleet, Live, Seen, View};
 use pointsman_backends::portfolio::{Endpoint, Pool, Portfolio};
 use pointsman_backends::prefixes::Prefixes;
 use pointsman_policies::facts::Facts;
-use pointsman_policies::fleet::{EndpointState, PoolFacts};
+use pointsman_policies::fleet::{Cached, EndpointState, PoolFacts};
+use pointsman_policies::home::name_hash;
 use pointsman_policies::learned::Learned;
 use pointsman_policies::policy::Policy;
 use pointsman_policies::prefix::Prefix;
@@ -65,6 +66,9 @@ pub struct Snapshot {
     /// The answer to `GET /v1/models`.
     pub model_list: Bytes,
     live: Vec<Arc<Live>>,
+    names: Vec<u64>,
+    /// Which endpoint has the cache of a number.
+    caches: Vec<Option<u32>>,
     view: Mutex<View>,
     prefixes: Arc<Prefixes>,
     pool_numbers: Vec<usize>,
@@ -109,6 +113,7 @@ impl Snapshot {
         let pools = portfolio.endpoints.iter().map(|endpoint| endpoint.pool);
         let view = View::new(live.iter().cloned().zip(pools));
         let pool_numbers = fleet.pool_numbers(&portfolio);
+        let names = portfolio.facts.iter().flat_map(|pool| &pool.endpoints).map(|name| name_hash(name)).collect();
         let version = version.into();
         let headers_read = headers_read(&policy, trial.as_deref());
         Snapshot {
@@ -126,6 +131,8 @@ impl Snapshot {
             models,
             model_list,
             view: Mutex::new(view),
+            names,
+            caches: caches(&live),
             live,
             prefixes: Arc::clone(fleet.prefixes()),
             pool_numbers,
@@ -212,26 +219,35 @@ impl Snapshot {
         self.view.lock().look(now).to_vec()
     }
 
-    /// The same, with what is to be remembered of it.
-    pub fn see(&self, now: Micros) -> (Vec<EndpointState>, Seen) {
+    /// The same, with what is to be remembered of it. Nothing is copied as long as nobody else still decides.
+    pub fn see(&self, now: Micros) -> (Arc<Vec<EndpointState>>, Seen) {
         let mut view = self.view.lock();
-        let states = view.look(now).to_vec();
+        let states = Arc::clone(view.look(now));
         (states, view.seen())
     }
 
     /// The same for one prompt.
     pub fn endpoint_states_for(&self, now: Micros, prefix: &Prefix, input_tokens: u64) -> Vec<EndpointState> {
         let mut states = self.endpoint_states(now);
-        self.tell_cached(&mut states, prefix, input_tokens);
+        for cached in self.cached(prefix, input_tokens) {
+            if let Some(state) = states.get_mut(cached.endpoint) {
+                state.cached_tokens = cached.tokens;
+            }
+        }
         states
     }
 
-    /// Writes to the states how much of one prompt each endpoint is believed to have in its prefix cache.
-    pub fn tell_cached(&self, states: &mut [EndpointState], prefix: &Prefix, input_tokens: u64) {
-        let held = self.prefixes.held(prefix, input_tokens, self.live.iter().map(|live| live.cache()));
-        for (state, held_tokens) in states.iter_mut().zip(held) {
-            state.cached_tokens = held_tokens;
-        }
+    /// Who is believed to have some of a prompt in its cache, in order.
+    pub fn cached(&self, prefix: &Prefix, input_tokens: u64) -> Vec<Cached> {
+        self.prefixes.held(prefix, input_tokens, |number| {
+            let place = self.caches.get(number as usize).copied().flatten()? as usize;
+            Some((place, self.live.get(place)?.cache()))
+        })
+    }
+
+    /// The names of the endpoints as homes are found by them.
+    pub fn names(&self) -> &[u64] {
+        &self.names
     }
 
     /// What endpoints have in their prefix caches.
@@ -243,6 +259,16 @@ impl Snapshot {
     pub fn serves(&self, model: &str) -> bool {
         self.models.binary_search_by(|known| known.as_str().cmp(model)).is_ok()
     }
+}
+
+fn caches(live: &[Arc<Live>]) -> Vec<Option<u32>> {
+    let mut caches = Vec::new();
+    for (place, live) in (0..).zip(live) {
+        let number = live.cache().number() as usize;
+        caches.resize(caches.len().max(number + 1), None);
+        caches.get_mut(number).into_iter().for_each(|cache| *cache = Some(place));
+    }
+    caches
 }
 
 fn headers_read(policy: &Policy, trial: Option<&Trial>) -> Vec<String> {

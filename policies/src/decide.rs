@@ -6,7 +6,7 @@ use crate::facts::Facts;
 use crate::filter::{Rejection, filter};
 use crate::fleet::{Availability, EndpointState, Fleet, ModelFacts, PoolFacts, PoolLoad, ServiceModel};
 use crate::hedge::hedge;
-use crate::home::homes;
+use crate::home::Homes;
 use crate::learned::Margin;
 use crate::mechanisms::Mechanisms;
 use crate::passing::until_passed;
@@ -15,6 +15,7 @@ use crate::plan::{Plan, hold, plan};
 use crate::policy::{Class, ClassId, Env, Policy, Route, Slo};
 use crate::price::PoolPrice;
 use crate::score::{Best, Promise, score, strain};
+use crate::shortlist::shortlist;
 
 /// A classified request and the policy it is decided under.
 #[derive(Clone, Copy)]
@@ -41,7 +42,8 @@ impl<'a> Request<'a> {
 pub struct Decision {
     /// Index of the route that matched.
     pub route: usize,
-    /// Every endpoint of the fleet, in fleet order, with the reason for or against it.
+    /// The endpoints of the fleet, in its order, each with the reason for or against it; of pools larger than
+    /// [`WEIGHED_PER_POOL`](crate::shortlist::WEIGHED_PER_POOL) those that were weighed.
     pub candidates: Vec<Candidate>,
     /// What to attempt; `None` where every endpoint was rejected.
     pub plan: Option<Plan>,
@@ -88,6 +90,12 @@ impl Scored {
 }
 
 impl Decision {
+    /// What was found of an endpoint; `None` where it was not weighed.
+    pub fn candidate(&self, endpoint: usize) -> Option<&Candidate> {
+        let at = self.candidates.binary_search_by_key(&endpoint, |candidate| candidate.endpoint).ok()?;
+        self.candidates.get(at)
+    }
+
     /// The least time after which any rejected endpoint may be asked again, milliseconds; `None` where waiting helps
     /// nowhere.
     pub fn retry_in_ms(&self) -> Option<f64> {
@@ -105,7 +113,8 @@ pub fn decide(request: &Request<'_>, fleet: Fleet<'_>, draw: u64) -> Decision {
     let Some(route) = request.policy.routes.get(index) else {
         return Decision { route: index, candidates: Vec::new(), plan: None };
     };
-    let mut candidates = weigh(request, fleet, (class, &slo), route, &env);
+    let homes = if request.mechanisms.affinity { Homes::of(route, request.facts, fleet) } else { Homes::default() };
+    let mut candidates = weigh(request, fleet, (class, &slo), route, &env, (&homes, draw));
     if let Some(yields) = yields(request.policy, class, fleet, draw) {
         give_way(&yields, &mut candidates, fleet);
     }
@@ -114,9 +123,7 @@ pub fn decide(request: &Request<'_>, fleet: Fleet<'_>, draw: u64) -> Decision {
     for scored in candidates.iter_mut().filter_map(|candidate| candidate.verdict.as_mut().ok()) {
         scored.score = score(route.objective, scored, &best);
     }
-    if request.mechanisms.affinity {
-        homes(route, request.facts, fleet, &mut candidates);
-    }
+    homes.mark(&mut candidates, request.facts);
     let ranking = rank(&candidates, route, request.facts.input_tokens, draw);
     let first = ranking.first().and_then(|index| candidates.get(*index));
     let hold = first.and_then(|first| hold(first, &slo, request.facts, fleet));
@@ -203,10 +210,15 @@ fn weigh(
     (class, slo): (Option<&Class>, &Slo),
     route: &Route,
     env: &Env<'_>,
+    (homes, draw): (&Homes, u64),
 ) -> Vec<Candidate> {
     let limits = &request.policy.limits;
     let reads_load = request.policy.reads_load || read_load(limits) || !fleet.waiting.is_empty();
-    let loads = if reads_load { fleet.loads() } else { Vec::new() };
+    let loads = match (reads_load, limits.site_power_kw.is_empty()) {
+        (true, true) => fleet.loads_but_power(),
+        (true, false) => fleet.loads(),
+        (false, _) => Vec::new(),
+    };
     let priority = class.map_or(0, |class| class.priority);
     let reserve_s = reserve_s(request.policy, class);
     let pace = (1.0 - PACE_PER_CLASS * more_urgent(request.policy, class)).max(0.0);
@@ -236,20 +248,33 @@ fn weigh(
         })
         .collect();
     let max_usd = class.and_then(|class| class.max_usd);
-    let endpoints = fleet.endpoints.iter().enumerate();
-    endpoints
-        .map(|(index, endpoint)| {
-            let view = views.get(endpoint.pool);
-            let pinned_elsewhere = route.pin.as_ref().is_some_and(|pinned| !pinned.contains(&index));
-            let verdict = match view {
-                Some(view) if !pinned_elsewhere || view.model.is_err() => judge(request, max_usd, view, endpoint),
-                Some(_) => Err(Rejection::Pinned),
-                None => Err(Rejection::Route),
-            };
-            let tier = view.map_or(0, |view| view.tier);
-            Candidate { endpoint: index, in_flight: endpoint.in_flight, tier, verdict }
-        })
-        .collect()
+    let candidate = |index: usize| {
+        let own;
+        let endpoint = match fleet.cached {
+            [] => fleet.endpoints.get(index)?,
+            _ => {
+                own = fleet.endpoint(index)?;
+                &own
+            }
+        };
+        let view = views.get(endpoint.pool);
+        let pinned_elsewhere = route.pin.as_ref().is_some_and(|pinned| !pinned.contains(&index));
+        let verdict = match view {
+            Some(view) if !pinned_elsewhere || view.model.is_err() => judge(request, max_usd, view, endpoint),
+            Some(_) => Err(Rejection::Pinned),
+            None => Err(Rejection::Route),
+        };
+        let tier = view.map_or(0, |view| view.tier);
+        Some(Candidate { endpoint: index, in_flight: endpoint.in_flight, tier, verdict })
+    };
+    let used = |pool: usize| views.get(pool).is_some_and(|view| view.model.is_ok());
+    let listed = shortlist(fleet, homes.places(), used, draw).filter(|_| route.pin.is_none());
+    let mut candidates = Vec::with_capacity(listed.as_ref().map_or(fleet.endpoints.len(), Vec::len));
+    match listed {
+        Some(listed) => candidates.extend(listed.into_iter().filter_map(candidate)),
+        None => candidates.extend((0..fleet.endpoints.len()).filter_map(candidate)),
+    }
+    candidates
 }
 
 /// The tier of the route that a pool is in, and the model as it serves it; or why the route does not use it.

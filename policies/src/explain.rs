@@ -54,8 +54,11 @@ pub struct Explanation {
     pub class: Option<ClassReason>,
     /// Its route; `null` where it was refused before.
     pub route: Option<RouteReason>,
-    /// Every endpoint, in fleet order.
+    /// Every endpoint that was weighed, in fleet order.
     pub candidates: Vec<CandidateReason>,
+    /// Endpoints that were not, because enough others of their pool have less to do.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub not_weighed: usize,
     /// What is attempted; `null` where it is refused.
     pub plan: Option<PlanReason>,
     /// The refusal; `null` where there is a plan.
@@ -248,6 +251,7 @@ impl Explanation {
             class: None,
             route: None,
             candidates: Vec::new(),
+            not_weighed: 0,
             plan: None,
             refusal: Some(RefusalReason::of(refusal)),
             origin: None,
@@ -265,6 +269,7 @@ impl Explanation {
             class: condition::class(given, classified),
             route: condition::route(given, classified.class, decision.route),
             candidates: candidate::candidates(given, classified.class, decision, &names),
+            not_weighed: given.fleet.endpoints.len().saturating_sub(decision.candidates.len()),
             plan: decision
                 .plan
                 .as_ref()
@@ -290,6 +295,11 @@ impl Explanation {
     pub fn render(&self, style: Style) -> String {
         text::render(self, style)
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_none(count: &usize) -> bool {
+    *count == 0
 }
 
 impl RefusalReason {

@@ -1,6 +1,7 @@
 //! What is known of the machines: what the portfolio says of each pool, and what each endpoint is doing now.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use crate::facts::Facts;
 use crate::learned::Learned;
@@ -340,6 +341,20 @@ pub struct Fleet<'a> {
     pub learned: &'a Learned,
     /// Requests that the gateway holds and that go before this one, or come after it and would be delayed.
     pub waiting: &'a [Waiting],
+    /// Who is believed to have some of the request's prompt in its cache, by index in order, where the states do not say
+    /// so themselves.
+    pub cached: &'a [Cached],
+    /// The endpoints' names as [`crate::home::name_hash`] has them, where they are at hand.
+    pub names: &'a [u64],
+}
+
+/// A prompt in an endpoint's cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cached {
+    /// Index of the endpoint in [`Fleet::endpoints`].
+    pub endpoint: usize,
+    /// Of the prompt, tokens that it is believed to have.
+    pub tokens: u64,
 }
 
 /// Requests of one priority that the gateway holds for one pool.
@@ -391,7 +406,24 @@ impl PoolLoad {
 impl<'a> Fleet<'a> {
     /// Machines of which nothing has been learned and for which nothing waits.
     pub fn new(pools: &'a [PoolFacts], endpoints: &'a [EndpointState]) -> Fleet<'a> {
-        Fleet { pools, endpoints, learned: Learned::nothing(), waiting: &[] }
+        Fleet { pools, endpoints, learned: Learned::nothing(), waiting: &[], cached: &[], names: &[] }
+    }
+
+    /// An endpoint as the request finds it.
+    pub fn endpoint(&self, index: usize) -> Option<EndpointState> {
+        let state = self.endpoints.get(index)?;
+        let known = self.cached.binary_search_by_key(&index, |cached| cached.endpoint).ok();
+        let cached_tokens = known.and_then(|at| self.cached.get(at)).map_or(state.cached_tokens, |known| known.tokens);
+        Some(EndpointState { cached_tokens, ..*state })
+    }
+
+    /// Those of some endpoints that are believed to have some of the prompt, in order.
+    pub(crate) fn cached_in(&self, endpoints: Range<usize>) -> Vec<Cached> {
+        let told = self.cached.iter().filter(|cached| endpoints.contains(&cached.endpoint)).copied();
+        let states = self.endpoints.get(endpoints.clone()).unwrap_or_default();
+        let own = endpoints.clone().zip(states).filter(|(_, state)| state.cached_tokens > 0);
+        let own = own.map(|(endpoint, state)| Cached { endpoint, tokens: state.cached_tokens });
+        if self.cached.is_empty() { own.collect() } else { told.collect() }
     }
 
     /// How a pool serves: as learned, else as its hardware is said to.
@@ -401,6 +433,17 @@ impl<'a> Fleet<'a> {
 
     /// The load of each pool, in the order of `pools`.
     pub fn loads(&self) -> Vec<PoolLoad> {
+        let mut loads = self.loads_but_power();
+        for endpoint in self.endpoints {
+            let Some((load, pool)) = loads.get_mut(endpoint.pool).zip(self.pools.get(endpoint.pool)) else { continue };
+            load.kw += endpoint_kw(pool, endpoint);
+            load.idle_kw += idle_kw(pool);
+        }
+        loads
+    }
+
+    /// The same without what they draw, which takes longer to find than all the rest.
+    pub fn loads_but_power(&self) -> Vec<PoolLoad> {
         let mut loads = vec![PoolLoad::default(); self.pools.len()];
         for endpoint in self.endpoints {
             let Some((load, pool)) = loads.get_mut(endpoint.pool).zip(self.pools.get(endpoint.pool)) else { continue };
@@ -410,8 +453,6 @@ impl<'a> Fleet<'a> {
             load.slots = load.slots.saturating_add(pool.service.slots);
             load.context_tokens = load.context_tokens.saturating_add(endpoint.context_tokens);
             load.output_tokens_ahead = load.output_tokens_ahead.saturating_add(endpoint.output_tokens_ahead);
-            load.kw += endpoint_kw(pool, endpoint);
-            load.idle_kw += idle_kw(pool);
         }
         loads
     }

@@ -1,7 +1,7 @@
 //! A second attempt beside a first one whose first token is late: planned with the decision, made by whoever forwards it.
 
 use crate::decide::Candidate;
-use crate::fleet::Fleet;
+use crate::fleet::{Availability, EndpointState, Fleet};
 use crate::policy::{ClassId, HedgeAfter, Route};
 
 /// Nobody is hedged while more of the places of the machines that may be asked are taken: a second attempt would make
@@ -52,11 +52,20 @@ fn probit(p: f64) -> f64 {
     4.91 * (p.powf(0.14) - (1.0 - p).powf(0.14))
 }
 
-/// The part of the places that is taken, of all machines that may be asked.
+/// The part of the places that is taken, of all machines that may be asked: also of those that were not weighed.
 fn busy(candidates: &[Candidate], fleet: Fleet<'_>) -> f64 {
-    let passed = candidates.iter().filter(|candidate| candidate.verdict.is_ok());
-    let states = passed.filter_map(|candidate| fleet.endpoints.get(candidate.endpoint));
-    let (taken, places) = states.fold((0.0, 0.0), |(taken, places), state| {
+    let mut passed = vec![false; fleet.pools.len()];
+    for candidate in candidates.iter().filter(|candidate| candidate.verdict.is_ok()) {
+        let pool = fleet.endpoints.get(candidate.endpoint).and_then(|state| passed.get_mut(state.pool));
+        pool.into_iter().for_each(|pool| *pool = true);
+    }
+    let mut weighed = candidates.iter().peekable();
+    let able = |(index, state): &(usize, &EndpointState)| match weighed.next_if(|one| one.endpoint == *index) {
+        Some(candidate) => candidate.verdict.is_ok(),
+        None => state.availability == Availability::Ready && passed.get(state.pool).is_some_and(|passed| *passed),
+    };
+    let states = fleet.endpoints.iter().enumerate().filter(able);
+    let (taken, places) = states.fold((0.0, 0.0), |(taken, places), (_, state)| {
         let slots = fleet.service(state.pool).map_or(1, |service| service.slots);
         let slots = state.window.map_or(slots, |window| window.requests.min(slots));
         (taken + f64::from(state.in_flight), places + f64::from(slots.max(1)))

@@ -5,7 +5,7 @@
 //! conversation, or what begins alike; that counts among endpoints that are as good as tied, and only as long as none that
 //! may be asked is known to have a tenth of the prompt in its cache, which then counts.
 
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::decide::Candidate;
 use crate::facts::Facts;
@@ -18,35 +18,65 @@ const HOMES: usize = 2;
 /// A smaller part of the prompt in a cache, as one of so many, is a greeting that many have in common.
 const LEAST_CACHED_PART: u64 = 10;
 
-/// Marks a request's homes, and lowers their score where the route says so: of each pool, the endpoints whose names hash
-/// highest together with what the request belongs to. Every replica finds the same, and an endpoint that goes takes only
-/// its own requests along.
-pub fn homes(route: &Route, facts: &Facts<'_>, fleet: Fleet<'_>, candidates: &mut [Candidate]) {
-    let (seed, homes, factor) = match &route.affinity {
-        Some(affinity) => {
-            let key = key(affinity, facts);
-            let factor = 1.0 - f64::from(affinity.permille) / 1000.0;
-            (seed(key), affinity.homes as usize, factor)
+/// The homes of a request: of each pool, the endpoints whose names hash highest together with what the request belongs
+/// to. Every replica finds the same, and an endpoint that goes takes only its own requests along.
+#[derive(Debug, Default)]
+pub struct Homes {
+    /// By index in the fleet view, in order.
+    places: Vec<usize>,
+    /// What their scores are multiplied by.
+    factor: f64,
+    /// Whether they count however much others have of the prompt in their caches.
+    asked_for: bool,
+}
+
+impl Homes {
+    /// Of a request on a route.
+    pub fn of(route: &Route, facts: &Facts<'_>, fleet: Fleet<'_>) -> Homes {
+        let (seed, homes, factor) = match &route.affinity {
+            Some(affinity) => {
+                let factor = 1.0 - f64::from(affinity.permille) / 1000.0;
+                (seed(key(affinity, facts)), affinity.homes as usize, factor)
+            }
+            None => (beginning(facts), HOMES, 1.0),
+        };
+        let Some(seed) = seed else { return Homes::default() };
+        let (mut places, mut first) = (Vec::new(), 0);
+        for pool in fleet.pools {
+            let hash = |(place, name): (usize, &String)| {
+                let name = fleet.names.get(place).copied().unwrap_or_else(|| name_hash(name));
+                (mixed(name ^ seed), place)
+            };
+            let begun = places.len();
+            places.extend(highest((first..).zip(&pool.endpoints).map(hash), homes.max(1)).map(|(_, place)| place));
+            if let Some(own) = places.get_mut(begun..) {
+                own.sort_unstable();
+            }
+            first += pool.endpoints.len();
         }
-        None => (beginning(facts, candidates), HOMES, 1.0),
-    };
-    let Some(seed) = seed else { return };
-    let names = fleet.pools.iter().flat_map(|pool| &pool.endpoints);
-    let hashes: Vec<u64> = names.map(|name| xxh3_64_with_seed(name.as_bytes(), seed)).collect();
-    let mut first = 0;
-    for pool in fleet.pools {
-        let end = first + pool.endpoints.len();
-        let least = least_of_homes(hashes.get(first..end).unwrap_or_default(), homes);
-        let members = candidates.get_mut(first..end).unwrap_or_default().iter_mut();
-        for (candidate, hash) in members.zip(hashes.get(first..end).unwrap_or_default()) {
-            if let Ok(scored) = &mut candidate.verdict
-                && *hash >= least
-            {
+        Homes { places, factor, asked_for: route.affinity.is_some() }
+    }
+
+    /// By index in the fleet view, in order.
+    pub fn places(&self) -> &[usize] {
+        &self.places
+    }
+
+    /// Marks them, and lowers their score where the route says so. Where it says nothing and one that may be asked is
+    /// known to have much of the prompt, nobody is a home.
+    pub fn mark(&self, candidates: &mut [Candidate], facts: &Facts<'_>) {
+        let mut passed = candidates.iter().filter_map(|candidate| candidate.verdict.as_ref().ok());
+        let mut known = || passed.any(|scored| counts(scored.estimate.cached_tokens, facts.input_tokens));
+        if self.places.is_empty() || (!self.asked_for && known()) {
+            return;
+        }
+        for place in &self.places {
+            let found = candidates.binary_search_by_key(place, |candidate| candidate.endpoint).ok();
+            if let Some(Ok(scored)) = found.and_then(|at| candidates.get_mut(at)).map(|home| &mut home.verdict) {
                 scored.home = true;
-                scored.score *= factor;
+                scored.score *= self.factor;
             }
         }
-        first = end;
     }
 }
 
@@ -55,11 +85,40 @@ pub(crate) fn counts(cached_tokens: u64, input_tokens: u64) -> bool {
     cached_tokens > 0 && cached_tokens >= input_tokens / LEAST_CACHED_PART
 }
 
-/// Of one conversation, else of what begins alike; nothing where one that may be asked is known to have much of it.
-fn beginning(facts: &Facts<'_>, candidates: &[Candidate]) -> Option<u64> {
-    let mut passed = candidates.iter().filter_map(|candidate| candidate.verdict.as_ref().ok());
-    let known = passed.any(|scored| counts(scored.estimate.cached_tokens, facts.input_tokens));
-    seed(facts.session).or(Some(facts.prefix).filter(|prefix| *prefix != 0)).filter(|_| !known)
+/// An endpoint's name as homes are found by it.
+pub fn name_hash(name: &str) -> u64 {
+    xxh3_64(name.as_bytes())
+}
+
+/// Bits that look unlike each other for numbers that are like each other (the end of splitmix64).
+fn mixed(bits: u64) -> u64 {
+    let bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
+}
+
+/// The highest few, in a pass: hardly any but the first are looked at twice.
+fn highest(hashes: impl Iterator<Item = (u64, usize)>, few: usize) -> impl Iterator<Item = (u64, usize)> {
+    let (mut kept, mut least) = (Vec::new(), 0);
+    for hash in hashes {
+        if kept.len() < few {
+            kept.push(hash);
+        } else if hash.0 > least
+            && let Some(lowest) = kept.first_mut()
+        {
+            *lowest = hash;
+        } else {
+            continue;
+        }
+        kept.sort_unstable();
+        least = if kept.len() < few { 0 } else { kept.first().map_or(0, |lowest| lowest.0) };
+    }
+    kept.into_iter()
+}
+
+/// Of one conversation, else of what begins alike.
+fn beginning(facts: &Facts<'_>) -> Option<u64> {
+    seed(facts.session).or(Some(facts.prefix).filter(|prefix| *prefix != 0))
 }
 
 fn seed(key: &str) -> Option<u64> {
@@ -72,15 +131,4 @@ fn key<'f>(affinity: &Affinity, facts: &Facts<'f>) -> &'f str {
         AffinityKey::Tenant => facts.tenant,
         AffinityKey::Header(name) => facts.headers.header(name).unwrap_or_default(),
     }
-}
-
-/// The lowest hash that still is a home.
-fn least_of_homes(hashes: &[u64], homes: usize) -> u64 {
-    if hashes.len() <= homes {
-        return 0;
-    }
-    let mut sorted = hashes.to_vec();
-    let at = hashes.len().saturating_sub(homes.max(1));
-    let (_, least, _) = sorted.select_nth_unstable(at);
-    *least
 }

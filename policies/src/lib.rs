@@ -22,6 +22,8 @@ pub mod policy;
 pub mod classify;
 /// Bounds on all requests together, as they stand now.
 mod caps;
+/// Which endpoints of large pools are weighed.
+pub mod shortlist;
 /// Hard reasons against an endpoint.
 pub mod filter;
 /// What a request would experience on an endpoint.

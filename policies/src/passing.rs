@@ -59,7 +59,7 @@ fn passes_in_ms(candidate: &Candidate, fleet: Fleet<'_>) -> Option<f64> {
 
 /// The request on the same machine with nothing else to do.
 fn alone(candidate: &Candidate, facts: &Facts<'_>, fleet: Fleet<'_>) -> Option<Estimate> {
-    let state = fleet.endpoints.get(candidate.endpoint)?;
+    let state = fleet.endpoint(candidate.endpoint)?;
     let pool = fleet.pools.get(state.pool)?;
     let model = pool.model(facts.model)?;
     let idle = EndpointState { cached_tokens: state.cached_tokens, ..EndpointState::idle(state.pool) };

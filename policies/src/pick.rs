@@ -64,7 +64,9 @@ fn entries(candidates: &[Candidate], route: &Route, input_tokens: u64) -> Vec<En
             index,
         })
     };
-    candidates.iter().enumerate().filter_map(entry).collect()
+    let mut entries = Vec::with_capacity(candidates.len());
+    entries.extend(candidates.iter().enumerate().filter_map(entry));
+    entries
 }
 
 fn order(a: &Entry, b: &Entry) -> Ordering {

@@ -63,6 +63,13 @@ pub struct Plan {
     pub hedge: Option<Hedge>,
 }
 
+impl Plan {
+    /// The endpoints that it names, the hedge's last.
+    pub fn named(&self) -> impl Iterator<Item = usize> {
+        self.attempts.iter().map(|attempt| attempt.endpoint).chain(self.hedge.map(|hedge| hedge.endpoint))
+    }
+}
+
 /// A request that is held by the gateway before its first attempt.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Hold {
@@ -101,10 +108,10 @@ pub fn plan(
 /// How a request is held whose best candidate has no room; `None` where it has.
 pub fn hold(first: &Candidate, slo: &Slo, facts: &Facts<'_>, fleet: Fleet<'_>) -> Option<Hold> {
     first.verdict.as_ref().ok().filter(|scored| !scored.room)?;
-    let endpoint = fleet.endpoints.get(first.endpoint)?;
+    let endpoint = fleet.endpoint(first.endpoint)?;
     let (index, pool) = (endpoint.pool, fleet.pools.get(endpoint.pool)?);
     // Without those before it: who comes later must not seem more pressed because of them.
-    let place = Place::first_in_line(pool, fleet.service(index)?, pool.model(facts.model)?, endpoint);
+    let place = Place::first_in_line(pool, fleet.service(index)?, pool.model(facts.model)?, &endpoint);
     Some(Hold { pool: index, slack_ms: slack_ms(&estimate(facts, &place), slo, facts) })
 }
 

@@ -59,7 +59,8 @@ fn main() {
             }
         }
         if wanted("gateway") {
-            gateway::deciding(pools, each);
+            gateway::deciding(pools, each, gateway::SHORT);
+            gateway::deciding(pools, each, gateway::LONG);
         }
     }
 }

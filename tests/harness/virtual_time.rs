@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use pointsman::config::set;
 use pointsman::decision_log::writer::{LogFiles, Writer};
-use pointsman::record::{AttemptRecord, DecisionRecord, Outcome, Record, TraceContext, planned};
+use pointsman::record::{AttemptRecord, DecisionRecord, Outcome, Planned, Record, TraceContext};
 use pointsman::snapshot::Snapshot;
 use pointsman_backends::dialects::Usage;
 use pointsman_backends::fleet::{Dispatched, Fleet, Seen, Work};
@@ -19,6 +19,7 @@ use pointsman_policies::decide::{Request, decide, slo};
 use pointsman_policies::facts::{Api, OwnedFacts};
 use pointsman_policies::fleet::EndpointState;
 use pointsman_policies::mechanisms::Mechanisms;
+use pointsman_policies::plan::Plan;
 use pointsman_policies::trial::Arm;
 use pointsman_policies::units::Micros;
 
@@ -58,7 +59,8 @@ pub fn decided(snapshot: &Arc<Snapshot>, facts: OwnedFacts, endpoints: Vec<Endpo
     let decision = decide(&request, fleet, draw);
     let slo = slo(snapshot.policy.classes.get(class.0), &borrowed);
     let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(facts.unix_s);
-    let planned = planned(&decision, &endpoints);
+    let planned = |endpoint| Some(Planned { candidate: *decision.candidate(endpoint)?, state: endpoints[endpoint] });
+    let planned = decision.plan.iter().flat_map(Plan::named).filter_map(planned).collect();
     let made = DecisionRecord {
         snapshot: Arc::clone(snapshot),
         arm: Arm::Incumbent,

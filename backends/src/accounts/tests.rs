@@ -123,9 +123,9 @@ impl World {
         let request = Request::new(&self.policy, &facts, ClassId(class));
         let view = Fleet { learned: &self.learned, ..Fleet::new(&self.portfolio.facts, &self.endpoints) };
         let decision = decide(&request, view, at.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let Some(plan) = decision.plan else { return self.refused[class] += 1 };
+        let Some(plan) = &decision.plan else { return self.refused[class] += 1 };
         let first = plan.attempts[0].endpoint;
-        let estimate = decision.candidates[first].verdict.expect("it is planned").estimate;
+        let estimate = decision.candidate(first).unwrap().verdict.expect("it is planned").estimate;
         let state = &mut self.endpoints[first];
         state.in_flight += 1;
         state.context_tokens += INPUT + OUTPUT;

@@ -8,6 +8,9 @@ use pointsman_policies::prefix::Mark;
 
 /// A table that was used so little, as a part of its size, gives its memory back.
 const LITTLE_USED_PART: usize = 8;
+/// Endpoints known to hold one block. What everybody begins with is soon held by all, and to follow it through a thousand
+/// takes longer than to decide: of more, who came first is forgotten.
+pub(super) const HOLDERS_PER_BLOCK: usize = 64;
 /// No other holder.
 const NONE: u32 = u32::MAX;
 
@@ -43,8 +46,8 @@ pub(super) struct Holder {
 }
 
 /// How far into a prompt an endpoint has it.
-#[derive(Clone, Copy)]
 pub(super) struct Reach {
+    pub(super) number: u32,
     pub(super) oldest: u64,
     pub(super) bytes: u64,
 }
@@ -61,15 +64,23 @@ impl Shard {
         self.young.len() + self.old.len()
     }
 
-    /// Follows a prompt as far as anybody holds it. Whoever holds a block holds all before it.
-    pub(super) fn follow(&self, marks: &[Mark], reaches: &mut [Reach]) -> bool {
-        let mut found = false;
-        for mark in marks {
+    /// Follows a prompt as far as anybody holds it. Whoever holds a block holds all before it; `oldest` tells how far back
+    /// an endpoint's memory reaches.
+    pub(super) fn follow(&self, marks: &[Mark], oldest: impl Fn(u32) -> Option<u64>) -> Vec<Reach> {
+        let holders = |mark: &Mark| {
             let blocks = if self.young.by_hash.contains_key(&mark.hash) { &self.young } else { &self.old };
+            blocks.holders(mark.hash)
+        };
+        let reach = |holder: Holder| Some(Reach { number: holder.number, oldest: oldest(holder.number)?, bytes: 0 });
+        let mut reaches: Vec<Reach> = marks.first().into_iter().flat_map(holders).filter_map(reach).collect();
+        reaches.sort_unstable_by_key(|reach| reach.number);
+        let mut before = 0;
+        for mark in marks {
             let mut held = false;
-            for holder in blocks.holders(mark.hash) {
-                let reach = reaches.get_mut(holder.number as usize).filter(|reach| holder.at >= reach.oldest);
-                if let Some(reach) = reach {
+            for holder in holders(mark) {
+                let at = reaches.binary_search_by_key(&holder.number, |reach| reach.number).ok();
+                let reach = at.and_then(|at| reaches.get_mut(at));
+                if let Some(reach) = reach.filter(|reach| reach.bytes == before && holder.at >= reach.oldest) {
                     reach.bytes = mark.bytes;
                     held = true;
                 }
@@ -77,9 +88,9 @@ impl Shard {
             if !held {
                 break;
             }
-            found = true;
+            before = mark.bytes;
         }
-        found
+        reaches
     }
 
     /// Puts a holder to every block of a prompt that it has not. How far it had them already, bytes.
@@ -152,13 +163,25 @@ impl Blocks {
             first.holder = now;
             return;
         }
-        let mut at = first.next;
+        let (mut before, mut at, mut known) = (NONE, first.next, 1);
         while let Some(block) = others.get_mut(at as usize) {
             if block.holder.number == now.number {
                 block.holder = now;
                 return;
             }
-            at = block.next;
+            known += 1;
+            if block.next == NONE {
+                break;
+            }
+            (before, at) = (at, block.next);
+        }
+        if known >= HOLDERS_PER_BLOCK {
+            // The last of the others came first.
+            match others.get_mut(before as usize) {
+                Some(before) => before.next = NONE,
+                None => first.next = NONE,
+            }
+            free.push(at);
         }
         let other = Block { holder: now, next: first.next };
         first.next = match free.pop().and_then(|at| Some((at, others.get_mut(at as usize)?))) {

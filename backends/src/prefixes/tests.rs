@@ -3,6 +3,7 @@
 use pointsman_policies::fleet::HardwareKind;
 use pointsman_policies::prefix::of_blocks;
 
+use super::shard::HOLDERS_PER_BLOCK;
 use super::*;
 
 fn caches(prefixes: &Prefixes, memory_tokens: &[u64]) -> Vec<Cache> {
@@ -26,7 +27,7 @@ fn each_endpoint_holds_what_it_was_sent() {
     let caches = caches(&prefixes, &[10_000, 10_000, 10_000]);
     let held = |blocks: &[u64]| {
         let (prefix, tokens) = prompt(blocks);
-        prefixes.held(&prefix, tokens, caches.iter())
+        held_by(&prefixes, &prefix, tokens, caches.iter())
     };
     let send = |blocks: &[u64], to: usize| {
         let (prefix, tokens) = prompt(blocks);
@@ -51,7 +52,7 @@ fn what_no_longer_fits_is_forgotten_the_least_recently_used_first() {
     };
     let held = |block: u64| {
         let (prefix, tokens) = prompt(&[block]);
-        prefixes.held(&prefix, tokens, caches.iter()).first().copied().unwrap_or(0)
+        held_by(&prefixes, &prefix, tokens, caches.iter()).first().copied().unwrap_or(0)
     };
     (1..5).for_each(|block| send(&[block]));
     send(&[1]);
@@ -74,11 +75,11 @@ fn an_engine_that_keeps_less_is_believed_less_and_one_that_keeps_nothing_is_not(
         caches[0].answered(tokens, Some(tokens / 2));
         caches[1].answered(tokens, Some(0));
     }
-    let held = prefixes.held(&prefix, tokens, caches.iter());
+    let held = held_by(&prefixes, &prefix, tokens, caches.iter());
     assert!((tokens * 45 / 100..tokens * 55 / 100).contains(&held[0]), "{held:?}");
     assert_eq!(held[1], 0);
     (0..200).for_each(|_| caches[1].answered(tokens, Some(tokens)));
-    assert!(prefixes.held(&prefix, tokens, caches.iter())[1] > tokens * 9 / 10, "it was switched on");
+    assert!(held_by(&prefixes, &prefix, tokens, caches.iter())[1] > tokens * 9 / 10, "it was switched on");
 }
 
 #[test]
@@ -91,7 +92,7 @@ fn a_prompt_that_is_refused_is_taken_back_and_nothing_else_is() {
     };
     let held = |blocks: &[u64]| {
         let (prefix, tokens) = prompt(blocks);
-        prefixes.held(&prefix, tokens, caches.iter())
+        held_by(&prefixes, &prefix, tokens, caches.iter())
     };
     let begun = prompt(&[1, 2]).0;
     prefixes.was_read(&begun, &caches[0], send(&[1, 2], 0));
@@ -121,7 +122,7 @@ fn a_machine_that_refuses_much_does_not_lose_what_it_has() {
         let (other, tokens) = prompt(&[100 + block]);
         prefixes.take_back(&other, &caches[0], prefixes.sent(&other, &caches[0], tokens, 500));
     }
-    assert_eq!(prefixes.held(&own, tokens, caches.iter()), [512]);
+    assert_eq!(held_by(&prefixes, &own, tokens, caches.iter()), [512]);
     assert!(known(&prefixes) < 10 && prefixes.young.load(Ordering::Relaxed) < 10, "{}", known(&prefixes));
 }
 
@@ -132,9 +133,9 @@ fn a_machine_that_was_started_again_has_nothing() {
     let (prefix, tokens) = prompt(&[1, 2, 3]);
     caches.iter().for_each(|cache| prefixes.was_read(&prefix, cache, prefixes.sent(&prefix, cache, tokens, 0)));
     caches[0].forget();
-    assert_eq!(prefixes.held(&prefix, tokens, caches.iter()), [0, tokens]);
+    assert_eq!(held_by(&prefixes, &prefix, tokens, caches.iter()), [0, tokens]);
     prefixes.sent(&prefix, &caches[0], tokens, 0);
-    assert_eq!(prefixes.held(&prefix, tokens, caches.iter()), [tokens, tokens]);
+    assert_eq!(held_by(&prefixes, &prefix, tokens, caches.iter()), [tokens, tokens]);
 }
 
 #[test]
@@ -172,7 +173,7 @@ fn the_index_is_bounded_though_all_prompts_begin_alike() {
     let caches = caches(&prefixes, &[1 << 40]);
     let held = |conversation: u64| {
         let (prefix, tokens) = prompt(&[0, 1, conversation]);
-        prefixes.held(&prefix, tokens, caches.iter()).first().copied().unwrap_or(0)
+        held_by(&prefixes, &prefix, tokens, caches.iter()).first().copied().unwrap_or(0)
     };
     let sent = LEAST_BLOCKS as u64 * 3;
     for conversation in (10..).take(sent as usize) {
@@ -205,7 +206,7 @@ fn a_number_is_used_again_without_what_was_known_of_it() {
     prefixes.sent(&prefix, &caches[0], tokens, 0);
     caches.clear();
     let next = prefixes.cache();
-    assert_eq!((next.number, prefixes.held(&prefix, tokens, std::iter::once(&next)).len()), (0, 0));
+    assert_eq!((next.number, held_by(&prefixes, &prefix, tokens, std::iter::once(&next)).len()), (0, 0));
 }
 
 #[test]
@@ -230,12 +231,38 @@ fn any_order_of_events_leaves_what_a_plain_list_would() {
                 prefixes.was_read(&prefix, &caches[to], booked);
                 read[to].push(blocks.clone());
             }
-            let held = prefixes.held(&prefix, tokens, caches.iter());
+            let held = held_by(&prefixes, &prefix, tokens, caches.iter());
             for (cache, read) in read.iter().enumerate() {
                 let same = |other: &Vec<u64>| blocks.iter().zip(other).take_while(|(a, b)| a == b).count() as u64;
                 let most = read.iter().map(same).max().unwrap_or(0) * 512;
                 assert_eq!(held.get(cache).copied().unwrap_or(0), most, "seed {seed}: {blocks:?} at {cache}");
             }
         }
+    }
+}
+
+/// What each of these caches is believed to hold of a prompt, tokens; nothing where none does.
+fn held_by<'c>(
+    prefixes: &Prefixes,
+    prefix: &Prefix,
+    tokens: u64,
+    caches: impl Iterator<Item = &'c Cache> + Clone,
+) -> Vec<u64> {
+    let known = |number| caches.clone().enumerate().find(|(_, cache)| cache.number == number);
+    let held = prefixes.held(prefix, tokens, known);
+    let of = |endpoint| held.iter().find(|cached| cached.endpoint == endpoint).map_or(0, |cached| cached.tokens);
+    if held.is_empty() { Vec::new() } else { (0..caches.count()).map(of).collect() }
+}
+
+#[test]
+fn of_those_who_hold_what_everybody_begins_with_some_are_forgotten_the_last_never() {
+    let prefixes = Prefixes::default();
+    let caches = caches(&prefixes, &[1 << 20; 3 * HOLDERS_PER_BLOCK]);
+    let (prefix, tokens) = prompt(&[1, 2, 3]);
+    for (at, cache) in caches.iter().enumerate() {
+        prefixes.sent(&prefix, cache, tokens, 0);
+        let told = held_by(&prefixes, &prefix, tokens, caches.iter());
+        let holders = told.iter().filter(|tokens| **tokens > 0).count();
+        assert_eq!((told[at], holders), (tokens, (at + 1).min(HOLDERS_PER_BLOCK)), "{at}");
     }
 }

@@ -195,7 +195,7 @@ fn answer(gateway: &Gateway, question: &Question<'_>) -> Result<Explanation, Pro
     let endpoints = snapshot.endpoint_states_for(now, &prefix, facts.input_tokens);
     let waiting = gateway.queue().flow().waiting(&snapshot, now);
     let learned = snapshot.learned();
-    let fleet = Fleet { pools: &snapshot.portfolio.facts, endpoints: &endpoints, learned: &learned, waiting: &waiting };
+    let fleet = Fleet { learned: &learned, waiting: &waiting, ..Fleet::new(&snapshot.portfolio.facts, &endpoints) };
     let mut explanation = Explanation::of(&Given { policy, facts: &facts, fleet, draw });
     explanation.policy = version;
     explanation.fleet = "live, with what the gateway has learned".to_owned();

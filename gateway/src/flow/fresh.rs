@@ -5,15 +5,16 @@ use std::sync::Arc;
 use pointsman_backends::fleet::Seen;
 use pointsman_policies::decide::{Decision, Request, decide};
 use pointsman_policies::facts::{Facts, OwnedFacts};
-use pointsman_policies::fleet::{EndpointState, Fleet as View, Waiting};
+use pointsman_policies::fleet::{Cached, EndpointState, Fleet as View, Waiting};
 use pointsman_policies::learned::Learned;
 use pointsman_policies::mechanisms::Mechanisms;
 use pointsman_policies::passing::retry_in_ms;
+use pointsman_policies::plan::Plan;
 use pointsman_policies::refusal::Refusal;
 use pointsman_policies::units::Micros;
 
 use super::Ask;
-use crate::record::{DecisionRecord, planned};
+use crate::record::{DecisionRecord, Planned};
 
 /// Told to come back after this where nothing better is known, milliseconds.
 const DEFAULT_RETRY_MS: f64 = 1_000.0;
@@ -47,7 +48,8 @@ fn with_time(told: Option<Refusal>, retry_ms: impl FnOnce() -> f64) -> Refusal {
 /// The decision and its arguments.
 pub(super) struct Fresh {
     mechanisms: Mechanisms,
-    pub(super) endpoints: Vec<EndpointState>,
+    pub(super) endpoints: Arc<Vec<EndpointState>>,
+    cached: Vec<Cached>,
     seen: Seen,
     pub(super) learned: Arc<Learned>,
     waiting: Vec<Waiting>,
@@ -57,16 +59,15 @@ pub(super) struct Fresh {
 /// Decides.
 pub(super) fn fresh(ask: &Ask<'_>, mechanisms: Mechanisms, waiting: Vec<Waiting>, now: Micros) -> Fresh {
     let Ask { snapshot, arm, class, draw, prefix, .. } = *ask;
-    let (mut endpoints, seen) = snapshot.see(now);
-    if mechanisms.affinity {
-        snapshot.tell_cached(&mut endpoints, prefix, ask.facts.input_tokens);
-    }
+    let (endpoints, seen) = snapshot.see(now);
+    let cached = if mechanisms.affinity { snapshot.cached(prefix, ask.facts.input_tokens) } else { Vec::new() };
     let learned = snapshot.learned();
     let policy = snapshot.deciding(arm).policy;
     let request = Request { policy, facts: ask.facts, class, mechanisms };
-    let view = View { pools: &snapshot.portfolio.facts, endpoints: &endpoints, learned: &learned, waiting: &waiting };
+    let (pools, names) = (&snapshot.portfolio.facts, snapshot.names());
+    let view = View { pools, endpoints: &endpoints, learned: &learned, waiting: &waiting, cached: &cached, names };
     let decision = decide(&request, view, draw);
-    Fresh { mechanisms, endpoints, seen, learned, waiting, decision }
+    Fresh { mechanisms, endpoints, cached, seen, learned, waiting, decision }
 }
 
 impl Fresh {
@@ -79,8 +80,9 @@ impl Fresh {
 
     /// When somebody who is refused may come back, milliseconds.
     pub(super) fn retry_ms(&self, ask: &Ask<'_>) -> f64 {
-        let Fresh { endpoints, learned, waiting, decision, .. } = self;
-        let fleet = View { pools: &ask.snapshot.portfolio.facts, endpoints, learned, waiting };
+        let Fresh { endpoints, cached, learned, waiting, decision, .. } = self;
+        let (pools, names) = (&ask.snapshot.portfolio.facts, ask.snapshot.names());
+        let fleet = View { pools, endpoints, learned, waiting, cached, names };
         retry_ms_of(decision, ask.facts, fleet)
     }
 
@@ -91,12 +93,26 @@ impl Fresh {
         states.filter(|(_, state)| state.prefilling > 0).map(|(endpoint, _)| endpoint)
     }
 
+    /// What was found of the endpoints that its plan names.
+    fn planned(&self) -> Vec<Planned> {
+        let named = self.decision.plan.as_ref().map(Plan::named);
+        named.into_iter().flatten().filter_map(|endpoint| self.found(endpoint)).collect()
+    }
+
+    /// What was found of an endpoint.
+    pub(super) fn found(&self, endpoint: usize) -> Option<Planned> {
+        let cached = self.cached.iter().find(|cached| cached.endpoint == endpoint);
+        let cached_tokens = cached.map_or(0, |cached| cached.tokens);
+        let state = EndpointState { cached_tokens, ..*self.endpoints.get(endpoint)? };
+        Some(Planned { candidate: *self.decision.candidate(endpoint)?, state })
+    }
+
     /// What is kept of it.
     pub(super) fn record(self, ask: &Ask<'_>, facts: OwnedFacts) -> DecisionRecord {
         let Ask { snapshot, arm, class, draw, prefix, .. } = *ask;
-        let Fresh { mechanisms, endpoints, seen, learned, waiting, decision } = self;
-        let planned = planned(&decision, &endpoints);
-        let endpoints = seen.for_prompt(&endpoints);
+        let planned = self.planned();
+        let Fresh { mechanisms, cached, seen, learned, waiting, decision, .. } = self;
+        let endpoints = seen.for_prompt(&cached);
         let Decision { route, plan, .. } = decision;
         let (snapshot, prefix) = (Arc::clone(snapshot), Arc::clone(prefix));
         DecisionRecord {

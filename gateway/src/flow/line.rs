@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use pointsman_backends::fleet::Dispatched;
-use pointsman_policies::decide::reserve_s;
+use pointsman_policies::decide::{Candidate, reserve_s};
 use pointsman_policies::fleet::Waiting;
 use pointsman_policies::mechanisms::Mechanisms;
 use pointsman_policies::queue::{Held, Order, Queue};
@@ -15,7 +15,7 @@ use pointsman_policies::units::Micros;
 use super::fresh::{Fresh, fresh};
 use super::left::{Left, Parked, seen_by};
 use super::{Entered, HeldEnd, LONGEST_UNLOOKED, Overview, Released, TICK, class};
-use crate::record::{DecisionRecord, Planned, work};
+use crate::record::{DecisionRecord, work};
 use crate::snapshot::Snapshot;
 
 /// At most so many are decided again in one tick without there being room.
@@ -237,8 +237,7 @@ impl<T> LineUp<T> {
         left: &mut Left<T>,
     ) -> Option<Fresh> {
         let parked = self.parked.get(&held.ticket)?;
-        let (state, candidate) = (fresh.endpoints.get(endpoint), fresh.decision.candidates.get(endpoint));
-        let planned = state.zip(candidate).map(|(state, candidate)| Planned { candidate: *candidate, state: *state });
+        let planned = fresh.found(endpoint);
         let itl_ms = parked.made.planned_itl_ms(endpoint, &fresh.learned);
         // What the decision saw may have been taken by a request that was sent at once.
         let work = work(&parked.made.facts, itl_ms, planned);
@@ -274,7 +273,11 @@ impl<T> LineUp<T> {
         let Some((own, others)) = snapshot(&first.ticket).zip(snapshot(&other)) else { return true };
         let Some(target) = others.target(endpoint) else { return true };
         let same = |index: usize| own.target(index).is_some_and(|own| own.endpoint.id == target.endpoint.id);
-        fresh.decision.candidates.iter().any(|candidate| candidate.verdict.is_ok() && same(candidate.endpoint))
+        let alike = |index: usize| own.target(index).is_some_and(|own| own.pool.name == target.pool.name);
+        let candidates = &fresh.decision.candidates;
+        let weighed = candidates.iter().find(|candidate| same(candidate.endpoint));
+        let able = |candidate: &Candidate| candidate.verdict.is_ok() && alike(candidate.endpoint);
+        weighed.map_or_else(|| candidates.iter().any(able), |candidate| candidate.verdict.is_ok())
     }
 
     /// When time alone may make room for a held request, as it was just decided: a limit refills, a machine may be asked

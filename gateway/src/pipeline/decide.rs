@@ -2,12 +2,14 @@
 //! held because no machine has room.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pointsman_backends::fleet::Dispatched;
 use pointsman_policies::facts::Facts;
 use pointsman_policies::plan::{Hold, Plan};
 use pointsman_policies::refusal::Refusal as Unserved;
 use pointsman_policies::units::Micros;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::classify::Work;
 use super::failure::may_retry;
@@ -38,7 +40,9 @@ pub(super) async fn decide(
     work: &Work<'_>,
     record: &mut Record,
 ) -> Result<Decided, Refusal> {
+    let before = time_on_core();
     let made = made(gateway, snapshot, work, 0.0);
+    record.decided_in = time_on_core().saturating_sub(before);
     record.decided_at = record.elapsed();
     follow(gateway, made, record).await
 }
@@ -58,6 +62,12 @@ pub(super) async fn again(
     }
     let waited = record.elapsed().saturating_sub(record.decided_at);
     follow(gateway, made(gateway, snapshot, work, waited.as_secs_f64() * 1e3), record).await
+}
+
+/// How long this thread has run.
+fn time_on_core() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 fn made(gateway: &Gateway, snapshot: &Arc<Snapshot>, work: &Work<'_>, waited_ms: f64) -> (DecisionRecord, Micros) {

@@ -73,16 +73,6 @@ pub fn work(facts: &OwnedFacts, itl_ms: Option<f64>, planned: Option<Planned>) -
     }
 }
 
-/// The candidates that a decision's plan names, with the states that it saw.
-pub fn planned(decision: &Decision, states: &[EndpointState]) -> Vec<Planned> {
-    let Some(plan) = &decision.plan else { return Vec::new() };
-    let attempts = plan.attempts.iter().map(|attempt| attempt.endpoint);
-    let hedge = plan.hedge.map(|hedge| hedge.endpoint);
-    let planned =
-        |endpoint| Some(Planned { candidate: *decision.candidates.get(endpoint)?, state: *states.get(endpoint)? });
-    attempts.chain(hedge).filter_map(planned).collect()
-}
-
 impl DecisionRecord {
     /// The policy that decided.
     pub fn deciding(&self) -> Deciding<'_> {
@@ -132,7 +122,7 @@ impl DecisionRecord {
 
     /// The machines as the decision saw them, with the states of its `endpoints`.
     pub fn fleet<'a>(&'a self, states: &'a [EndpointState]) -> Fleet<'a> {
-        let pools = &self.snapshot.portfolio.facts;
-        Fleet { pools, endpoints: states, learned: &self.learned, waiting: &self.waiting }
+        let (pools, names) = (&self.snapshot.portfolio.facts, self.snapshot.names());
+        Fleet { pools, endpoints: states, learned: &self.learned, waiting: &self.waiting, cached: &[], names }
     }
 }

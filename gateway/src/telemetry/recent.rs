@@ -110,7 +110,7 @@ mod tests {
 
     use pointsman_backends::fleet::Seen;
     use pointsman_policies::facts::Api;
-    use pointsman_policies::fleet::EndpointState;
+    use pointsman_policies::fleet::{Cached, EndpointState};
     use pointsman_policies::prefix::of_blocks;
 
     use super::*;
@@ -155,8 +155,8 @@ mod tests {
         assert!(prompt >= 60 * 16, "marks of a long prompt: {prompt}");
         assert!(more(|made| made.waiting = vec![WAITING; 10]) >= 10 * size_of::<Waiting>());
         let cached = more(|made| {
-            let states = vec![EndpointState { cached_tokens: 7, ..EndpointState::idle(0) }; 100];
-            made.endpoints = Seen::of(states.clone()).for_prompt(&states);
+            let cached: Vec<Cached> = (0..100).map(|endpoint| Cached { endpoint, tokens: 7 }).collect();
+            made.endpoints = Seen::of(vec![EndpointState::idle(0); 100]).for_prompt(&cached);
         });
         assert!(cached >= 100 * (size_of::<EndpointState>() + 16), "{cached}");
         assert!(more(|made| made.facts.session = "x".repeat(1_000)) >= 1_000);

@@ -7,7 +7,7 @@ use crate::policy::ClassId;
 pub(super) fn held(given: &Given<'_>, class: ClassId, decision: &Decision) -> Option<HoldReason> {
     let plan = decision.plan.as_ref()?;
     let hold = plan.hold?;
-    let first = plan.attempts.first().and_then(|first| decision.candidates.get(first.endpoint))?;
+    let first = plan.attempts.first().and_then(|first| decision.candidate(first.endpoint))?;
     let wait_ms = match &first.verdict {
         Ok(scored) => scored.estimate.wait_ms,
         Err(rejection) => rejection.retry_in_ms().unwrap_or_default(),

@@ -183,6 +183,13 @@ impl Page {
             }
         }
         self.more(rejected.len());
+        if explanation.not_weighed > 0 {
+            let (one, word) = (explanation.not_weighed == 1, count(explanation.not_weighed as u64));
+            let line = format!("  {word} more {} not weighed: ", if one { "was" } else { "were" });
+            let line = format!("{line}the others of {} have less to do", if one { "its pool" } else { "their pools" });
+            self.text.push_str(&self.style.dim(&line));
+            self.text.push('\n');
+        }
     }
 
     fn more(&mut self, all: usize) {

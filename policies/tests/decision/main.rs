@@ -24,6 +24,8 @@ mod pick;
 mod plan;
 /// All of it.
 mod decide;
+/// Pools of which not every endpoint is weighed.
+mod large;
 /// What routes say in the file and what comes of it.
 mod routes;
 /// The reasons in words.

@@ -37,8 +37,8 @@ impl Stage {
     }
 
     fn held(&self) -> u64 {
-        let caches = std::iter::once(self.live.cache());
-        self.prefixes.held(&self.prefix, TOKENS, caches).first().copied().unwrap_or(0)
+        let held = self.prefixes.held(&self.prefix, TOKENS, |_| Some((0, self.live.cache())));
+        held.first().map_or(0, |held| held.tokens)
     }
 }
 

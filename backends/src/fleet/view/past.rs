@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use pointsman_policies::fleet::{EndpointState, LeaseState};
+use pointsman_policies::fleet::{Cached, EndpointState, LeaseState};
 
 /// A stretch of time holds at least so many changes.
 const LEAST_CHANGES: usize = 128;
@@ -71,10 +71,9 @@ impl Seen {
         Seen { stretch, noted: 0, leases: None, own: Vec::new(), bytes }
     }
 
-    /// The same with what `states` say of the cache for the one prompt that they were looked at for.
-    pub fn for_prompt(self, states: &[EndpointState]) -> Seen {
-        let cached = (0..).zip(states).filter(|(_, state)| state.cached_tokens > 0);
-        let own: Vec<(u32, u64)> = cached.map(|(index, state)| (index, state.cached_tokens)).collect();
+    /// The same for the one prompt that they were looked at for, with who is believed to have some of it.
+    pub fn for_prompt(self, cached: &[Cached]) -> Seen {
+        let own: Vec<(u32, u64)> = cached.iter().map(|cached| (cached.endpoint as u32, cached.tokens)).collect();
         Seen { bytes: self.bytes + own.capacity() * size_of::<(u32, u64)>(), own, ..self }
     }
 

@@ -20,7 +20,11 @@ const POOLS: &str = "[pool.own]\nhardware = \"h100\"\n\
                      [pool.rented.model.m]\n";
 
 fn lives() -> Vec<(Arc<Live>, usize)> {
-    let (portfolio, report) = load(Source::new("portfolio.toml", POOLS), Path::new(""), Secrets::Optional);
+    lives_of(POOLS)
+}
+
+fn lives_of(pools: &str) -> Vec<(Arc<Live>, usize)> {
+    let (portfolio, report) = load(Source::new("portfolio.toml", pools), Path::new(""), Secrets::Optional);
     let portfolio = portfolio.unwrap_or_else(|| panic!("{report}"));
     let pools: Vec<usize> = portfolio.endpoints.iter().map(|endpoint| endpoint.pool).collect();
     Fleet::default().adopt(&portfolio).into_iter().zip(pools).collect()
@@ -28,7 +32,8 @@ fn lives() -> Vec<(Arc<Live>, usize)> {
 
 /// Whatever may happen to an endpoint.
 fn happen(live: &Arc<Live>, now: Micros, running: &mut Vec<Dispatched>, random: &mut Pcg64Mcg) {
-    let work = Work { input_tokens: 100, output_tokens: 10, itl_ms: Some(20.0), ..Work::default() };
+    let read_in_ms = random.random_bool(0.5).then_some(30.0);
+    let work = Work { input_tokens: 100, output_tokens: 10, itl_ms: Some(20.0), read_in_ms, ..Work::default() };
     match random.random_range(0..8) {
         0 | 1 => running.extend(live.begin(now, work).ok()),
         2 => running.iter_mut().for_each(|one| one.first_token(now)),
@@ -52,7 +57,7 @@ fn it_is_what_the_endpoints_say_at_every_moment() {
             let (live, _) = &lives[random.random_range(0..lives.len())];
             happen(live, now, &mut running, &mut random);
             let told: Vec<EndpointState> = lives.iter().map(|(live, pool)| live.state(*pool, now)).collect();
-            assert_eq!(view.look(now), told, "at {now:?}");
+            assert_eq!(**view.look(now), told, "at {now:?}");
             remembered.push((view.seen(), told));
         }
         for (moment, (seen, told)) in remembered.iter().enumerate() {
@@ -65,28 +70,53 @@ fn it_is_what_the_endpoints_say_at_every_moment() {
 fn what_fades_is_never_older_than_a_moment_and_what_is_still_is_not_asked() {
     let lives = lives();
     let mut view = View::new(lives.clone());
-    let read = |view: &View, now| view.watched.iter().filter(|watched| watched.read == now).count();
+    let read = |view: &View| view.watched.iter().filter(|watched| watched.read == view.looks).count();
     view.look(Micros::from_secs(10));
-    assert_eq!(read(&view, Micros::from_secs(10)), lives.len(), "all are new");
+    assert_eq!(read(&view), lives.len(), "all are new");
     view.look(Micros(10_050_000));
-    assert_eq!(read(&view, Micros(10_050_000)), 0, "nothing happened to any");
+    assert_eq!(read(&view), 0, "nothing happened to any");
     let report = EngineReport { running: 8, ..EngineReport::default() };
     lives[1].0.take_report(Micros(10_050_000), &report, None);
     lives[2].0.set_hidden(Some(Hidden::new(hardware::find("h100").unwrap().kind)));
     view.look(Micros(10_060_000));
-    assert_eq!(read(&view, Micros(10_060_000)), 2, "those that were told of");
-    view.look(Micros(10_080_000));
-    assert_eq!(read(&view, Micros(10_080_000)), 0, "they have not faded yet");
+    assert_eq!(read(&view), 2, "those that were told of");
+    view.look(Micros(10_159_999));
+    assert_eq!(read(&view), 0, "they have not faded yet");
     let later = Micros(15_050_000);
     assert_eq!(view.look(later)[1].in_flight, 4, "half of what was reported is forgotten");
-    assert_eq!(read(&view, later), 2, "others do not fade");
+    assert_eq!(read(&view), 2, "others do not fade");
+}
+
+#[test]
+fn a_prompt_that_nobody_sees_read_is_taken_for_read_at_its_moment_without_asking_before() {
+    let lives = lives();
+    let mut view = View::new(lives.clone());
+    let work = Work { input_tokens: 100, read_in_ms: Some(50.0), ..Work::default() };
+    let _one = lives[3].0.begin(Micros(0), work);
+    let prefill = |view: &mut View, now| (view.look(now)[3].prefill_tokens, view.watched[3].read == view.looks);
+    assert_eq!(
+        [1, 2, 49_999, 50_000, 50_001].map(|now| prefill(&mut view, Micros(now))),
+        [(100, true), (100, false), (100, false), (0, true), (0, false)]
+    );
+}
+
+#[test]
+fn who_still_reads_what_was_seen_keeps_it_and_two_views_of_a_fleet_see_the_same() {
+    let lives = lives();
+    let (mut one, mut other) = (View::new(lives.clone()), View::new(lives.clone()));
+    let before = Arc::clone(one.look(Micros(1)));
+    other.look(Micros(1));
+    let _one = lives[0].0.begin(Micros(2), Work::default());
+    assert_eq!((one.look(Micros(2))[0].in_flight, other.look(Micros(2))[0].in_flight), (1, 1));
+    assert_eq!(before[0].in_flight, 0);
 }
 
 #[test]
 fn a_moment_takes_what_changed_not_what_there_is() {
-    let lives = lives();
-    let many: Vec<_> = (0..200).flat_map(|_| lives.clone()).collect();
-    let mut view = View::new(many);
+    let many: String = (0..1_200).map(|port| format!("\"http://a:{}\",", port + 1)).collect();
+    let pools = format!("[pool.own]\nhardware = \"h100\"\nendpoints = [{many}]\n[pool.own.model.m]\n");
+    let lives = lives_of(&pools);
+    let mut view = View::new(lives.clone());
     view.look(Micros(1));
     view.seen();
     let _one = lives[4].0.begin(Micros(2), Work::default());

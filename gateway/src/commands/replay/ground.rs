@@ -192,7 +192,7 @@ impl Side {
     /// The first choice; `None` where the request is refused.
     pub(super) fn chosen<'m>(&'m self, made: &'m Made) -> Option<Chosen<'m>> {
         let first = made.decision.plan.as_ref()?.attempts.first()?;
-        let candidate = made.decision.candidates.get(first.endpoint)?;
+        let candidate = made.decision.candidate(first.endpoint)?;
         let known = self.endpoints.get(first.endpoint)?;
         let (pool, scored) = (self.pools.get(known.pool)?, candidate.verdict.as_ref().ok()?);
         Some(Chosen { pool, endpoint: &known.name, scored })
