@@ -1,8 +1,10 @@
 //! The bench itself, on a minute and a half of made-up traffic: everything runs, everything is counted once, the same
 //! seed gives the same figures, and what is written has the shape that was promised.
 
-/// What is claimed of us.
+/// What mechanisms are claimed to be worth.
 mod claims;
+/// What is claimed of us beside others.
+mod ahead;
 
 use pointsman::simulation::workload::Workload;
 use pointsman::simulation::workload::described::{Described, Lengths};
