@@ -45,6 +45,9 @@ const ALL_BUT_FEW: f64 = 0.005;
 /// By at least a tenth.
 const CLEARLY_LESS: f64 = 0.9;
 
+/// Requests a second at load 1.
+const RPS: f64 = 20.0;
+
 /// So many seconds of made-up conversations.
 fn conversations(rps: f64, duration_s: f64) -> Trace {
     let input = Lengths { median_tokens: 1_000.0, p90_tokens: 3_500.0 };
@@ -53,8 +56,8 @@ fn conversations(rps: f64, duration_s: f64) -> Trace {
 }
 
 /// The figures of policies on the reference fleet, ours first, at each load.
-fn at_loads(policies: &[&str], rps: f64, loads: &[f64]) -> Vec<(f64, Vec<Summary>)> {
-    let (fleet, traces) = (Fleet::reference().expect("the reference fleet"), [conversations(20.0, 60.0)]);
+fn at_loads(policies: &[&str], loads: &[f64]) -> Vec<(f64, Vec<Summary>)> {
+    let (fleet, traces) = (Fleet::reference().expect("the reference fleet"), [conversations(RPS, 60.0)]);
     let all = [&["pointsman"], policies].concat();
     let plan = Plan { loads: loads.to_vec(), seeds: 2, ..plan(&fleet, &traces, &["steady"], &all) };
     let summed = |cell: Cell| {
@@ -66,7 +69,7 @@ fn at_loads(policies: &[&str], rps: f64, loads: &[f64]) -> Vec<(f64, Vec<Summary
 
 #[test]
 fn every_simple_router_keeps_fewer_promises_for_more_money() {
-    for (load, all) in at_loads(&SIMPLE, 15.0, &[1.0]) {
+    for (load, all) in at_loads(&SIMPLE, &[1.0]) {
         let (ours, others) = all.split_first().expect("ours");
         for other in others {
             let [(kept, usd), (their_kept, their_usd)] =
@@ -83,7 +86,7 @@ fn every_simple_router_keeps_fewer_promises_for_more_money() {
 
 #[test]
 fn no_smarter_router_keeps_more_promises_and_none_that_keeps_nearly_as_many_costs_less() {
-    for (load, all) in at_loads(&SMART, 15.0, &[1.0, 1.6]) {
+    for (load, all) in at_loads(&SMART, &[1.0, 1.6]) {
         let (ours, others) = all.split_first().expect("ours");
         for other in others {
             let [(kept, usd), (their_kept, their_usd)] =
@@ -116,7 +119,7 @@ const SEEDS: RangeInclusive<u64> = 1..=3;
 /// What gateways that share the machines keep, with uneven ingress: each sees a part of what it causes. At 20 requests a
 /// second; from 24 on five gateways exceed the wafers' limits, which each believes to have for itself.
 fn kept_by_five(policy: &str, metrics: Metrics, prediction_sigma: f64) -> f64 {
-    let (fleet, traces) = (Fleet::reference().expect("the reference fleet"), [conversations(20.0, 60.0)]);
+    let (fleet, traces) = (Fleet::reference().expect("the reference fleet"), [conversations(RPS, 60.0)]);
     let candidate = policies::named(&[policy.to_owned()]).expect("a known policy").remove(0);
     let mut kept = Kept::default();
     for seed in SEEDS {
