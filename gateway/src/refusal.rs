@@ -9,6 +9,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use pointsman_policies::refusal::Refusal as Unserved;
 use serde_json::json;
 
+use crate::serve::strict::Flaw;
+
 /// Milliseconds variant of `retry-after` that the SDKs of this field honour.
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
@@ -21,6 +23,10 @@ pub enum Refusal {
     WrongMethod(&'static str),
     /// The head is too large; carries the limit in words.
     HeadTooLarge(&'static str),
+    /// The head can be read in more than one way, or in none.
+    BadHead(Flaw),
+    /// Something is expected of the gateway before the body comes that it does not know; carries it.
+    UnknownExpectation(String),
     /// A request header makes no sense.
     BadHeader {
         /// Its name.
@@ -71,7 +77,10 @@ impl Refusal {
             Refusal::Unserved(unserved) => status(unserved),
             Refusal::UnknownPath(_) => StatusCode::NOT_FOUND,
             Refusal::WrongMethod(_) => StatusCode::METHOD_NOT_ALLOWED,
-            Refusal::BadHeader { .. } | Refusal::BodyIncomplete(_) | Refusal::BadBody { .. } => StatusCode::BAD_REQUEST,
+            Refusal::BadHead(_) | Refusal::BadHeader { .. } | Refusal::BodyIncomplete(_) | Refusal::BadBody { .. } => {
+                StatusCode::BAD_REQUEST
+            }
+            Refusal::UnknownExpectation(_) => StatusCode::EXPECTATION_FAILED,
             Refusal::HeadTooLarge(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Refusal::UnsupportedBody(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Refusal::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -88,6 +97,8 @@ impl Refusal {
             Refusal::UnknownPath(_) => "unknown_path",
             Refusal::WrongMethod(_) => "wrong_method",
             Refusal::HeadTooLarge(_) => "head_too_large",
+            Refusal::BadHead(_) => "bad_head",
+            Refusal::UnknownExpectation(_) => "unknown_expectation",
             Refusal::BadHeader { .. } => "bad_header",
             Refusal::UnsupportedBody(_) => "unsupported_body",
             Refusal::BodyTooLarge(_) => "body_too_large",
@@ -122,6 +133,10 @@ impl Refusal {
             ),
             Refusal::WrongMethod(allowed) => format!("this path takes {allowed}"),
             Refusal::HeadTooLarge(limit) => format!("the head of the request is larger than {limit}"),
+            Refusal::BadHead(flaw) => format!("the head of the request cannot be trusted: {flaw}"),
+            Refusal::UnknownExpectation(expected) => {
+                format!("`expect: {expected}` is not known here; `100-continue` is, or leave it out")
+            }
             Refusal::BadHeader { header, problem } => format!("header `{header}`: {problem}"),
             Refusal::UnsupportedBody(found) => {
                 format!("the body is of `{found}`; send uncompressed JSON with `content-type: application/json`")

@@ -2,6 +2,8 @@
 
 /// Accepts connections and speaks HTTP on them.
 pub mod listener;
+/// Heads that can be read in one way only.
+pub mod strict;
 
 use std::io;
 use std::net::SocketAddr;

@@ -81,6 +81,7 @@ fn headers_paths_and_methods_that_make_no_sense() {
             ask().header("x-pointsman-class", "urgent"),
             ask().header("x-pointsman-deadline-ms", "soon"),
             ask().header("x-pointsman-deadline-ms", "-1"),
+            ask().header("expect", "200-ok"),
             ask().header("content-encoding", "gzip"),
             ask().header("content-type", "application/x-www-form-urlencoded"),
             Ask::get(CHAT),
@@ -100,6 +101,7 @@ fn headers_paths_and_methods_that_make_no_sense() {
         400 invalid_request_error unknown_class x-pointsman-class: the policy has no class `urgent`; its classes are `realtime`, `interactive`, `standard`, `batch`
         400 invalid_request_error bad_header x-pointsman-deadline-ms: header `x-pointsman-deadline-ms`: `soon` is not a number of milliseconds between 0 and 86400000
         400 invalid_request_error bad_header x-pointsman-deadline-ms: header `x-pointsman-deadline-ms`: `-1` is not a number of milliseconds between 0 and 86400000
+        417 invalid_request_error unknown_expectation -: `expect: 200-ok` is not known here; `100-continue` is, or leave it out
         415 invalid_request_error unsupported_body -: the body is of `content-encoding: gzip`; send uncompressed JSON with `content-type: application/json`
         415 invalid_request_error unsupported_body -: the body is of `content-type: application/x-www-form-urlencoded`; send uncompressed JSON with `content-type: application/json`
         405 invalid_request_error wrong_method -: this path takes POST; allow: POST

@@ -16,6 +16,7 @@ mod protocols;
 mod bad_input;
 /// Clients and machines that are too slow.
 mod slow;
+mod smuggling;
 /// Requests that are held until a machine has room.
 mod queue;
 /// Second attempts beside slow ones.

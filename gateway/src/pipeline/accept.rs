@@ -1,14 +1,15 @@
 //! Who asks, for what, until when: the head of a request.
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request};
+use http::{HeaderMap, Method, Request, header};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use pointsman_policies::facts::Api;
 
-use super::wishes::{Wishes, header};
+use super::wishes::{self, Wishes};
 use crate::record::Record;
 use crate::refusal::Refusal;
+use crate::serve::strict::Flaw;
 use crate::snapshot::{self, Snapshot};
 
 const MODELS_PATH: &str = "/v1/models";
@@ -48,6 +49,7 @@ pub(super) struct Call {
 /// Sorts a request by method and path and reads the headers that concern the gateway.
 pub(super) fn accept(snapshot: &Snapshot, request: Request<Incoming>, record: &mut Record) -> Result<Asked, Refusal> {
     let (head, body) = request.into_parts();
+    refuse_odd_head(&head)?;
     refuse_large_head(&head)?;
     let path = head.uri.path();
     let api = match path {
@@ -61,9 +63,33 @@ pub(super) fn accept(snapshot: &Snapshot, request: Request<Incoming>, record: &m
     }
     record.api = Some(api);
     refuse_foreign_body(&head.headers)?;
-    let declared_class = header(&head.headers, snapshot::CLASS_HEADER_NAME)?.unwrap_or_default().to_owned();
+    let declared_class = wishes::header(&head.headers, snapshot::CLASS_HEADER_NAME)?.unwrap_or_default().to_owned();
     let wishes = Wishes::read(&head.headers)?;
     Ok(Asked::Generate(Call { api, path: path.to_owned(), headers: head.headers, declared_class, wishes, body }))
+}
+
+/// What the listener found wrong, and what is wrong by any version of HTTP.
+fn refuse_odd_head(head: &http::request::Parts) -> Result<(), Refusal> {
+    match head.extensions.get::<Flaw>() {
+        Some(Flaw::HeadTooLarge) => return Err(Refusal::HeadTooLarge("256 KiB")),
+        Some(flaw) => return Err(Refusal::BadHead(*flaw)),
+        None => {}
+    }
+    let own = head.uri.authority().map(|authority| authority.as_str());
+    let mut hosts = head.headers.get_all(header::HOST).iter();
+    let named = hosts.next();
+    if hosts.next().is_some() {
+        return Err(Refusal::BadHead(Flaw::Host));
+    }
+    if own.zip(named).is_some_and(|(own, named)| !own.as_bytes().eq_ignore_ascii_case(named.as_bytes())) {
+        return Err(Refusal::BadHead(Flaw::OtherHost));
+    }
+    match head.headers.get(header::EXPECT) {
+        Some(expected) if !expected.as_bytes().eq_ignore_ascii_case(b"100-continue") => {
+            Err(Refusal::UnknownExpectation(String::from_utf8_lossy(expected.as_bytes()).into_owned()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The listener reads somewhat larger heads than are allowed, so that they can be refused in words.
@@ -106,10 +132,10 @@ fn models(snapshot: &Snapshot, method: &Method, path: &str) -> Result<Bytes, Ref
 
 fn refuse_foreign_body(headers: &HeaderMap) -> Result<(), Refusal> {
     let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase());
-    if let Some(encoding) = text(http::header::CONTENT_ENCODING).filter(|encoding| encoding != "identity") {
+    if let Some(encoding) = text(header::CONTENT_ENCODING).filter(|encoding| encoding != "identity") {
         return Err(Refusal::UnsupportedBody(format!("content-encoding: {encoding}")));
     }
-    match text(http::header::CONTENT_TYPE) {
+    match text(header::CONTENT_TYPE) {
         Some(kind) if kind.split(';').next().is_some_and(|kind| kind.trim() == "application/json") => Ok(()),
         // Strict also because a browser may send other kinds, or none, to a local port without asking first.
         Some(kind) => Err(Refusal::UnsupportedBody(format!("content-type: {kind}"))),

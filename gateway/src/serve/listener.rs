@@ -6,6 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -19,6 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::strict::{FirstFlaw, REFUSED_PATH, Strict};
 use crate::config::process::Process;
 use crate::gateway::Gateway;
 use crate::pipeline;
@@ -179,13 +182,18 @@ async fn speak<S>(gateway: Arc<Gateway>, stream: S, http2: bool, watcher: Watche
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = service_fn(move |request| {
+    let flaw = FirstFlaw::default();
+    let heard = Arc::clone(&flaw);
+    let service = service_fn(move |mut request: Request<Incoming>| {
         let gateway = Arc::clone(&gateway);
+        if let Some(flaw) = heard.get().filter(|_| request.uri().path() == REFUSED_PATH) {
+            request.extensions_mut().insert(*flaw);
+        }
         // Large while a request is being dealt with, and gone once its answer begins; connections stay.
         Box::pin(async move { Ok::<_, std::convert::Infallible>(pipeline::serve(gateway, request).await) })
     });
-    let stream = TokioIo::new(stream);
     let served = if http2 {
+        let stream = TokioIo::new(stream);
         let mut server = http2::Builder::new(TokioExecutor::new());
         server
             .timer(TokioTimer::new())
@@ -196,6 +204,7 @@ where
             .keep_alive_interval(HTTP2_PING);
         watcher.watch(server.serve_connection(stream, service)).await
     } else {
+        let stream = TokioIo::new(Strict::new(stream, flaw));
         let mut server = http1::Builder::new();
         server.timer(TokioTimer::new()).header_read_timeout(times.head).max_buf_size(HEAD_BYTES).max_headers(HEADERS);
         watcher.watch(server.serve_connection(stream, service)).await
