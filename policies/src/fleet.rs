@@ -1,7 +1,6 @@
 //! What is known of the machines: what the portfolio says of each pool, and what each endpoint is doing now.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use crate::facts::Facts;
 use crate::learned::Learned;
@@ -415,15 +414,6 @@ impl<'a> Fleet<'a> {
         let known = self.cached.binary_search_by_key(&index, |cached| cached.endpoint).ok();
         let cached_tokens = known.and_then(|at| self.cached.get(at)).map_or(state.cached_tokens, |known| known.tokens);
         Some(EndpointState { cached_tokens, ..*state })
-    }
-
-    /// Those of some endpoints that are believed to have some of the prompt, in order.
-    pub(crate) fn cached_in(&self, endpoints: Range<usize>) -> Vec<Cached> {
-        let told = self.cached.iter().filter(|cached| endpoints.contains(&cached.endpoint)).copied();
-        let states = self.endpoints.get(endpoints.clone()).unwrap_or_default();
-        let own = endpoints.clone().zip(states).filter(|(_, state)| state.cached_tokens > 0);
-        let own = own.map(|(endpoint, state)| Cached { endpoint, tokens: state.cached_tokens });
-        if self.cached.is_empty() { own.collect() } else { told.collect() }
     }
 
     /// How a pool serves: as learned, else as its hardware is said to.

@@ -34,11 +34,15 @@ pub fn until_passed(candidates: &[Candidate], slo: &Slo, facts: &Facts<'_>, flee
 /// When somebody who is refused may come back, milliseconds: when the work ahead of such a request will be done where it
 /// is done first.
 pub fn retry_in_ms(candidates: &[Candidate], facts: &Facts<'_>, fleet: Fleet<'_>) -> Option<f64> {
+    // Candidates of one pool stand together.
+    let mut known: Option<(usize, f64)> = None;
     let ahead = |candidate: &Candidate| match &candidate.verdict {
         Ok(scored) => Some(scored.estimate.ttft_ms - alone(candidate, facts, fleet)?.ttft_ms),
         Err(rejection) => {
             let pool = fleet.endpoints.get(candidate.endpoint)?.pool;
-            Some(rejection.retry_in_ms()? + held_ms(pool, fleet))
+            let told = known.filter(|(of, _)| *of == pool).map_or_else(|| held_ms(pool, fleet), |(_, held_ms)| held_ms);
+            known = Some((pool, told));
+            Some(rejection.retry_in_ms()? + told)
         }
     };
     let soonest = candidates.iter().filter_map(ahead).min_by(f64::total_cmp)?;

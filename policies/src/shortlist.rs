@@ -4,10 +4,15 @@
 
 use std::ops::Range;
 
-use crate::fleet::{Availability, EndpointState, Fleet, ServiceModel};
+use crate::fleet::{Availability, Cached, EndpointState, Fleet, ServiceModel};
 
-/// So many endpoints of a pool are weighed for a request: those with the least to do. Of smaller pools all are.
+/// So many endpoints of a pool are weighed for a request: those with the least to do. Of smaller pools all are. 200 GPUs
+/// and wafers at 400 requests a second, three seeds: 0.994 kept at $0.227 per 1,000 with these and those below, 0.991 at
+/// $0.235 with all of them, 0.994 at $0.250 without the patient.
 pub const WEIGHED_PER_POOL: usize = 16;
+/// Besides, so many of those that have the least to do beside the pace that is promised to whom they serve: machines full of
+/// the patient take more of them.
+pub const PATIENT_PER_POOL: usize = 8;
 /// Besides, so many of those that are believed to have most of the prompt in their caches.
 pub const CACHED_PER_POOL: usize = 8;
 /// What of the most cached counts as most, in tenths.
@@ -16,6 +21,8 @@ const MOST_CACHED: u64 = 9;
 /// How much a second of prompts that are still to be read counts, in machines whose places are all taken: a first token
 /// is promised within about that, and who waits for it waits for all of them.
 const FULL_PER_UNREAD_S: f32 = 4.0;
+/// Taken for the pace that is promised where none is, milliseconds a token.
+const UNPROMISED_MS: f32 = 1_000.0;
 /// More than any machine has to do that may be asked; milliseconds are told apart beside it.
 const AWAY: f32 = 1e6;
 
@@ -31,7 +38,7 @@ pub(crate) fn shortlist(
     if sizes().all(|size| size <= WEIGHED_PER_POOL) || sizes().sum::<usize>() != fleet.endpoints.len() {
         return None;
     }
-    let (mut listed, mut keys, mut first) = (Vec::new(), Vec::new(), 0);
+    let (mut listed, mut survey, mut first) = (Vec::new(), Survey::default(), 0);
     for (pool, size) in sizes().enumerate() {
         let members = first..first + size;
         first = members.end;
@@ -41,9 +48,10 @@ pub(crate) fn shortlist(
             // One reason holds for all of them.
             listed.extend(members.take(WEIGHED_PER_POOL));
         } else if let Some(service) = fleet.service(pool) {
-            let begun = listed.len();
-            least_busy(service, fleet, members.clone(), (draw, &mut keys), &mut listed);
-            most_cached(service, fleet, members.clone(), &mut listed);
+            let (begun, work) = (listed.len(), Work::of(service));
+            survey.see(&work, fleet, members.clone(), draw);
+            survey.tell(members.start, size, &mut listed);
+            most_cached(&work, fleet, &survey.cached, &mut listed);
             listed.extend(homes.iter().filter(|home| members.contains(home)));
             if let Some(own) = listed.get_mut(begun..) {
                 own.sort_unstable();
@@ -54,33 +62,61 @@ pub(crate) fn shortlist(
     Some(listed)
 }
 
-/// Those of a pool with the least to do. A key is what an endpoint has to do, then its place behind a drawn one.
-fn least_busy(
-    service: &ServiceModel,
-    fleet: Fleet<'_>,
-    members: Range<usize>,
-    (draw, keys): (u64, &mut Vec<u64>),
-    listed: &mut Vec<usize>,
-) {
-    let Some(states) = fleet.endpoints.get(members.clone()) else { return };
-    let (work, size) = (Work::of(service), states.len() as u64);
-    let drawn = draw.rotate_left(29) % size.max(1); // other bits than those that choose among near-ties
-    let behind = |place: u64| if place < drawn { place + size - drawn } else { place - drawn };
-    keys.clear();
-    keys.extend((0..).zip(states).map(|(place, state)| u64::from(work.ahead(state).to_bits()) << 32 | behind(place)));
-    if keys.len() > WEIGHED_PER_POOL {
-        keys.select_nth_unstable(WEIGHED_PER_POOL - 1);
-        keys.truncate(WEIGHED_PER_POOL);
-    }
-    let place = |key: &u64| (*key & u64::from(u32::MAX)) + drawn;
-    listed.extend(keys.iter().map(|key| members.start + (place(key) % size.max(1)) as usize));
+/// What is found of a pool in one pass over its endpoints: that is what takes the time where there are thousands.
+#[derive(Default)]
+struct Survey {
+    /// What each has to do, then its place behind a drawn one.
+    ahead: Vec<u64>,
+    /// The same beside the pace that is promised to whom it serves.
+    beside: Vec<u64>,
+    /// Who has some of the prompt in its cache.
+    cached: Vec<Cached>,
+    drawn: u64,
 }
 
-/// Those of a pool that have about the most of the prompt in their caches; of these, those with the least to do.
-fn most_cached(service: &ServiceModel, fleet: Fleet<'_>, members: Range<usize>, listed: &mut Vec<usize>) {
-    let cached = fleet.cached_in(members);
+impl Survey {
+    fn see(&mut self, work: &Work, fleet: Fleet<'_>, members: Range<usize>, draw: u64) {
+        let states = fleet.endpoints.get(members.clone()).unwrap_or_default();
+        let size = states.len() as u64;
+        let drawn = draw.rotate_left(29) % size.max(1); // other bits than those that choose among near-ties
+        let behind = |place: u64| if place < drawn { place + size - drawn } else { place - drawn };
+        let key = |figure: f32, place| u64::from(figure.to_bits()) << 32 | behind(place);
+        self.ahead.clear();
+        self.beside.clear();
+        self.cached.clear();
+        self.drawn = drawn;
+        for (place, state) in (0..).zip(states) {
+            let ahead = work.ahead(state);
+            let promised_ms = state.strictest_itl_ms.map_or(UNPROMISED_MS, |ms| ms as f32);
+            self.ahead.push(key(ahead, place));
+            self.beside.push(key(ahead / promised_ms, place));
+            if state.cached_tokens > 0 {
+                self.cached.push(Cached { endpoint: members.start + place as usize, tokens: state.cached_tokens });
+            }
+        }
+        if !fleet.cached.is_empty() {
+            let told = fleet.cached.iter().filter(|cached| members.contains(&cached.endpoint));
+            self.cached = told.copied().collect();
+        }
+    }
+
+    /// Those with the least.
+    fn tell(&mut self, first: usize, size: usize, listed: &mut Vec<usize>) {
+        let drawn = self.drawn;
+        let place = |key: &u64| first + ((*key & u64::from(u32::MAX)) + drawn) as usize % size.max(1);
+        for (keys, few) in [(&mut self.ahead, WEIGHED_PER_POOL), (&mut self.beside, PATIENT_PER_POOL)] {
+            if keys.len() > few {
+                keys.select_nth_unstable(few - 1);
+                keys.truncate(few);
+            }
+            listed.extend(keys.iter().map(place));
+        }
+    }
+}
+
+/// Those that have about the most of the prompt in their caches; of these, those with the least to do.
+fn most_cached(work: &Work, fleet: Fleet<'_>, cached: &[Cached], listed: &mut Vec<usize>) {
     let most = cached.iter().map(|cached| cached.tokens).max().unwrap_or(0);
-    let work = Work::of(service);
     let as_good = cached.iter().filter(|cached| cached.tokens >= most / 10 * MOST_CACHED);
     let key = |endpoint| fleet.endpoints.get(endpoint).map_or(f32::MAX, |state| work.ahead(state));
     let mut keys: Vec<(f32, usize)> = as_good.map(|cached| (key(cached.endpoint), cached.endpoint)).collect();

@@ -5,7 +5,7 @@ use pointsman_policies::facts::Facts;
 use pointsman_policies::fleet::{Availability, Cached, EndpointState, Fleet, PoolFacts};
 use pointsman_policies::home::name_hash;
 use pointsman_policies::policy::{Objective, PoolSelector, Route};
-use pointsman_policies::shortlist::{CACHED_PER_POOL, WEIGHED_PER_POOL};
+use pointsman_policies::shortlist::{CACHED_PER_POOL, PATIENT_PER_POOL, WEIGHED_PER_POOL};
 
 use crate::world::{GPU, INTERACTIVE, WAFER, busy, facts, gpu, policy, wafer, with};
 
@@ -60,6 +60,19 @@ fn those_with_the_least_to_do_are_weighed_and_all_of_a_small_pool() {
     assert!((GPUS..GPUS + WAFERS).all(|place| found.contains(&place)), "{found:?}");
     let first = decision.plan.unwrap().attempts[0].endpoint;
     assert!(first.abs_diff(100) < half, "{first}");
+}
+
+#[test]
+fn machines_full_of_the_patient_are_weighed_beside_the_least_busy() {
+    let mut endpoints = states(|place| 1 + place as u32 / 50);
+    for state in &mut endpoints[150..170] {
+        state.strictest_itl_ms = Some(500.0);
+    }
+    endpoints[..150].iter_mut().for_each(|state| state.strictest_itl_ms = Some(20.0));
+    endpoints[170..GPUS].iter_mut().for_each(|state| state.strictest_itl_ms = Some(20.0));
+    let found = weighed(&decided(&facts(), &endpoints, &[], 7));
+    let patient = found.iter().filter(|place| (150..170).contains(*place)).count();
+    assert_eq!((patient, found.len()), (PATIENT_PER_POOL, PATIENT_PER_POOL + WEIGHED_PER_POOL + WAFERS));
 }
 
 #[test]
