@@ -74,21 +74,24 @@ impl Shard {
         let reach = |holder: Holder| Some(Reach { number: holder.number, oldest: oldest(holder.number)?, bytes: 0 });
         let mut reaches: Vec<Reach> = marks.first().into_iter().flat_map(holders).filter_map(reach).collect();
         reaches.sort_unstable_by_key(|reach| reach.number);
-        let mut before = 0;
-        for mark in marks {
-            let mut held = false;
+        // Those who have it as far as the first mark of a stretch, and not as far as its end: each stretch is halved.
+        let mut stretches = vec![(0..marks.len(), (0..reaches.len()).collect::<Vec<usize>>())];
+        while let Some((stretch, group)) = stretches.pop().filter(|(stretch, _)| !stretch.is_empty()) {
+            let half = stretch.start + stretch.len() / 2;
+            let Some(mark) = marks.get(half) else { break };
+            let mut further = Vec::new();
             for holder in holders(mark) {
-                let at = reaches.binary_search_by_key(&holder.number, |reach| reach.number).ok();
-                let reach = at.and_then(|at| reaches.get_mut(at));
-                if let Some(reach) = reach.filter(|reach| reach.bytes == before && holder.at >= reach.oldest) {
+                let Ok(at) = reaches.binary_search_by_key(&holder.number, |reach| reach.number) else { continue };
+                let reach = reaches.get_mut(at).filter(|reach| holder.at >= reach.oldest);
+                if let Some(reach) = reach.filter(|_| group.binary_search(&at).is_ok()) {
                     reach.bytes = mark.bytes;
-                    held = true;
+                    further.push(at);
                 }
             }
-            if !held {
-                break;
-            }
-            before = mark.bytes;
+            further.sort_unstable();
+            let others: Vec<usize> = group.into_iter().filter(|at| further.binary_search(at).is_err()).collect();
+            let stretch = [(stretch.start..half, others), (half + 1..stretch.end, further)];
+            stretches.extend(stretch.into_iter().filter(|(stretch, group)| !stretch.is_empty() && !group.is_empty()));
         }
         reaches
     }
