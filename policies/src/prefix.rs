@@ -125,7 +125,9 @@ impl Chain {
     fn fill<'t>(&mut self, text: &'t [u8]) -> &'t [u8] {
         let free = self.rest.get_mut(self.filled..).unwrap_or_default();
         let (own, behind) = text.split_at(text.len().min(free.len()));
-        free.iter_mut().zip(own).for_each(|(to, from)| *to = *from);
+        if let Some(free) = free.get_mut(..own.len()) {
+            free.copy_from_slice(own);
+        }
         self.filled += own.len();
         if self.filled == BLOCK_BYTES {
             self.filled = 0;

@@ -62,6 +62,9 @@ impl Look {
     /// Looks at the next piece, until enough has been seen.
     pub fn at(&mut self, text: &[u8]) {
         let left = LOOK_BYTES.saturating_sub(self.bytes as usize);
+        if left == 0 {
+            return;
+        }
         for byte in text.get(..left).unwrap_or(text) {
             let blank = matches!(byte, b' ' | b'\t' | b'\n');
             let symbol = byte.is_ascii_digit() || (byte.is_ascii_punctuation() && !matches!(byte, b'.' | b',' | b'\''));

@@ -11,6 +11,8 @@ use super::{BYTES_PER_TOKEN, Fields, TOKENS_PER_IMAGE};
 
 /// Content nested deeper than this is unusual.
 const DEEPEST: usize = 16;
+/// Text that is gathered before it is hashed, bytes.
+const GATHERED: usize = 2_048;
 
 /// The fields of a body, unless something about it is unusual.
 pub(super) fn fields(text: &str) -> Option<Fields<'_>> {
@@ -58,51 +60,79 @@ fn tools(scan: &mut Scan<'_>) -> Option<Tools> {
 }
 
 fn content(scan: &mut Scan<'_>) -> Option<Content> {
-    let mut chain = Chain::default();
+    let mut texts = Texts::default();
     (scan.peek()? != b'n').then_some(())?;
-    let size = value(scan, &mut chain, DEEPEST)?;
-    Some(Content { size, chain })
+    let size = value(scan, &mut texts, DEEPEST)?;
+    Some(Content { size, chain: texts.chain })
 }
 
-fn value(scan: &mut Scan<'_>, chain: &mut Chain, depth: usize) -> Option<Size> {
+/// What reads the texts, as they come.
+#[derive(Default)]
+struct Texts {
+    chain: Chain,
+    /// Short pieces, gathered: most of what stands between two escapes is short.
+    gathered: Vec<u8>,
+}
+
+impl Texts {
+    fn piece(&mut self, piece: &[u8], look: &mut Look) {
+        if self.gathered.len() + piece.len() > GATHERED {
+            self.flush(look);
+        }
+        if piece.len() > GATHERED {
+            look.at(piece);
+            self.chain.text(piece);
+        } else {
+            self.gathered.extend_from_slice(piece);
+        }
+    }
+
+    fn flush(&mut self, look: &mut Look) {
+        look.at(&self.gathered);
+        self.chain.text(&self.gathered);
+        self.gathered.clear();
+    }
+}
+
+fn value(scan: &mut Scan<'_>, texts: &mut Texts, depth: usize) -> Option<Size> {
     let deeper = depth.checked_sub(1)?;
     let mut sum = Size::default();
     match scan.peek()? {
-        b'"' => return string(scan, chain),
-        b'[' => scan.array(|scan| value(scan, chain, deeper).map(|item| sum.add(item)))?,
-        b'{' => scan.object(|scan, key| member(scan, key, chain, deeper, &mut sum))?,
+        b'"' => return string(scan, texts),
+        b'[' => scan.array(|scan| value(scan, texts, deeper).map(|item| sum.add(item)))?,
+        b'{' => scan.object(|scan, key| member(scan, key, texts, deeper, &mut sum))?,
         b't' | b'f' => drop(scan.boolean()?),
         b'n' => scan.word(b"null").then_some(())?,
         _ => {
-            chain.text(&scan.number()?.to_le_bytes());
+            texts.chain.text(&scan.number()?.to_le_bytes());
             sum.numbers = 1;
         }
     }
     Some(sum)
 }
 
-fn member(scan: &mut Scan<'_>, key: &[u8], chain: &mut Chain, deeper: usize, sum: &mut Size) -> Option<()> {
+fn member(scan: &mut Scan<'_>, key: &[u8], texts: &mut Texts, deeper: usize, sum: &mut Size) -> Option<()> {
     if IMAGES.iter().any(|image| image.as_bytes() == key) {
         let place = scan.place();
         scan.skip()?;
-        chain.thing(xxh3_64(scan.since(place)?), TOKENS_PER_IMAGE * BYTES_PER_TOKEN);
+        texts.chain.thing(xxh3_64(scan.since(place)?), TOKENS_PER_IMAGE * BYTES_PER_TOKEN);
         sum.images += 1;
     } else if LABELS.iter().any(|label| label.as_bytes() == key) {
         scan.skip()?;
     } else {
-        sum.add(value(scan, chain, deeper)?);
+        sum.add(value(scan, texts, deeper)?);
     }
     Some(())
 }
 
-fn string(scan: &mut Scan<'_>, chain: &mut Chain) -> Option<Size> {
+fn string(scan: &mut Scan<'_>, texts: &mut Texts) -> Option<Size> {
     let (mut look, mut text_bytes) = (Look::default(), 0);
     scan.text(|piece| {
-        look.at(piece);
-        chain.text(piece);
+        texts.piece(piece, &mut look);
         text_bytes += piece.len() as u64;
     })?;
-    chain.text(&CUT);
+    texts.flush(&mut look);
+    texts.chain.text(&CUT);
     Some(Size { text_bytes, look, ..Size::default() })
 }
 
