@@ -83,7 +83,7 @@ async fn answer(
     loop {
         match forward::forward(gateway, snapshot, &prompt, decided, record).await {
             Ok(response) => return Ok(response), // attempts, first byte wins
-            Err(refusal) => decided = decide::again(gateway, snapshot, &work, refusal, record).await?,
+            Err(refusal) => decided = Box::pin(decide::again(gateway, snapshot, &work, refusal, record)).await?,
         }
     }
 } // relay streams the body and carries the record; settle accounts once, also on drop

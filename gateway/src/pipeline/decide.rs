@@ -94,7 +94,7 @@ async fn follow(
         }
         return Ok(Decided { plan, begun: None });
     };
-    let (made, outcome) = wait(gateway, made, hold, now, record).await;
+    let (made, outcome) = Box::pin(wait(gateway, made, hold, now, record)).await;
     record.decision = Some(Arc::clone(&made));
     let begun = outcome.map_err(Refusal::Unserved)?;
     let plan = made.plan.clone().ok_or(Refusal::Internal)?;

@@ -1,6 +1,7 @@
 //! The attempts of a plan, in order, until one gives a first byte. Nothing has reached the client before that, so any
 //! failure can still be mended on another endpoint.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,7 +57,7 @@ pub(super) async fn forward(
         let first = tries.attempt(attempt, begun.take(), target, record);
         let won = match hedge.take() {
             None => first.await.map_err(|failure| tries.note(place, target, failure, record)),
-            Some(hedge) => race(&mut tries, (place, target, first), (attempt, hedge), record).await,
+            Some(hedge) => Box::pin(race(&mut tries, (place, target, first), (attempt, hedge), record)).await,
         };
         if let Ok(won) = won {
             return Ok(won.response(gateway, record));
@@ -115,12 +116,15 @@ impl<'s> Tries<'s> {
         begun: Option<Dispatched>,
         target: Target<'s>,
         record: &Record,
-    ) -> impl Future<Output = Result<Won<'s>, Failure>> + use<'s> {
+    ) -> Pin<Box<impl Future<Output = Result<Won<'s>, Failure>> + use<'s>>> {
         let (made, endpoint) = (record.decision.clone(), attempt.endpoint);
         let first_byte = Duration::try_from_secs_f64(attempt.first_byte_ms / 1e3).unwrap_or(Duration::MAX);
         let first_byte = first_byte.min(self.snapshot.process.timeouts.first_byte);
         let (gateway, snapshot, prompt, added) = (self.gateway, self.snapshot, self.prompt, added_headers(record));
-        async move { one_attempt(gateway, (snapshot, prompt, &added), (made, endpoint, begun, first_byte), target).await }
+        // Boxed: it is moved about, and a race holds two of them.
+        Box::pin(async move {
+            one_attempt(gateway, (snapshot, prompt, &added), (made, endpoint, begun, first_byte), target).await
+        })
     }
 
     /// Books a failure.
@@ -229,7 +233,7 @@ async fn open(
     })?;
     let (head, body) = response.into_parts();
     if !head.status.is_success() {
-        return refused_by_machine(target, head, body, hold).await;
+        return Box::pin(refused_by_machine(target, head, body, hold)).await;
     }
     let streamed =
         head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))

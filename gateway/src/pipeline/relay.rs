@@ -15,7 +15,7 @@ use pointsman_backends::connect::Hold;
 use pointsman_backends::dialects::{Dialect, EventKind, Usage};
 use pointsman_backends::fleet::{Dispatched, Verdict};
 use pointsman_backends::frames::sse::Events;
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::opening::Opening;
 use super::settle;
@@ -52,14 +52,16 @@ pub struct Relay {
     streamed: bool,
     events: Events,
     ready: VecDeque<Bytes>,
-    /// The last two events with content: the end of a stream and its usage report are read from them.
-    last: [Bytes; 2],
+    /// The last two events with content: the end of a stream and its usage report are read from them. Copies, since a slice
+    /// would keep the whole buffer that was read into, and the next read would need another one.
+    last: [Vec<u8>; 2],
     kept: Vec<Bytes>,
     kept_bytes: usize,
     done: bool,
     ended: bool,
     finished: bool,
-    idle: Pin<Box<Sleep>>,
+    /// Set when something is first waited for.
+    idle: Option<Pin<Box<Sleep>>>,
     idle_limit: Duration,
     last_progress: Instant,
     deadline: Instant,
@@ -91,13 +93,13 @@ impl Relay {
             streamed,
             events,
             ready: first,
-            last: [Bytes::new(), Bytes::new()],
+            last: [Vec::new(), Vec::new()],
             kept: Vec::new(),
             kept_bytes: 0,
             done: false,
             ended,
             finished: false,
-            idle: Box::pin(tokio::time::sleep(timeouts.event_idle.min(total))),
+            idle: None,
             idle_limit: timeouts.event_idle,
             last_progress: now,
             deadline: now + total,
@@ -180,7 +182,8 @@ impl Relay {
             EventKind::Content => {
                 let [last, before] = &mut self.last;
                 std::mem::swap(last, before);
-                *last = bytes.clone();
+                last.clear();
+                last.extend_from_slice(&bytes);
                 if let Some(record) = &mut self.record {
                     record.events += 1;
                     record.last_byte_at = Some(record.began.elapsed());
@@ -218,12 +221,13 @@ impl Relay {
     fn overdue(&mut self, context: &mut Context<'_>) -> Option<String> {
         let limit = if self.done { AFTER_LAST_EVENT } else { self.idle_limit };
         let due = (self.last_progress + limit).min(self.deadline);
+        let idle = self.idle.get_or_insert_with(|| Box::pin(sleep_until(due)));
         if self.done {
-            self.idle.as_mut().reset(due);
+            idle.as_mut().reset(due);
         }
-        while self.idle.as_mut().poll(context).is_ready() {
+        while idle.as_mut().poll(context).is_ready() {
             if Instant::now() < due {
-                self.idle.as_mut().reset(due);
+                idle.as_mut().reset(due);
             } else if due == self.deadline {
                 return Some("the answer took longer than `timeouts.total_s`".to_owned());
             } else {

@@ -32,8 +32,6 @@ const OPENING_TIME: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Head of a request that is read at all, bytes; what is allowed is less, and refused in words by the pipeline.
 const HEAD_BYTES: usize = 256 << 10;
-/// Headers that are read at all.
-const HEADERS: usize = 400;
 /// Streams of one client's HTTP/2 connection.
 const HTTP2_STREAMS: u32 = 250;
 /// HTTP/2 flow-control window of one stream, bytes.
@@ -133,12 +131,12 @@ async fn open(
     let Some(tls) = tls else {
         let sniffing = within(OPENING_TIME, speaks_http2(&stream));
         let Some(http2) = unless_stopped(&mut stopped, sniffing).await? else { return Ok(()) };
-        return speak(gateway, patient(stream, times), http2, watcher, times).await;
+        return Box::pin(speak(gateway, patient(stream, times), http2, watcher, times)).await;
     };
-    let handshake = within(OPENING_TIME, TlsAcceptor::from(tls).accept(patient(stream, times)));
+    let handshake = Box::pin(within(OPENING_TIME, TlsAcceptor::from(tls).accept(patient(stream, times))));
     let Some(stream) = unless_stopped(&mut stopped, handshake).await? else { return Ok(()) };
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    speak(gateway, stream, http2, watcher, times).await
+    Box::pin(speak(gateway, stream, http2, watcher, times)).await
 }
 
 /// A client that has not said a word does not hold up the end; `None` where it has come.
@@ -202,11 +200,13 @@ where
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(HEAD_BYTES as u32)
             .keep_alive_interval(HTTP2_PING);
-        watcher.watch(server.serve_connection(stream, service)).await
+        Box::pin(watcher.watch(server.serve_connection(stream, service))).await
     } else {
         let stream = TokioIo::new(Strict::new(stream, flaw));
         let mut server = http1::Builder::new();
-        server.timer(TokioTimer::new()).header_read_timeout(times.head).max_buf_size(HEAD_BYTES).max_headers(HEADERS);
+        server.timer(TokioTimer::new()).header_read_timeout(times.head).max_buf_size(HEAD_BYTES);
+        // Headers: hyper reads a hundred and answers 431 to more. Were it told to read more, it would take 25 kB from the heap
+        // for each request.
         watcher.watch(server.serve_connection(stream, service)).await
     };
     served.map_err(io::Error::other)
