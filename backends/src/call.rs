@@ -58,11 +58,13 @@ pub async fn call(
     connect_timeout: Duration,
 ) -> Result<(Response<Incoming>, Hold), ConnectError> {
     let (pool, endpoint, live) = target;
-    let mut headers = headers_for(pool, caller);
-    for (name, value) in added {
-        headers.insert(name.clone(), value.clone());
-    }
-    let outgoing = Outgoing { method: Method::POST, path: endpoint.path(api), headers, body };
+    let outgoing = || {
+        let mut headers = headers_for(pool, caller, added.len());
+        for (name, value) in added {
+            headers.insert(name.clone(), value.clone());
+        }
+        Outgoing { method: Method::POST, path: endpoint.path(api), headers, body: body.clone() }
+    };
     live.connections.send(outgoing, connect_timeout).await
 }
 
@@ -72,15 +74,15 @@ pub fn strip_headers(pool: &Pool, headers: &mut HeaderMap) {
     for name in named_by_connection(headers) {
         headers.remove(name.as_str());
     }
-    for name in OURS.iter().filter(|name| **name != header::CONTENT_ENCODING).chain(&OF_BROWSERS) {
+    let account = |name: &HeaderName| ACCOUNT_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix));
+    let ends_here = |name: &&HeaderName| {
+        (OURS.contains(name) && **name != header::CONTENT_ENCODING)
+            || OF_BROWSERS.contains(name)
+            || (!pool.forward_authorization && account(name))
+    };
+    let ending: Vec<HeaderName> = headers.keys().filter(ends_here).cloned().collect();
+    for name in ending {
         headers.remove(name);
-    }
-    if !pool.forward_authorization {
-        let account = |name: &HeaderName| ACCOUNT_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix));
-        let telling: Vec<HeaderName> = headers.keys().filter(|name| account(name)).cloned().collect();
-        for name in telling {
-            headers.remove(name);
-        }
     }
 }
 
@@ -96,10 +98,11 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<String> {
         .collect()
 }
 
-/// The caller's headers without those of its connection, its credentials and the gateway's own, with the pool's key.
-fn headers_for(pool: &Pool, caller: &HeaderMap) -> HeaderMap {
+/// The caller's headers without those of its connection, its credentials and the gateway's own, with the pool's key and room
+/// for more.
+fn headers_for(pool: &Pool, caller: &HeaderMap, more: usize) -> HeaderMap {
     let named_by_connection = named_by_connection(caller);
-    let mut headers = HeaderMap::with_capacity(caller.len() + 4);
+    let mut headers = HeaderMap::with_capacity(caller.len() + more + 3);
     for (name, value) in caller {
         let ends_here = OURS.contains(name)
             || name.as_str().starts_with(OWN_PREFIX)

@@ -233,10 +233,11 @@ impl Connections {
         shared.retain(|shared| shared.streams.load(Ordering::Relaxed) > 0 || !std::mem::replace(&mut kept, true));
     }
 
-    /// Sends a request and waits for the head of the answer.
+    /// Sends a request and waits for the head of the answer. It is made anew for each connection that is tried: most need
+    /// one, and a copy kept in reserve would cost as much.
     pub async fn send(
         self: &Arc<Self>,
-        outgoing: Outgoing,
+        outgoing: impl Fn() -> Outgoing,
         connect_timeout: Duration,
     ) -> Result<(Response<Incoming>, Hold), ConnectError> {
         if let Some(answer) = self.send_on_shared(&outgoing).await? {
@@ -245,10 +246,11 @@ impl Connections {
         if let Some(answer) = self.send_on_idle(&outgoing).await {
             return Ok(answer);
         }
-        let connecting = tokio::time::timeout(connect_timeout, self.connect());
+        // Boxed: it is large, and most requests find a connection that is there.
+        let connecting = tokio::time::timeout(connect_timeout, Box::pin(self.connect()));
         match connecting.await.map_err(|_| ConnectError::ConnectTimeout(self.name(), connect_timeout))?? {
             New::Http1(mut sender) => {
-                let response = sender.send_request(self.http1_request(outgoing)).await;
+                let response = sender.send_request(self.http1_request(outgoing())).await;
                 let response = response.map_err(|error| self.closed(error))?;
                 Ok((response, Hold(Some(Held::Http1(sender, Arc::clone(self))))))
             }
@@ -261,9 +263,9 @@ impl Connections {
 
     /// Tries kept HTTP/1.1 connections, newest first, until one answers; `None` where a new one is needed. One that dies
     /// before it has answered anything was stale: the request is sent anew.
-    async fn send_on_idle(self: &Arc<Self>, outgoing: &Outgoing) -> Option<(Response<Incoming>, Hold)> {
+    async fn send_on_idle(self: &Arc<Self>, outgoing: impl Fn() -> Outgoing) -> Option<(Response<Incoming>, Hold)> {
         while let Some(mut sender) = self.take_idle() {
-            match sender.try_send_request(self.http1_request(outgoing.clone())).await {
+            match sender.try_send_request(self.http1_request(outgoing())).await {
                 Ok(response) => return Some((response, Hold(Some(Held::Http1(sender, Arc::clone(self)))))),
                 Err(mut error) => match error.take_message() {
                     Some(_) => continue,
@@ -276,11 +278,11 @@ impl Connections {
 
     async fn send_on_shared(
         self: &Arc<Self>,
-        outgoing: &Outgoing,
+        outgoing: impl Fn() -> Outgoing,
     ) -> Result<Option<(Response<Incoming>, Hold)>, ConnectError> {
         while let Some(shared) = self.take_shared() {
             let sender = shared.sender.clone();
-            match self.send_on(shared, outgoing).await {
+            match self.send_on(shared, &outgoing).await {
                 Ok(Some(answer)) => return Ok(Some(answer)),
                 Ok(None) => {}
                 Err(_) if sender.is_closed() => {}
@@ -304,11 +306,11 @@ impl Connections {
     async fn send_on(
         self: &Arc<Self>,
         mut shared: Shared,
-        outgoing: &Outgoing,
+        outgoing: impl Fn() -> Outgoing,
     ) -> Result<Option<(Response<Incoming>, Hold)>, ConnectError> {
         shared.streams.fetch_add(1, Ordering::Relaxed);
         let hold = Hold(Some(Held::Http2(Arc::clone(&shared.streams))));
-        match shared.sender.try_send_request(self.http2_request(outgoing.clone())).await {
+        match shared.sender.try_send_request(self.http2_request(outgoing())).await {
             Ok(response) => Ok(Some((response, hold))),
             Err(mut error) => match error.take_message() {
                 Some(_) => Ok(None),

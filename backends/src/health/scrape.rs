@@ -58,7 +58,7 @@ impl Scrape {
         headers.insert(header::ACCEPT, HeaderValue::from_static("text/plain"));
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let outgoing = Outgoing { method: Method::GET, path: self.path.clone(), headers, body: Spliced::default() };
-        let (response, hold) = connections.send(outgoing, PATIENCE).await?;
+        let (response, hold) = connections.send(|| outgoing.clone(), PATIENCE).await?;
         let status = response.status().as_u16();
         let collected = Limited::new(response.into_body(), LONGEST_METRICS).collect().await;
         let bytes = collected.map_err(|error| NoReport::Body(error.to_string()))?.to_bytes();

@@ -140,7 +140,7 @@ impl AdminClient {
     }
 
     async fn answer(&self, outgoing: Outgoing) -> anyhow::Result<Reply> {
-        let sent = self.connections.send(outgoing, CONNECT_TIME).await;
+        let sent = self.connections.send(|| outgoing.clone(), CONNECT_TIME).await;
         let (response, hold) = sent.map_err(|error| self.unreachable(&error))?;
         let (head, body) = response.into_parts();
         let body = Limited::new(body, MOST_ANSWER_BYTES).collect().await;

@@ -6,6 +6,7 @@ mod attempts;
 mod prices;
 
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, LazyLock};
 
 use parking_lot::Mutex;
 use pointsman_policies::fleet::Availability;
@@ -24,52 +25,55 @@ use crate::record::Record;
 
 type FloatCounter = Counter<f64, AtomicU64>;
 
+/// The label of what has no class or met no pool.
+static NONE: LazyLock<Arc<str>> = LazyLock::new(|| "none".into());
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Served {
-    class: String,
-    pool: String,
+    class: Arc<str>,
+    pool: Arc<str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Requested {
-    class: String,
-    pool: String,
+    class: Arc<str>,
+    pool: Arc<str>,
     hardware: &'static str,
     outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SloPart {
-    class: String,
+    class: Arc<str>,
     slo: &'static str,
     result: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Direction {
-    class: String,
-    pool: String,
+    class: Arc<str>,
+    pool: Arc<str>,
     direction: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Energy {
-    class: String,
-    pool: String,
+    class: Arc<str>,
+    pool: Arc<str>,
     source: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Tried {
     arm: &'static str,
-    class: String,
+    class: Arc<str>,
     result: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Held {
-    class: String,
-    pool: String,
+    class: Arc<str>,
+    pool: Arc<str>,
     end: &'static str,
 }
 
@@ -172,8 +176,8 @@ impl Default for Metrics {
 impl Metrics {
     /// Counts a request that has ended.
     pub fn request(&self, record: &Record) {
-        let class = record.class.as_deref().unwrap_or("none").to_owned();
-        let pool = record.endpoint().map_or_else(|| "none".to_owned(), |attempt| attempt.pool.to_string());
+        let class = record.class.as_ref().unwrap_or(&NONE).clone();
+        let pool = record.endpoint().map_or(&*NONE, |attempt| &attempt.pool).clone();
         let hardware = record.hardware.map_or("none", |kind| kind.as_str());
         let outcome = record.outcome.as_str();
         self.requests.get_or_create(&Requested { class: class.clone(), pool: pool.clone(), hardware, outcome }).inc();
@@ -195,7 +199,7 @@ impl Metrics {
             self.decide_core.observe(record.decided_in.as_secs_f64());
         }
         if let Some(waited) = &record.waited {
-            let served = Served { class: class.clone(), pool: waited.pool.to_string() };
+            let served = Served { class: class.clone(), pool: Arc::clone(&waited.pool) };
             self.queue_time.get_or_create(&served).observe(waited.ms() / 1e3);
             self.queue_moves.get_or_create(&served).inc_by(u64::from(waited.moved));
             let Served { class, pool } = served;
@@ -238,7 +242,7 @@ impl Metrics {
     /// Counts a request while a canary runs.
     pub fn trial_request(&self, arm: Arm, class: &str, kept: bool) {
         let result = if kept { "kept" } else { "missed" };
-        self.trial_requests.get_or_create(&Tried { arm: arm.as_str(), class: class.to_owned(), result }).inc();
+        self.trial_requests.get_or_create(&Tried { arm: arm.as_str(), class: class.into(), result }).inc();
     }
 
     /// Counts a canary rolled back by its guard.
@@ -273,7 +277,7 @@ impl Metrics {
         self.available.clear();
         self.queue_held.clear();
         for waiting in gateway.queue().flow().overview(gateway.fleet().now()) {
-            let served = Served { class: waiting.class, pool: waiting.pool };
+            let served = Served { class: waiting.class.into(), pool: waiting.pool.into() };
             self.queue_held.get_or_create(&served).set(i64::try_from(waiting.requests).unwrap_or(i64::MAX));
         }
         let snapshot = gateway.snapshot();

@@ -143,7 +143,7 @@ impl HttpClient for OtlpClient {
         let path = head.uri.path_and_query().cloned().ok_or("the receiver's URL has no path")?;
         let body = Spliced::new([body, Bytes::new(), Bytes::new()]);
         let outgoing = Outgoing { method: head.method, path, headers: head.headers, body };
-        let (response, hold) = self.connections.send(outgoing, SEND_TIME).await?;
+        let (response, hold) = self.connections.send(|| outgoing.clone(), SEND_TIME).await?;
         let (head, body) = response.into_parts();
         let body = Limited::new(body, LONGEST_ANSWER).collect().await?.to_bytes();
         hold.finish();

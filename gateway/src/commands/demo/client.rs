@@ -83,7 +83,7 @@ impl Client {
         let body = Spliced::new([Bytes::from(body(ask, streamed)), Bytes::new(), Bytes::new()]);
         let path = PathAndQuery::from_static("/v1/chat/completions");
         let outgoing = Outgoing { method: Method::POST, path, headers, body };
-        self.connections.send(outgoing, CONNECT_TIME).await.map_err(|error| error.to_string())
+        self.connections.send(|| outgoing.clone(), CONNECT_TIME).await.map_err(|error| error.to_string())
     }
 }
 
