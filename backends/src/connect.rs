@@ -151,6 +151,7 @@ pub struct Outgoing {
 /// Connections to one endpoint.
 pub struct Connections {
     address: Address,
+    host: Option<HeaderValue>,
     tls: Option<Arc<rustls::ClientConfig>>,
     version: Version,
     idle: Mutex<Vec<Idle>>,
@@ -210,7 +211,8 @@ impl Connections {
         version: Version,
         tasks: TaskTracker,
     ) -> Connections {
-        Connections { address, tls, version, idle: Mutex::default(), shared: Mutex::default(), tasks }
+        let host = HeaderValue::try_from(address.authority.as_str()).ok();
+        Connections { address, host, tls, version, idle: Mutex::default(), shared: Mutex::default(), tasks }
     }
 
     /// Whether a new portfolio's settings for this endpoint can use these connections.
@@ -396,8 +398,8 @@ impl Connections {
         *request.method_mut() = outgoing.method;
         *request.uri_mut() = Uri::from(outgoing.path);
         *request.headers_mut() = outgoing.headers;
-        if let Ok(host) = HeaderValue::try_from(self.address.authority.as_str()) {
-            request.headers_mut().insert(header::HOST, host);
+        if let Some(host) = &self.host {
+            request.headers_mut().insert(header::HOST, host.clone());
         }
         request
     }

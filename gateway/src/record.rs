@@ -165,7 +165,7 @@ pub struct Record {
     pub ended_at: Duration,
 }
 
-/// Longest path that is remembered, characters.
+/// Longest path that is remembered, bytes.
 const LONGEST_PATH: usize = 256;
 /// Longest request id taken from a caller, bytes.
 const LONGEST_REQUEST_ID: usize = 128;
@@ -185,7 +185,7 @@ impl Record {
             request_id: given.map_or_else(|| format!("req_{:032x}", fastrand::u128(..)), str::to_owned),
             trace: TraceContext::from_headers(headers, || sampled(wall)),
             method: method.clone(),
-            path: path.chars().take(LONGEST_PATH).collect(),
+            path: path.get(..path.floor_char_boundary(LONGEST_PATH)).unwrap_or_default().to_owned(),
             ..Record::blank(Instant::now(), wall)
         }
     }

@@ -1,7 +1,7 @@
 //! Who asks, for what, until when: the head of a request.
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, header};
+use http::{HeaderMap, HeaderValue, Method, Request, header};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use pointsman_policies::facts::Api;
@@ -131,6 +131,14 @@ fn models(snapshot: &Snapshot, method: &Method, path: &str) -> Result<Bytes, Ref
 }
 
 fn refuse_foreign_body(headers: &HeaderMap) -> Result<(), Refusal> {
+    let is_json = |value: &HeaderValue| {
+        let kind = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+        kind.trim_ascii().eq_ignore_ascii_case(b"application/json")
+    };
+    let encoded = headers.contains_key(header::CONTENT_ENCODING);
+    if !encoded && headers.get(header::CONTENT_TYPE).is_some_and(is_json) {
+        return Ok(());
+    }
     let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase());
     if let Some(encoding) = text(header::CONTENT_ENCODING).filter(|encoding| encoding != "identity") {
         return Err(Refusal::UnsupportedBody(format!("content-encoding: {encoding}")));
