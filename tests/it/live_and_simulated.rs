@@ -46,33 +46,32 @@ itl_ms = 150
 deadline_s = 40
 "#;
 
-/// Points of attainment of all classes together, in which a run in real time may differ from the mean of simulated ones.
-/// Twelve runs beside load differed by 1.2 at most. The `live` bench has the time for 3 points of each class and 5 % of
-/// the cost.
+/// Points of attainment of one class in which a run in real time may differ from the mean of simulated ones. Classes have
+/// 41 to 146 requests in these eighty seconds, of which one is 0.7 to 2.4 points; two runs beside load differed by 1.3 at
+/// most.
 const POINTS: f64 = 3.0;
-/// The same for one class of a few dozen requests, of which each is one to five points; 2.5 at most in those runs.
-const POINTS_OF_A_CLASS: f64 = 5.0;
-/// Per cent of the cost; 4.8 at most in those runs: one long prompt on the other pool is 3.
-const COST_PERCENT: f64 = 8.0;
+/// Per cent of the cost; 1.9 at most in those runs.
+const COST_PERCENT: f64 = 5.0;
 
 #[test]
 fn the_real_gateway_keeps_what_the_simulation_says_at_its_price() {
     beside_others(async {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gateway/demo/azure2023-10min.csv");
         let trace = Trace::load(&file).expect("a trace");
-        let shape = Shape { load: 0.4, from_s: 120.0, for_s: 16.0, ..Shape::default() };
+        let shape = Shape { load: 0.4, from_s: 120.0, for_s: 32.0, ..Shape::default() };
         let workload = Workload::build(&[trace], &shape);
         let stage = Stage::start(PORTFOLIO, POLICY).await;
         let live = stage.live(&workload).await;
-        let simulated: Vec<Side> = (1..=8).map(|seed| stage.simulated(&workload, seed)).collect();
+        let simulated: Vec<Side> = (1..=4).map(|seed| stage.simulated(&workload, seed)).collect();
         let mean = Side::mean(&simulated);
         println!("live {live:#?}\nsimulated {mean:#?}");
-        assert!((live.kept() - mean.kept()).abs() * 100.0 <= POINTS, "{} against {}", live.kept(), mean.kept());
         for (real, drawn) in live.classes.iter().zip(&mean.classes) {
             let points = (real.kept() - drawn.kept()).abs() * 100.0;
-            assert!(points <= POINTS_OF_A_CLASS, "{}: {} against {}", real.name, real.kept(), drawn.kept());
+            println!("{} of {}: {points:.2} points", real.name, real.all);
+            assert!(points <= POINTS, "{}: {} against {}", real.name, real.kept(), drawn.kept());
         }
         let percent = (live.usd / mean.usd - 1.0).abs() * 100.0;
+        println!("cost: {percent:.2} %");
         assert!(percent <= COST_PERCENT, "${} against ${}", live.usd, mean.usd);
     });
 }
