@@ -39,7 +39,7 @@ mod tests;
 use std::collections::{BTreeMap, HashMap};
 
 use pointsman_policies::fleet::{HardwareKind, PoolFacts, ServiceModel};
-use pointsman_policies::learned::{ClassMargins, Margin};
+use pointsman_policies::learned::{ClassMargins, Known, Margin};
 use pointsman_policies::mechanisms::Mechanisms;
 use pointsman_policies::policy::Class;
 use pointsman_policies::units::Micros;
@@ -54,6 +54,11 @@ use service::{Confidence, Residual, Service};
 
 /// Pools and classes that are remembered though the portfolio does not have them now.
 const MOST_AWAY: usize = 1_024;
+
+/// So many answers tell how a pool serves.
+const SEEN_ENOUGH: u32 = 16;
+/// What was seen of a pool is old when nobody has used it for so long.
+const LONG_UNHEARD: Micros = Micros::from_secs(60);
 
 /// How far one observation moves the mean error of predictions: about the last fifty count.
 const ERROR_STEP: f64 = 0.02;
@@ -74,6 +79,8 @@ pub struct Learner {
     services: Vec<ServiceModel>,
     margins: Margins,
     drifts: Drifts,
+    /// When the last observation of anything was.
+    latest: Micros,
     /// Pools that the portfolio has no more, or not yet.
     away: BTreeMap<String, service::Saved>,
 }
@@ -87,6 +94,10 @@ struct Pool {
     itl_drift: DriftTest,
     ttft_error: Option<f64>,
     itl_error: Option<f64>,
+    /// Answers since the beginning, or since it changed; counted as far as that matters.
+    seen: u32,
+    /// When the last was.
+    heard: Micros,
 }
 
 #[derive(Clone, Debug)]
@@ -120,6 +131,8 @@ impl Learner {
             }
             let (ttft_error, itl_error) = errors.remove(&facts.name).unwrap_or_default();
             let (ttft_drift, itl_drift) = (DriftTest::default(), DriftTest::default());
+            let confidence = service.confidence();
+            let seen = confidence.first_tokens.saturating_add(confidence.streams).min(u64::from(SEEN_ENOUGH));
             self.pools.push(Pool {
                 name: facts.name.clone(),
                 kind: facts.kind,
@@ -128,6 +141,8 @@ impl Learner {
                 itl_drift,
                 ttft_error,
                 itl_error,
+                seen: seen as u32,
+                heard: self.latest,
             });
             for name in &facts.endpoints {
                 let new = || Endpoint { name: name.clone(), pool: at, hidden: Hidden::new(facts.kind) };
@@ -178,6 +193,8 @@ impl Learner {
     pub fn observe_end(&mut self, seen: &Observation) {
         let Some(endpoint) = self.endpoints.get_mut(seen.endpoint) else { return };
         let Some(pool) = self.pools.get_mut(endpoint.pool) else { return };
+        self.latest = self.latest.max(seen.last_byte);
+        (pool.heard, pool.seen) = (self.latest, (pool.seen + 1).min(SEEN_ENOUGH));
         follow(&mut pool.itl_error, seen.itl_ms(), seen.predicted.itl_ms);
         if let Some(residual) = pool.service.learn_itl(seen) {
             endpoint.hidden.itl.learn(seen.last_byte, residual.log, residual.weight);
@@ -202,6 +219,19 @@ impl Learner {
             Time::Ttft => pool.ttft_error,
             Time::Itl => pool.itl_error,
         }
+    }
+
+    /// How well the way in which each pool serves is known; empty where all are known well.
+    pub fn known(&self) -> Vec<Known> {
+        let known: Vec<Known> = self.pools.iter().map(|pool| pool.known(self.latest)).collect();
+        let doubts = self.mechanisms.services && known.iter().any(|known| *known != Known::Well);
+        if doubts { known } else { Vec::new() }
+    }
+
+    /// The same of the pool of one endpoint.
+    pub fn known_of(&self, endpoint: usize) -> Known {
+        let pool = self.endpoints.get(endpoint).and_then(|endpoint| self.pools.get(endpoint.pool));
+        pool.map_or(Known::Well, |pool| pool.known(self.latest))
     }
 
     /// How sure a pool's model is.
@@ -299,12 +329,23 @@ impl Pool {
         ServiceModel { jitter_sigma, ..model }
     }
 
+    fn known(&self, now: Micros) -> Known {
+        if self.seen < SEEN_ENOUGH || self.ttft_drift.suspects() || self.itl_drift.suspects() {
+            Known::Little
+        } else if now > self.heard + LONG_UNHEARD {
+            Known::LongAgo
+        } else {
+            Known::Well
+        }
+    }
+
     fn drift(&mut self, time: Time, residual: Residual, at: Micros) -> Option<Drift> {
         let test = match time {
             Time::Ttft => &mut self.ttft_drift,
             Time::Itl => &mut self.itl_drift,
         };
         let factor = test.learn(residual.log * residual.weight)?;
+        self.seen = 0;
         match time {
             Time::Ttft => self.service.doubt_ttft(),
             Time::Itl => self.service.doubt_itl(),

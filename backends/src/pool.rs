@@ -97,7 +97,8 @@ fn held() -> bool {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WindowShape {
-    /// Requests in flight; its slots where not given.
+    /// Requests in flight; its slots where not given. Fewer once it answers 429, 503 or 529, by and by more again as it
+    /// answers well.
     #[schemars(range(min = 1))]
     #[schemars(example = 64)]
     pub requests: Option<u32>,

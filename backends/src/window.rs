@@ -1,5 +1,12 @@
 //! How much of its work an endpoint is sent at once: about what it can have in progress. The rest is better held by the
 //! gateway, which can still give it to somebody else, or let something more urgent go first.
+//!
+//! An endpoint that tells nothing of itself is bounded by its window, by what it refuses, and by estimates: the slots that
+//! it is seen to have and the factor for hidden load make waiting there look as long as it is. A limit by gradient (least
+//! over recent time to first token, less what the prompt's length adds) was tried and left out: neighbours take what it
+//! leaves. On two rented accounts of 64 slots with 150 long jobs every two minutes, three seeds, it kept 0.938 for 0.961
+//! without neighbours, 0.894 for 0.919 where they take two thirds and 0.835 for 0.877 where they take most; made so tame
+//! that it lost nothing, it did nothing.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

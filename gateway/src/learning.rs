@@ -136,7 +136,12 @@ impl Learning {
         let mut state = self.state.lock();
         state.learner.adopt(pools, classes);
         let learner = &state.learner;
-        Learned { services: learner.services().to_vec(), margins: learner.margins(), ..Learned::default() }
+        Learned {
+            services: learner.services().to_vec(),
+            margins: learner.margins(),
+            known: learner.known(),
+            ..Learned::default()
+        }
     }
 
     /// What is expected of an answer.
@@ -176,10 +181,12 @@ impl Learning {
         let Some(target) = made.snapshot.target(*endpoint) else { return };
         let mut state = self.state.lock();
         let Some(seen) = observation(&state.learner, answering, ending) else { return };
+        let known = state.learner.known_of(seen.endpoint);
         tell(&mut state.learner, &seen);
+        let news = state.learner.known_of(seen.endpoint) != known;
         self.unsaved.store(true, Ordering::Relaxed);
         target.live.set_hidden(state.learner.hidden(seen.endpoint));
-        if now.0 >= self.due.load(Ordering::Relaxed) && state.generation == snapshot.generation {
+        if (news || now.0 >= self.due.load(Ordering::Relaxed)) && state.generation == snapshot.generation {
             self.due.store((now + PUBLISH_EVERY).0, Ordering::Relaxed);
             publish(&state, snapshot);
         }
@@ -191,6 +198,7 @@ fn publish(state: &State, snapshot: &Snapshot) {
     snapshot.learn(|learned| {
         learned.services = learner.services().to_vec();
         learned.margins = learner.margins();
+        learned.known = learner.known();
     });
 }
 

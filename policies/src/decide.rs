@@ -2,6 +2,7 @@
 
 use crate::caps::{SitePower, allows, give_way, powered, read_load, site_power, waits_for_power, yields};
 use crate::estimate::{Estimate, Line, Place, estimate, uncached_tokens};
+use crate::explore::explore;
 use crate::facts::Facts;
 use crate::filter::{Rejection, filter};
 use crate::fleet::{Availability, EndpointState, Fleet, ModelFacts, PoolFacts, PoolLoad, ServiceModel};
@@ -118,20 +119,20 @@ pub fn decide(request: &Request<'_>, fleet: Fleet<'_>, draw: u64) -> Decision {
     if let Some(yields) = yields(request.policy, class, fleet, draw) {
         give_way(&yields, &mut candidates, fleet);
     }
-    let passed = candidates.iter().filter_map(|candidate| candidate.verdict.as_ref().ok());
-    let best = Best::of(passed.map(|scored| &scored.estimate));
+    let best = Best::of(candidates.iter().filter_map(|candidate| Some(&candidate.verdict.as_ref().ok()?.estimate)));
     for scored in candidates.iter_mut().filter_map(|candidate| candidate.verdict.as_mut().ok()) {
         scored.score = score(route.objective, scored, &best);
     }
     homes.mark(&mut candidates, request.facts);
     let ranking = rank(&candidates, route, request.facts.input_tokens, draw);
+    let (ranking, explored) = explore((request, &slo), ranking, &candidates, fleet);
     let first = ranking.first().and_then(|index| candidates.get(*index));
     let hold = first.and_then(|first| hold(first, &slo, request.facts, fleet));
     let hedge = hedge(request.class, route, (&candidates, &ranking), fleet);
     // Of an answer that comes whole no first token is seen.
     let hedge = hedge.filter(|_| hold.is_none() && request.facts.stream);
     let plan = plan(&candidates, &ranking, &slo, request.facts, &route.budgets);
-    let plan = plan.map(|plan| Plan { hold, hedge, ..plan });
+    let plan = plan.map(|plan| Plan { hold, hedge, explored, ..plan });
     let plan = plan.or_else(|| until_passed(&candidates, &slo, request.facts, fleet));
     Decision { route: index, candidates, plan }
 }

@@ -121,6 +121,7 @@ mod tests {
             total_ms: None,
             hold: None,
             hedge: None,
+            explored: None,
         };
         let of = |candidate: Candidate, plan: Option<&Plan>| digest(ClassId(1), 2, &[candidate], plan);
         let base = of(scored(0.1), Some(&plan));

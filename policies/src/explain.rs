@@ -8,6 +8,7 @@ use crate::classify::Classified;
 use crate::decide::{Decision, Request, decide};
 use crate::facts::{Facts, OwnedFacts};
 use crate::fleet::Fleet;
+use crate::learned::Known;
 use crate::plan::Plan;
 use crate::policy::{ClassId, Policy, Slo};
 use crate::refusal::{Refusal, admit};
@@ -84,6 +85,10 @@ pub struct PlanReason {
     /// How it is held before the first attempt; `null` where it is sent at once.
     #[serde(default)]
     pub hold: Option<HoldReason>,
+    /// The first attempt is made to learn how its machine serves, of which so much is known; `null` where it is made
+    /// because it is best.
+    #[serde(default)]
+    pub explored: Option<Known>,
 }
 
 /// Why and how long a request is held.
@@ -324,7 +329,13 @@ impl PlanReason {
             pool: names.pool(hedge.endpoint),
             after_ms: hedge.after_ms,
         });
-        PlanReason { attempts: attempts.collect(), hedge, total_ms: plan.total_ms, hold }
+        PlanReason {
+            attempts: attempts.collect(),
+            hedge,
+            total_ms: plan.total_ms,
+            hold,
+            explored: plan.explored.map(|one| one.known),
+        }
     }
 }
 

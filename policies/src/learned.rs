@@ -26,6 +26,22 @@ pub struct Learned {
     /// What has been used of what `[limits]` allow.
     #[serde(default)]
     pub used: Used,
+    /// How well the way in which each pool serves is known; empty where all are known well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub known: Vec<Known>,
+}
+
+/// How well the way in which a pool serves is known; what is worth a look comes first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Known {
+    /// It has answered few requests since the beginning or since it changed, or seems to change now.
+    Little,
+    /// It has answered nobody for long.
+    LongAgo,
+    /// By what it does.
+    #[default]
+    Well,
 }
 
 /// The part of a promise that predictions may use up.
@@ -48,6 +64,7 @@ impl Learned {
             margins: BTreeMap::new(),
             prices: Vec::new(),
             used: Used { budget: None, tokens: Vec::new() },
+            known: Vec::new(),
         };
         &NOTHING
     }

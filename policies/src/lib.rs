@@ -42,6 +42,8 @@ pub mod pick;
 pub mod plan;
 /// A second attempt beside a slow first one.
 pub mod hedge;
+/// A look at machines of which little is known.
+pub mod explore;
 /// What attempts beyond the first may take of a route.
 pub mod extra;
 /// What stands in the way for a while only.

@@ -15,10 +15,20 @@ pub struct Mechanisms {
     pub services: bool,
     /// What endpoints have in their prefix caches counts, and homes do.
     pub affinity: bool,
+    /// Work that has time is sent to machines that nobody uses, to learn what has become of them.
+    pub exploration: bool,
 }
 
 impl Default for Mechanisms {
     fn default() -> Mechanisms {
-        Mechanisms { queue: true, victims: true, margins: true, hidden_load: true, services: true, affinity: true }
+        Mechanisms {
+            queue: true,
+            victims: true,
+            margins: true,
+            hidden_load: true,
+            services: true,
+            affinity: true,
+            exploration: true,
+        }
     }
 }

@@ -27,7 +27,8 @@ pub fn until_passed(candidates: &[Candidate], slo: &Slo, facts: &Facts<'_>, flee
     let promised = slo.ttft_ms.or(slo.deadline_ms).is_some();
     let slack_ms = slack_ms(&alone, slo, facts).min(if promised { f64::MAX } else { UNPROMISED_PATIENCE_MS });
     let attempt = Attempt { endpoint: soonest.endpoint, first_byte_ms: slack_ms + alone.ttft_ms };
-    let plan = Plan { attempts: vec![attempt], total_ms: None, hold: Some(Hold { pool, slack_ms }), hedge: None };
+    let hold = Some(Hold { pool, slack_ms });
+    let plan = Plan { attempts: vec![attempt], total_ms: None, hold, hedge: None, explored: None };
     (passes_ms + held_ms(pool, fleet) <= slack_ms).then_some(plan)
 }
 

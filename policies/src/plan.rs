@@ -2,6 +2,7 @@
 
 use crate::decide::Candidate;
 use crate::estimate::{Estimate, Place, estimate};
+use crate::explore::Explored;
 use crate::facts::Facts;
 use crate::fleet::Fleet;
 use crate::hedge::Hedge;
@@ -61,6 +62,9 @@ pub struct Plan {
     /// The attempt that is made beside the first where that is slow.
     #[serde(default)]
     pub hedge: Option<Hedge>,
+    /// The first attempt is made to learn how its machine serves; `None` where it is made because it is best.
+    #[serde(default)]
+    pub explored: Option<Explored>,
 }
 
 impl Plan {
@@ -101,7 +105,7 @@ pub fn plan(
     if attempts.is_empty() {
         None
     } else {
-        Some(Plan { attempts, total_ms: budgets.total_ms, hold: None, hedge: None })
+        Some(Plan { attempts, total_ms: budgets.total_ms, hold: None, hedge: None, explored: None })
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Class {
     pub shed_order: i32,
     /// No endpoint is asked where one request would cost more, US dollars.
     pub max_usd: Option<f64>,
+    /// Whether its requests may be sent to machines of which little is known, to learn of them.
+    pub explores: bool,
 }
 
 /// What a route tries to achieve among the endpoints it allows.

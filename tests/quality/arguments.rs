@@ -72,6 +72,8 @@ pub enum Without {
     Services,
     /// The regard for prefix caches: it is all the same who has read a prompt before
     Affinity,
+    /// Exploration: machines that nobody uses are believed to be what they were
+    Exploration,
 }
 
 impl Without {
@@ -84,6 +86,7 @@ impl Without {
             Without::HiddenLoad => "without hidden-load",
             Without::Services => "without services",
             Without::Affinity => "without affinity",
+            Without::Exploration => "without exploration",
         }
     }
 
@@ -97,6 +100,7 @@ impl Without {
             Without::HiddenLoad => Mechanisms { hidden_load: false, ..all },
             Without::Services => Mechanisms { services: false, ..all },
             Without::Affinity => Mechanisms { affinity: false, ..all },
+            Without::Exploration => Mechanisms { exploration: false, ..all },
         }
     }
 }

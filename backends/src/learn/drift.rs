@@ -8,6 +8,8 @@ use pointsman_policies::units::Micros;
 const SLACK: f64 = 0.15;
 /// The sum of shifts that makes a drift. At 0.3 noise a false alarm comes once in many thousand observations.
 const ALARM: f64 = 4.0;
+/// The sum of shifts that makes one look again: one observation that is far off.
+const SUSPICION: f64 = 0.8;
 /// No single observation adds more than this.
 const FARTHEST: f64 = 1.0;
 /// Drifts kept for operators.
@@ -40,6 +42,11 @@ pub(super) struct DriftTest {
 }
 
 impl DriftTest {
+    /// Whether an observation like the last ones would soon make a drift.
+    pub(super) fn suspects(&self) -> bool {
+        self.slower.sum.max(self.faster.sum) > SUSPICION
+    }
+
     /// One observation; by what factor things have changed, if they have. The test then starts afresh.
     pub(super) fn learn(&mut self, log_residual: f64) -> Option<f64> {
         if !log_residual.is_finite() {

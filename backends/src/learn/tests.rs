@@ -37,7 +37,16 @@ fn pool(name: &str, hardware: &str, endpoints: usize) -> PoolFacts {
 }
 
 fn class(name: &str) -> Class {
-    Class { name: name.to_owned(), slo: SLO, target: 0.95, priority: 0, sheddable: false, shed_order: 0, max_usd: None }
+    Class {
+        name: name.to_owned(),
+        slo: SLO,
+        target: 0.95,
+        priority: 0,
+        sheddable: false,
+        shed_order: 0,
+        max_usd: None,
+        explores: false,
+    }
 }
 
 fn learner(pools: &[PoolFacts]) -> Learner {

@@ -175,7 +175,7 @@ fn what_is_written_comes_back_to_the_last_bit() {
     let read = read(&bytes);
     assert_eq!((read.sets, read.damage), (vec![set(1)], vec![]));
     assert_eq!(read.decisions, (0..1000).map(decision).collect::<Vec<_>>());
-    assert!(bytes.starts_with(b"pointsman decisions 005\n"), "`head -1` says what it is");
+    assert!(bytes.starts_with(b"pointsman decisions 006\n"), "`head -1` says what it is");
     let found = find(&files.file, "mine-601").unwrap().unwrap();
     assert_eq!((found.decision, &*found.set), (decision(601), &set(1)));
     let by_trace = find(&files.file, &"05".repeat(16)).unwrap().unwrap();

@@ -3,6 +3,7 @@
 use super::figures::{count, ms, short, usd};
 use super::{CandidateReason, ClassReason, Explanation, HoldReason, Outcome, RouteReason, Tested};
 use crate::facts::OwnedFacts;
+use crate::learned::Known;
 
 /// Columns of a line.
 const WIDTH: usize = 100;
@@ -252,7 +253,8 @@ impl Page {
         let Some(plan) = &explanation.plan else { return };
         self.text.push('\n');
         let attempts = plan.attempts.iter().enumerate().map(|(place, attempt)| {
-            format!("{} {}, first byte within {}", place + 1, attempt.endpoint, ms(attempt.first_byte_ms))
+            let why = plan.explored.filter(|_| place == 0).map_or("", to_learn);
+            format!("{} {}, first byte within {}{why}", place + 1, attempt.endpoint, ms(attempt.first_byte_ms))
         });
         let hedge = plan
             .hedge
@@ -367,4 +369,13 @@ fn wrapped_under(text: &str, width: usize, indent: usize) -> Vec<String> {
     }
     lines.push(rest.into_iter().collect());
     lines
+}
+
+/// Why a machine is tried that is not the best.
+fn to_learn(known: Known) -> &'static str {
+    match known {
+        Known::Little => ", to learn how it serves: little is known of its pool",
+        Known::LongAgo => ", to learn how it serves by now: nobody has used its pool for long",
+        Known::Well => "",
+    }
 }

@@ -6,6 +6,8 @@ mod world;
 
 /// Which class a request belongs to.
 mod classify;
+/// A look at machines of which little is known.
+mod explore;
 /// Hard reasons against an endpoint.
 mod filter;
 /// What a request would experience on an endpoint.

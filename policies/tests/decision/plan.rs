@@ -31,8 +31,13 @@ fn asked(stream: bool) -> Facts<'static> {
 
 #[track_caller]
 fn check(candidate: Candidate, slo: Slo, stream: bool, first_byte_ms: f64) {
-    let expected =
-        Plan { attempts: vec![Attempt { endpoint: 7, first_byte_ms }], total_ms: None, hold: None, hedge: None };
+    let expected = Plan {
+        attempts: vec![Attempt { endpoint: 7, first_byte_ms }],
+        total_ms: None,
+        hold: None,
+        hedge: None,
+        explored: None,
+    };
     assert_eq!(plan(&[candidate], &[0], &slo, &asked(stream), &Budgets::default()), Some(expected));
 }
 
@@ -91,5 +96,5 @@ fn a_route_says_how_often_and_how_long() {
     let budgets = Budgets { attempts: 1, first_byte_ms: Some(250.0), total_ms: Some(9_000.0), retry_share: None };
     let made = plan(&candidates, &[3, 1, 4], &NO_PROMISE, &asked(true), &budgets);
     let attempts = vec![Attempt { endpoint: 13, first_byte_ms: 250.0 }];
-    assert_eq!(made, Some(Plan { attempts, total_ms: Some(9_000.0), hold: None, hedge: None }));
+    assert_eq!(made, Some(Plan { attempts, total_ms: Some(9_000.0), hold: None, hedge: None, explored: None }));
 }

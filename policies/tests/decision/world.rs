@@ -141,6 +141,7 @@ pub(crate) fn policy(objective: Objective) -> Policy {
         sheddable: false,
         shed_order: 0,
         max_usd: None,
+        explores: false,
     };
     Policy {
         name: "test".to_owned(),

@@ -133,6 +133,42 @@ usd_per_m = { input = 0.30, output = 1.20 }
     disturbances: |_| vec![Disturbance { at: Micros(0), endpoints: vec![0, 1], what: Happening::Speed(0.2) }],
 };
 
+/// Three pools: slow ones that only batch can use, an API, another that costs ten times as much. The first API works at a
+/// tenth of its speed for half a minute, until nobody uses it.
+const RECOVERED: Small = Small {
+    portfolio: r#"
+[pool.aged]
+hardware = "h100"
+endpoints = ["http://a:1", "http://b:1"]
+[pool.aged.service]
+step_base_ms = 80
+[pool.aged.model.m]
+usd_per_m = { input = 0.05, output = 0.20 }
+[pool.cheap]
+hardware = "cloud-api"
+endpoints = ["http://c:1"]
+[pool.cheap.model.m]
+usd_per_m = { input = 0.10, output = 0.40 }
+[pool.dear]
+hardware = "cloud-api"
+endpoints = ["http://d:1"]
+[pool.dear.model.m]
+usd_per_m = { input = 1.00, output = 4.00 }
+"#,
+    rps: 6.0,
+    duration_s: 300.0,
+    shares: [0.8, 0.0],
+    jobs: 0,
+    disturbances: |_| {
+        let then = |at_s, speed| Disturbance {
+            at: Micros::from_secs(at_s),
+            endpoints: vec![2],
+            what: Happening::Speed(speed),
+        };
+        vec![then(10, 0.1), then(40, 1.0)]
+    },
+};
+
 impl Small {
     fn workload(&self, seed: u64) -> Workload {
         let input = Lengths { median_tokens: 600.0, p90_tokens: 1_500.0 };
@@ -154,7 +190,7 @@ impl Small {
         let classes = vec![
             class("interactive", interactive, 3_999),
             class("standard", standard, 3_999),
-            class("batch", 0.0, u32::MAX),
+            class("batch", (1.0 - interactive - standard).max(0.0), u32::MAX),
         ];
         let mix = Mix { classes, bound_tokens: 1_024 };
         Workload::by(&Rules::stated(&traces, &mix), &traces, &Shape { seed, ..Shape::default() })
@@ -224,4 +260,19 @@ fn without_the_factor_for_hidden_load_requests_go_on_to_machines_that_others_slo
 #[test]
 fn without_learned_service_models_a_machine_is_taken_for_what_its_maker_says() {
     NOT_AS_TOLD.needs(Without::Services, 0.92, 0.8);
+}
+
+#[test]
+fn without_exploration_nobody_finds_out_that_a_machine_has_recovered() {
+    for seed in SEEDS {
+        let part = |mechanisms| {
+            let by_pool = &RECOVERED.play(mechanisms, seed).classes[0].by_pool;
+            by_pool[1] as f64 / by_pool.iter().sum::<u64>() as f64
+        };
+        let (all, less) = (part(Mechanisms::default()), part(Without::Exploration.mechanisms()));
+        let told =
+            format!("seed {seed}: {all:.3} of interactive requests at the cheap pool, {less:.3} without exploration");
+        println!("{told}");
+        assert!(all >= 0.5 && less <= 0.25, "{told}; it is itself again for the last five sixths");
+    }
 }

@@ -105,11 +105,13 @@ fn learned(found: &Found, pools: &[PoolFacts]) -> Learned {
     let service = |pool: &PoolFacts| place(pool).and_then(|at| then.services.get(at)).unwrap_or(&pool.service).clone();
     let price = |pool: &PoolFacts| place(pool).and_then(|at| then.prices.get(at)).copied().unwrap_or_default();
     let tokens = |pool: &PoolFacts| place(pool).and_then(|at| then.used.tokens.get(at)).copied().unwrap_or_default();
+    let known = |pool: &PoolFacts| place(pool).and_then(|at| then.known.get(at)).copied().unwrap_or_default();
     Learned {
         services: pools.iter().map(service).collect(),
         margins: then.margins.clone(),
         prices: pools.iter().map(price).collect(),
         used: Used { budget: then.used.budget, tokens: pools.iter().map(tokens).collect() },
+        known: if then.known.is_empty() { Vec::new() } else { pools.iter().map(known).collect() },
     }
 }
 

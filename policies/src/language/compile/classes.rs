@@ -54,6 +54,7 @@ impl Compiler<'_> {
                 sheddable: table.sheddable,
                 shed_order,
                 max_usd: table.max_usd,
+                explores: table.explores.unwrap_or_else(|| has_time(&slo)),
             });
         }
         classes
@@ -78,8 +79,14 @@ fn builtin() -> Vec<Class> {
         sheddable,
         shed_order: rank(BUILTIN.len(), index),
         max_usd: None,
+        explores: has_time(&slo),
     };
     BUILTIN.into_iter().enumerate().map(class).collect()
+}
+
+/// Whether nothing is promised but when an answer is whole.
+fn has_time(slo: &Slo) -> bool {
+    slo.ttft_ms.is_none() && slo.itl_ms.is_none() && slo.deadline_ms.is_some()
 }
 
 /// Priority of a class by its place in the file: the last has 0.
