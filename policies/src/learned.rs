@@ -27,7 +27,7 @@ pub struct Learned {
     #[serde(default)]
     pub used: Used,
     /// How well the way in which each pool serves is known; empty where all are known well.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub known: Vec<Known>,
 }
 

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use xxhash_rust::xxh3::Xxh3Default;
 
 /// Raised whenever the meaning of a byte changes.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 /// The first bytes of every file, before the version.
 pub const MAGIC: &[u8; 20] = b"pointsman decisions ";
 /// Length of the first line: magic, three digits, line feed.
