@@ -264,7 +264,7 @@ fn a_file_that_is_no_log_is_not_touched() {
 #[test]
 fn files_of_other_versions_are_refused_by_number() {
     let told = |bytes: &[u8]| Reader::new(bytes).unwrap_err().to_string();
-    assert_eq!(told(b"pointsman decisions 001\n"), "its format is version 1, this program reads version 5");
+    assert_eq!(told(b"pointsman decisions 001\n"), "its format is version 1, this program reads version 6");
     assert_eq!(told(b"something else entirely, not a log"), "it is no decision log");
     assert_eq!(told(b""), "it is no decision log");
 }
@@ -277,6 +277,6 @@ fn the_format_stays_what_it_is() {
     let set = postcard::to_stdvec(&set(1)).unwrap();
     assert_eq!(
         (frame::VERSION, hash(&decision), hash(&set)),
-        (5, "24cc1443fa8b0636".to_owned(), "ac68ea80523c2c7d".to_owned())
+        (6, "da735ba2d16bd161".to_owned(), "ac68ea80523c2c7d".to_owned())
     );
 }
