@@ -13,7 +13,7 @@ use super::world::*;
 /// Decides where so much is known of the two pools; batch goes and sees.
 fn decided_knowing(known: [Known; 2], class: ClassId, facts: &Facts<'_>, endpoints: &[EndpointState]) -> Decision {
     let mut policy = policy(Objective::Fastest);
-    policy.classes[BATCH.0].explores = true;
+    policy.classes.iter_mut().for_each(|class| class.explores = class.name == "batch");
     let learned = Learned { known: known.to_vec(), ..Learned::default() };
     let pools = pools();
     let fleet = Fleet { learned: &learned, ..Fleet::new(&pools, endpoints) };
