@@ -287,7 +287,11 @@ impl Learner {
     /// Pace, deadline, and whole answers, which are promised as [`pointsman_policies::attain::parts_kept`] says.
     fn calibrate_rest(&mut self, seen: &Observation) {
         if let (Some(observed_ms), Some(bound_ms)) = (seen.itl_ms(), seen.slo.itl_ms) {
-            self.calibrate(seen, Time::Itl, Promise { predicted_ms: seen.predicted.itl_ms, observed_ms, bound_ms });
+            self.calibrate(
+                seen,
+                Time::Itl,
+                Promise { predicted_ms: seen.predicted.itl_planned_ms, observed_ms, bound_ms },
+            );
         }
         let waited_ms = seen.waited_ms;
         let (predicted_ms, observed_ms) = (waited_ms + seen.predicted.total_ms, waited_ms + seen.total_ms());

@@ -229,6 +229,7 @@ fn observation(learner: &Learner, answering: &Answering<'_>, ending: &Ending) ->
         predicted: Predicted {
             ttft_ms: estimate.ttft_ms,
             itl_ms: estimate.itl_ms,
+            itl_planned_ms: estimate.itl_planned_ms(),
             total_ms: estimate.total_ms,
             factors: Factors { ttft: state.ttft_factor, itl: state.itl_factor },
         },

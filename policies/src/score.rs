@@ -26,7 +26,7 @@ pub fn strain(promise: &Promise, estimate: &Estimate, facts: &Facts<'_>) -> f64 
     let later_tokens = facts.output_tokens.saturating_sub(1) as f64;
     let waited_ms = facts.waited_ms;
     let answer = if facts.stream {
-        let itl = if later_tokens > 0.0 { part(estimate.itl_ms, margin.itl, slo.itl_ms) } else { 0.0 };
+        let itl = if later_tokens > 0.0 { part(estimate.itl_planned_ms(), margin.itl, slo.itl_ms) } else { 0.0 };
         part(waited_ms + estimate.ttft_ms, margin.ttft, slo.ttft_ms).max(itl)
     } else {
         let pace_ms = slo.itl_ms.unwrap_or(0.0) * later_tokens;

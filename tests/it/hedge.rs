@@ -194,10 +194,10 @@ fn every_request_of_the_route_earns_for_those_that_are_hedged() {
         let slow = Double::always(good().after(Duration::from_millis(150))).await;
         let quick = Double::always(good()).await;
         let gateway = gateway(&slow, &quick, "after = \"20ms\", class = \"interactive\", budget = 0.25").await;
-        let batch =
-            |id: &str| Ask::chat(&chat(4, true)).header("x-request-id", id).header("x-pointsman-class", "batch");
+        let standard =
+            |id: &str| Ask::chat(&chat(4, true)).header("x-request-id", id).header("x-pointsman-class", "standard");
         for round in 0..4 {
-            assert_answered(&gateway.send(batch(&format!("b{round}"))).await, "cheap/", "1");
+            assert_answered(&gateway.send(standard(&format!("b{round}"))).await, "cheap/", "1");
         }
         assert_answered(&ask(&gateway, "one").await, "dear/", "2");
         assert_answered(&ask(&gateway, "two").await, "cheap/", "1");

@@ -64,6 +64,8 @@ pub struct Predicted {
     pub ttft_ms: f64,
     /// Time per output token, milliseconds.
     pub itl_ms: f64,
+    /// The same as it was planned with, its scatter included, milliseconds.
+    pub itl_planned_ms: f64,
     /// Time to the whole answer, milliseconds.
     pub total_ms: f64,
     /// The factors that were in force.

@@ -123,7 +123,13 @@ impl Bench {
         };
         let at_dispatch = self.load();
         assert_eq!(self.engine.submit(self.now, job), Admission::Accepted, "the bench is not to be overloaded");
-        let predicted = Predicted { ttft_ms: 100.0, itl_ms: 10.0, total_ms: 1_000.0, factors: Factors::NEUTRAL };
+        let predicted = Predicted {
+            ttft_ms: 100.0,
+            itl_ms: 10.0,
+            itl_planned_ms: 10.0,
+            total_ms: 1_000.0,
+            factors: Factors::NEUTRAL,
+        };
         let seen = Observation {
             endpoint: 0,
             class: 0,
@@ -242,7 +248,8 @@ fn switched_off_it_says_what_it_said_at_first() {
 fn stream(endpoint: usize, at_s: f64, slower: f64) -> Observation {
     let dispatched = Micros::from_ms(at_s * 1e3);
     let first_byte = dispatched + Micros::from_ms(400.0 * slower);
-    let predicted = Predicted { ttft_ms: 400.0, itl_ms: 12.0, total_ms: 1_588.0, factors: Factors::NEUTRAL };
+    let predicted =
+        Predicted { ttft_ms: 400.0, itl_ms: 12.0, itl_planned_ms: 12.0, total_ms: 1_588.0, factors: Factors::NEUTRAL };
     Observation {
         endpoint,
         class: 0,
@@ -383,7 +390,13 @@ fn nonsense_never_makes_it_tell_nonsense() {
         };
         let mut pick_ms = || odd_ms[random.random_range(0..odd_ms.len())];
         let factors = Factors { ttft: pick_ms(), itl: pick_ms() };
-        seen.predicted = Predicted { ttft_ms: pick_ms(), itl_ms: pick_ms(), total_ms: pick_ms(), factors };
+        seen.predicted = Predicted {
+            ttft_ms: pick_ms(),
+            itl_ms: pick_ms(),
+            itl_planned_ms: pick_ms(),
+            total_ms: pick_ms(),
+            factors,
+        };
         learner.observe(&seen);
         for model in learner.services() {
             let positive = [model.step_base_ms, model.prefill_tokens_per_s];

@@ -4,7 +4,7 @@
 //! be read in one way.
 //!
 //! Bytes go on as they come; only a head that is not whole yet is held back. The first flaw ends the connection: hyper
-//! is given a request for [`REFUSED_PATH`] in place of the head, and nothing after it, so that the refusal is answered,
+//! is given a request for `/.refused` in place of the head, and nothing after it, so that the refusal is answered,
 //! counted and traced like any other.
 
 /// What a head may not say.

@@ -2,6 +2,7 @@
 
 use super::figures::{count, ms, short, usd};
 use super::{CandidateReason, ClassReason, Explanation, HoldReason, Outcome, RouteReason, Tested};
+use crate::estimate::Estimate;
 use crate::facts::OwnedFacts;
 use crate::learned::Known;
 
@@ -224,7 +225,7 @@ impl Page {
             "{place} {:<width$} {:>8} {:>8} {:>8} {:>10} {energy:>7} {busy:>7}  {marks}",
             fitted(&candidate.endpoint, width),
             ms(estimate.ttft_ms),
-            ms(estimate.itl_ms),
+            pace(&estimate),
             ms(estimate.total_ms),
             usd(estimate.usd),
         );
@@ -378,4 +379,12 @@ fn to_learn(known: Known) -> &'static str {
         Known::LongAgo => ", to learn how it serves by now: nobody has used its pool for long",
         Known::Well => "",
     }
+}
+
+/// The time per token, with its scatter where there is any to speak of.
+fn pace(estimate: &Estimate) -> String {
+    if estimate.itl_spread_ms < 0.5 {
+        return ms(estimate.itl_ms);
+    }
+    format!("{:.0}±{:.0} ms", estimate.itl_ms, estimate.itl_spread_ms)
 }

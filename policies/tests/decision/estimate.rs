@@ -44,6 +44,20 @@ fn prompts_of_others_count_for_as_much_as_they_were_learned_to_cost() {
 }
 
 #[test]
+fn the_pace_of_a_short_answer_scatters_most() {
+    let spread_ms = |output_tokens, endpoint| {
+        let estimate = predict(&Facts { output_tokens, ..facts() }, &gpu(), &endpoint);
+        close(estimate.itl_planned_ms(), estimate.itl_ms + 2.0 * estimate.itl_spread_ms);
+        estimate.itl_spread_ms
+    };
+    // Each of the three is followed by another once in 100 tokens, whose 1,000 prompt tokens stop everybody for 100 ms.
+    close(spread_ms(101, busy(GPU, 3)), 100.0 * 3_f64.sqrt() / 100.0);
+    close(spread_ms(5, busy(GPU, 3)), 100.0 * 0.12_f64.sqrt() / 4.0);
+    close(spread_ms(5, EndpointState::idle(GPU)), 0.0);
+    close(predict(&facts(), &wafer(), &busy(WAFER, 3)).itl_spread_ms, 0.0);
+}
+
+#[test]
 fn prefill_of_others_slows_decode_five_times_at_most() {
     let long_prompts =
         EndpointState { in_flight: 3, context_tokens: 40_000, output_tokens_ahead: 3, ..EndpointState::idle(GPU) };

@@ -16,6 +16,7 @@ const DEAR: Estimate = Estimate {
     wait_ms: 0.0,
     ttft_ms: 100.0,
     itl_ms: 1.0,
+    itl_spread_ms: 0.0,
     total_ms: 200.0,
     usd: 0.004,
     joules: Some(300.0),
