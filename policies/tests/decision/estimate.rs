@@ -47,7 +47,7 @@ fn prompts_of_others_count_for_as_much_as_they_were_learned_to_cost() {
 fn the_pace_of_a_short_answer_scatters_most() {
     let spread_ms = |output_tokens, endpoint| {
         let estimate = predict(&Facts { output_tokens, ..facts() }, &gpu(), &endpoint);
-        close(estimate.itl_planned_ms(), estimate.itl_ms + 2.0 * estimate.itl_spread_ms);
+        close(estimate.itl_planned_ms(), estimate.itl_ms + 1.5 * estimate.itl_spread_ms);
         estimate.itl_spread_ms
     };
     // Each of the three is followed by another once in 100 tokens, whose 1,000 prompt tokens stop everybody for 100 ms.
