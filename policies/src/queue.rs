@@ -292,7 +292,8 @@ impl Queue {
 /// A held request is decided again each time that half of what it can still wait has passed, but not more often than
 /// this.
 const BETWEEN_REVIEWS: Micros = Micros(20_000);
-/// Who is late is decided again this often.
+/// Who is late is decided again after this, and then each time that it is half as late again: in a long overload most are
+/// late, and have little to win.
 const REVIEWS_OF_LATE: Micros = Micros(500_000);
 
 /// How far behind the soonest due others are looked at: bounds the work of a release.
@@ -301,6 +302,6 @@ const LOOK_AHEAD: usize = 256;
 fn next_review(now: Micros, due: Micros) -> Micros {
     match due > now {
         true => now + Micros((due - now).0 / 2).max(BETWEEN_REVIEWS),
-        false => now + REVIEWS_OF_LATE,
+        false => now + Micros((now - due).0 / 2).max(REVIEWS_OF_LATE),
     }
 }

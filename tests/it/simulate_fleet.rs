@@ -28,8 +28,8 @@ const POLICY: &str = "name = \"two-pools\"\n";
 
 /// A described load that is simulated in a second.
 const LOAD: [&str; 4] = ["--rps", "4", "--hours", "0.02"];
-/// One that is simulated, at all the loads that are searched, in a second.
-const LITTLE: [&str; 4] = ["--rps", "16", "--hours", "0.003"];
+/// One that is simulated, at all the loads that are searched, in seconds; at twice itself it is too much.
+const LITTLE: [&str; 4] = ["--rps", "12", "--hours", "0.01"];
 
 /// Runs it; status, stdout, stderr.
 fn simulate(files: &Files, arguments: &[&str]) -> (Option<i32>, String, String) {
@@ -218,7 +218,7 @@ fn what_cannot_be_used_is_told_with_what_to_do() {
         refused(&[], "--trace");
         refused(&["--trace", "none.csv"], "none.csv: cannot be read");
         refused(&["--trace", "trace.csv"], "trace.csv:2: `x` is not the length of a answer");
-        refused(&["--rps", "0"], "--rps 0 is not above zero");
+        refused(&["--rps", "0"], "--rps 0 is not a number above zero");
         refused(&["--rps", "1", "--load", "0"], "--load 0 is not above zero");
         refused(&["--rps", "1", "--input", "10,5"], "the ninetieth percentile 5 is below the median 10");
         refused(&["--rps", "1", "--model", "gpt-oss-12b"], "did you mean `gpt-oss-120b`?");

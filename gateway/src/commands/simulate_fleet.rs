@@ -105,6 +105,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Some(load) = arguments.load.iter().find(|load| !(load.is_finite() && **load > 0.0)) {
         bail!("--load {load} is not above zero; give factors such as 0.7,1.0,1.3");
     }
+    if arguments.html.as_ref().is_some_and(|file| file.as_os_str() == "-") {
+        bail!("--html - would write a page between the tables; give it a file");
+    }
     let Some(fleet) = Fleet::load(&arguments.config, arguments.model.as_deref())? else {
         return Ok(ExitCode::FAILURE);
     };

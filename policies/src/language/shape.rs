@@ -90,8 +90,8 @@ pub struct ClassTable {
     /// No endpoint is asked where one request of this class would cost more, US dollars.
     #[schemars(extend("exclusiveMinimum" = 0, "maximum" = MAX_BOUND), example = 0.02)]
     pub max_usd: Option<f64>,
-    /// Whether requests of this class may be sent, one at a time, to machines that nobody uses, to learn how they serve
-    /// by now: where the promise is kept even if they take four times as long as is believed. Without it, classes do that
+    /// Whether requests of this class may be sent, one at a time, to a pool that nobody uses, to learn how it serves
+    /// by now: where the promise is kept even if it takes four times as long as is believed. Without it, classes do that
     /// have a `deadline_s` and no other bound.
     #[schemars(example = false)]
     pub explores: Option<bool>,

@@ -146,6 +146,14 @@ fn who_is_lost_is_given_up_and_others_are_decided_again_as_their_slack_halves() 
     assert_eq!(queue.least().map(|held| held.ticket), Some(5), "of what may be shed, what is due last");
 }
 
+/// In a long overload most are late: each is looked at a few times, not twice a second for ever.
+#[test]
+fn the_later_somebody_is_the_more_seldom_he_is_decided_again() {
+    let mut queue = queue([held(1, 0, 100)]);
+    let looks = (0..100_000).filter(|ms| !queue.to_review(NOW + Micros(ms * 1_000), 16).is_empty()).count();
+    assert!((10..25).contains(&looks), "{looks} in 100 s");
+}
+
 /// Who goes last is late first: so what is to be shed first goes last, whatever its priority.
 #[test]
 fn what_is_shed_first_goes_last_and_gives_its_place_up_first() {

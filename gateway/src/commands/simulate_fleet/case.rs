@@ -161,7 +161,9 @@ fn conditions(seed: u64) -> Conditions {
 impl Case {
     fn of(report: &Report, fleet: &Fleet, load: f64, simulated: u64) -> Case {
         let scale = f64::from(fleet.one_in);
-        let seconds = report.span.as_secs().max(1.0);
+        let span_s = report.span.as_secs();
+        // Requests that all come at one moment have no rate.
+        let seconds = if span_s > 0.0 { span_s } else { 1.0 };
         // What machines draw while the last answers are waited for is not of this load.
         let kw: f64 = report.pools.iter().map(|pool| pool.usage.kw()).sum();
         let hourly = |usd: f64| usd / seconds * 3600.0 * scale;

@@ -17,6 +17,8 @@ pub(super) const BUSIEST: &str = "Limits are searched in the busiest stretch of 
 
 /// Below this part in use, nothing of a pool is used up, 0 to 1.
 const IDLE_BELOW: f64 = 0.5;
+/// Of fewer requests a part in a hundred is a handful.
+const FEW: u64 = 1_000;
 
 /// All of it.
 pub(super) fn text(study: &Study) -> String {
@@ -258,8 +260,15 @@ pub(super) fn worst(case: &Case) -> String {
 pub(super) fn effort(study: &Study) -> String {
     let simulated: u64 = study.cases.iter().map(|case| case.simulated).sum();
     let slowest = study.cases.iter().map(|case| case.decision_ns[1]).fold(0.0, f64::max);
+    let least = study.cases.iter().map(|case| case.simulated).min().unwrap_or(0);
+    let few = match least < FEW {
+        true => {
+            format!("Only {} at one load: a part in a hundred is luck; simulate more hours.\n", of(least, "request"))
+        }
+        false => String::new(),
+    };
     format!(
-        "Seed {}. {} simulated for the loads; a decision took {:.0} µs at the 99th percentile; {:.1} s in all.",
+        "{few}Seed {}. {} simulated for the loads; a decision took {:.0} µs at the 99th percentile; {:.1} s in all.",
         study.seed,
         of(simulated, "request"),
         slowest / 1e3,

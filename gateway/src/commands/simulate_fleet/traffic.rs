@@ -15,6 +15,8 @@ use crate::simulation::workload::{Shape, Workload};
 
 /// More requests do not fit into memory: each takes about 150 bytes.
 const MOST_REQUESTS: f64 = 30e6;
+/// Above this a described load is one burst and then silence.
+const MOST_BURSTINESS: f64 = 100.0;
 /// How long a described load lasts where nothing is said, hours.
 const DESCRIBED_HOURS: f64 = 1.0;
 /// The ninetieth percentile over the median where only the latter is given: about that of public traces.
@@ -157,9 +159,12 @@ fn last_s(trace: &Trace, for_s: f64) -> f64 {
 fn described(arguments: &Arguments, rps: f64) -> anyhow::Result<Trace> {
     let positive = |name: &str, figure: f64| match figure.is_finite() && figure > 0.0 {
         true => Ok(figure),
-        false => Err(anyhow!("{name} {figure} is not above zero")),
+        false => Err(anyhow!("{name} {figure} is not a number above zero")),
     };
     let (rps, burstiness) = (positive("--rps", rps)?, positive("--burstiness", arguments.burstiness)?);
+    if burstiness > MOST_BURSTINESS {
+        bail!("--burstiness {burstiness} is above {MOST_BURSTINESS}: all requests would come at one moment");
+    }
     let duration_s = arguments.hours.unwrap_or(DESCRIBED_HOURS) * 3600.0;
     if rps * duration_s > MOST_REQUESTS {
         bail!(

@@ -96,6 +96,8 @@ pub struct AffinityTable {
 #[serde(deny_unknown_fields)]
 pub struct HedgeTable {
     /// When it starts: a quantile of the predicted time to first token such as `"p95"`, or a time such as `"200ms"`.
+    /// The second attempt goes to another pool that has room and keeps the promise; to none while more than four fifths of
+    /// all places are taken.
     #[schemars(example = &"p95")]
     pub after: Located<String>,
     /// Only for requests of this class; for all of the route where not given.
