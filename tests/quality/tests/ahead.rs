@@ -67,39 +67,41 @@ fn at_loads(policies: &[&str], loads: &[f64]) -> Vec<(f64, Vec<Summary>)> {
     plan.run(|_, _| ()).into_iter().map(summed).collect()
 }
 
-#[test]
-fn every_simple_router_keeps_fewer_promises_for_more_money() {
-    for (load, all) in at_loads(&SIMPLE, &[1.0]) {
-        let (ours, others) = all.split_first().expect("ours");
+/// What we and another keep, and what a thousand of them cost, US dollars.
+struct Beside {
+    ours: (f64, f64),
+    theirs: (f64, f64),
+}
+
+/// Holds each of others beside us at each load to what is claimed.
+fn against(policies: &[&str], loads: &[f64], claimed: impl Fn(&Beside) -> bool) {
+    for (load, all) in at_loads(policies, loads) {
+        let (own, others) = all.split_first().expect("ours");
         for other in others {
-            let [(kept, usd), (their_kept, their_usd)] =
-                [ours, other].map(|one| (one.kept.part(), one.usd_per_1k_good));
+            let [ours, theirs] = [own, other].map(|one| (one.kept.part(), one.usd_per_1k_good));
             let told = format!(
-                "load {load}: {kept:.3} kept at ${usd:.3} a thousand, {}: {their_kept:.3} at ${their_usd:.3}",
-                other.name
+                "load {load}: {:.3} kept at ${:.3} a thousand, {}: {:.3} at ${:.3}",
+                ours.0, ours.1, other.name, theirs.0, theirs.1
             );
             println!("{told}");
-            assert!(kept >= their_kept + 0.05 && usd <= their_usd, "{told}");
+            assert!(claimed(&Beside { ours, theirs }), "{told}");
         }
     }
 }
 
 #[test]
+fn every_simple_router_keeps_fewer_promises_for_more_money() {
+    against(&SIMPLE, &[1.0], |Beside { ours: (kept, usd), theirs: (their_kept, their_usd) }| {
+        *kept >= their_kept + 0.05 && usd <= their_usd
+    });
+}
+
+#[test]
 fn no_smarter_router_keeps_more_promises_and_none_that_keeps_nearly_as_many_costs_less() {
-    for (load, all) in at_loads(&SMART, &[1.0, 1.6]) {
-        let (ours, others) = all.split_first().expect("ours");
-        for other in others {
-            let [(kept, usd), (their_kept, their_usd)] =
-                [ours, other].map(|one| (one.kept.part(), one.usd_per_1k_good));
-            let told = format!(
-                "load {load}: {kept:.3} kept at ${usd:.3} a thousand, {}: {their_kept:.3} at ${their_usd:.3}",
-                other.name
-            );
-            println!("{told}");
-            let more = kept > their_kept || kept + ALL_BUT_FEW >= 1.0 && usd < their_usd * CLEARLY_LESS;
-            assert!(more && (usd <= their_usd || their_kept < kept - RIVAL), "{told}");
-        }
-    }
+    against(&SMART, &[1.0, 1.6], |Beside { ours: (kept, usd), theirs: (their_kept, their_usd) }| {
+        let more = kept > their_kept || kept + ALL_BUT_FEW >= 1.0 && *usd < their_usd * CLEARLY_LESS;
+        more && (usd <= their_usd || *their_kept < kept - RIVAL)
+    });
 }
 
 #[test]
