@@ -3,6 +3,8 @@
 
 /// Request by request.
 pub mod told;
+/// Whether the host kept up.
+pub mod pulse;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -217,6 +219,20 @@ impl Stage {
         let mut routers: [Box<dyn Router>; 1] = [Box::new(router)];
         let report = world::run(&setup, workload, &conditions, &mut routers);
         (of_report(&report), told.take())
+    }
+
+    /// By class of a workload: promises kept and made by those requests that count.
+    pub fn kept(&self, workload: &Workload, told: &[Told], counts: impl Fn(usize) -> bool) -> Vec<(u64, u64)> {
+        let slos: Vec<Slo> = workload.classes.iter().map(|name| slo(&self.set.policy, name)).collect();
+        let mut kept = vec![(0, 0); workload.classes.len()];
+        let each = workload.requests.iter().zip(told).enumerate();
+        for (_, (request, told)) in each.filter(|(index, _)| counts(*index)) {
+            let class = usize::from(request.class);
+            let good = told.observed.is_some_and(|observed| parts_kept(&slos[class], &observed).all(|(_, kept)| kept));
+            kept[class].0 += u64::from(good);
+            kept[class].1 += 1;
+        }
+        kept
     }
 
     fn ask(&self, workload: &Workload, number: usize, request: &Request) -> Ask {
