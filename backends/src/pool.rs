@@ -49,6 +49,21 @@ pub struct PoolShape {
     /// PEM file with the certificates to trust instead of the system's.
     #[schemars(example = &"tls/ca.pem")]
     pub ca_file: Option<Located<String>>,
+    /// PEM file with the certificate chain to show to the machines, relative to this file; with `client_key_file`. Files of
+    /// certificates are followed: new ones are shown without a restart.
+    #[schemars(example = &"tls/gateway.pem")]
+    pub client_cert_file: Option<Located<String>>,
+    /// PEM file with the private key of `client_cert_file`.
+    #[schemars(example = &"tls/gateway.key")]
+    pub client_key_file: Option<Located<String>>,
+    /// The host that the machines' certificates must be for; that of the URL where not given.
+    #[schemars(example = &"machines.internal")]
+    pub server_name: Option<Located<String>>,
+    /// SPIFFE ids, one of which the machines' certificates must have, instead of a host; `/*` at the end stands for every
+    /// path below. Needs `ca_file`.
+    #[serde(default)]
+    #[schemars(example = serde_json::json!(["spiffe://example.org/ns/inference/*"]))]
+    pub spiffe_ids: Vec<Located<String>>,
     /// The engine whose Prometheus metrics tell the load of each machine, so that what others send it is seen too:
     /// `vllm`, `sglang` (started with `--enable-metrics`), `llamacpp` (`--metrics`) or `tensorrt-llm`. Not asked where not
     /// given.

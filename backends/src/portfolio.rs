@@ -1,5 +1,7 @@
 //! The portfolio file: everything the gateway may send work to, read into checked values.
 
+/// Whom to trust and what to show.
+mod certificates;
 /// Engines that tell of their load.
 mod metrics;
 
@@ -316,15 +318,9 @@ impl Building<'_> {
         if !needed {
             return None;
         }
-        let path = shape.ca_file.as_ref().map(|file| self.folder.join(&file.value));
-        match tls::client(path.as_deref(), version) {
-            Ok(config) => Some(config),
-            Err(error) => {
-                let span = shape.ca_file.as_ref().map_or_else(|| shape.hardware.span.clone(), |file| file.span.clone());
-                self.report.push(Diagnostic::error("bad-certificates", error.to_string()).at(span));
-                None
-            }
-        }
+        let made = certificates::files(shape, self.folder);
+        let made = made.and_then(|files| tls::client_of(&files, version).map_err(|error| error.to_string()));
+        made.map_err(|error| self.report.push(certificates::refused(shape, error))).ok()
     }
 
     fn secret(&mut self, reference: &Located<crate::secret::SecretRef>) -> Option<SecretString> {

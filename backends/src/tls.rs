@@ -1,81 +1,28 @@
-//! The one place that knows rustls: client configurations for machines, server configurations for listeners.
+//! The one place that knows rustls: client configurations for machines, server configurations for listeners. Both follow
+//! their files while they are in use, and keep the last good ones.
+
+/// What a certificate says of itself.
+mod names;
+/// Whether files have changed.
+mod stamp;
+/// Towards machines.
+mod client;
+/// Towards clients.
+mod server;
 
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
-use rustls::RootCertStore;
+use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::connect::Version;
+pub use rustls::ServerConfig;
+pub use rustls_pki_types::CertificateDer;
 
-/// What was trusted, the version offered, and what was made of it.
-type Made = (Option<Vec<u8>>, Version, Weak<rustls::ClientConfig>);
-
-/// Configurations in use, so that a reload that changes nothing keeps connections and sessions.
-static IN_USE: Mutex<Vec<Made>> = Mutex::new(Vec::new());
-
-/// Trusts the certificates of a PEM file, or the system's (Mozilla's where the system has none). The same trust and
-/// version give the same configuration as long as it is in use.
-pub fn client(ca_file: Option<&Path>, version: Version) -> io::Result<Arc<rustls::ClientConfig>> {
-    let trusted = ca_file.map(std::fs::read).transpose()?;
-    let mut in_use = IN_USE.lock();
-    in_use.retain(|(_, _, config)| config.strong_count() > 0);
-    let same = in_use.iter().find(|(other, offered, _)| *other == trusted && *offered == version);
-    if let Some(config) = same.and_then(|(_, _, config)| config.upgrade()) {
-        return Ok(config);
-    }
-    let config = new_client(ca_file, version)?;
-    in_use.push((trusted, version, Arc::downgrade(&config)));
-    Ok(config)
-}
-
-fn new_client(ca_file: Option<&Path>, version: Version) -> io::Result<Arc<rustls::ClientConfig>> {
-    let mut roots = RootCertStore::empty();
-    match ca_file {
-        Some(path) => {
-            for certificate in certificates(path)? {
-                roots.add(certificate).map_err(io::Error::other)?;
-            }
-        }
-        None => {
-            let native = rustls_native_certs::load_native_certs();
-            let (added, _) = roots.add_parsable_certificates(native.certs);
-            if added == 0 {
-                roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-            }
-        }
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = match version {
-        Version::Negotiated => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
-        Version::Http1 => vec![b"http/1.1".to_vec()],
-        Version::Http2 => vec![b"h2".to_vec()],
-    };
-    Ok(Arc::new(config))
-}
-
-/// Serves with a certificate chain and key from PEM files, offering HTTP/2 and HTTP/1.1.
-pub fn server(cert_file: &Path, key_file: &Path) -> io::Result<Arc<rustls::ServerConfig>> {
-    let chain = certificates(cert_file)?;
-    let key = PrivateKeyDer::from_pem_file(key_file).map_err(|error| unreadable(key_file, error))?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(io::Error::other)?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
-}
+pub use client::{ClientFiles, Refreshed, client, client_of, refresh};
+pub use names::{PeerName, is_spiffe_pattern, peer_name, spiffe_allowed};
+pub use server::{Served, ServerFiles, server};
+pub use stamp::Stamp;
 
 fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
     let read = CertificateDer::pem_file_iter(path).map_err(|error| unreadable(path, error))?;
@@ -85,6 +32,25 @@ fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
         return Err(io::Error::other(format!("no certificate in `{}`", path.display())));
     }
     Ok(chain)
+}
+
+/// A chain with its key, which must belong together.
+fn certified(cert_file: &Path, key_file: &Path) -> io::Result<rustls::sign::CertifiedKey> {
+    let chain = certificates(cert_file)?;
+    let key = PrivateKeyDer::from_pem_file(key_file).map_err(|error| unreadable(key_file, error))?;
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    rustls::sign::CertifiedKey::from_der(chain, key, &provider).map_err(|error| {
+        let (cert_file, key_file) = (cert_file.display(), key_file.display());
+        io::Error::other(format!("`{cert_file}` with `{key_file}`: {error}"))
+    })
+}
+
+fn roots(path: &Path) -> io::Result<rustls::RootCertStore> {
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate).map_err(|error| io::Error::other(format!("`{}`: {error}", path.display())))?;
+    }
+    Ok(roots)
 }
 
 fn unreadable(path: &Path, error: rustls_pki_types::pem::Error) -> io::Error {

@@ -1,50 +1,70 @@
-//! A certificate authority and a certificate for this host, made for one test.
+//! A certificate authority and the certificates that it issues, made for one test.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use pointsman_backends::connect::Version;
-use pointsman_backends::tls;
+use pointsman_backends::tls::{self, ClientFiles, ServerFiles};
+use rcgen::{CertificateParams, Issuer, KeyPair, SanType};
 use tempfile::TempDir;
 
-/// PEM files: the authority's certificate, the host's certificate and key.
-#[derive(Debug)]
+/// PEM files: the authority's certificate, the host's certificate and key, and those issued later.
 pub struct Certificates {
     folder: TempDir,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl std::fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Certificates").field("folder", &self.folder).finish_non_exhaustive()
+    }
 }
 
 impl Certificates {
     /// For `localhost` and `127.0.0.1`.
     pub fn new() -> Certificates {
-        let mut authority = rcgen::CertificateParams::new(Vec::new()).expect("parameters");
+        let mut authority = CertificateParams::new(Vec::new()).expect("parameters");
         authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let authority_key = rcgen::KeyPair::generate().expect("a key");
-        let root = authority.self_signed(&authority_key).expect("a root certificate");
-        let issuer = rcgen::Issuer::new(authority, authority_key);
-        let key = rcgen::KeyPair::generate().expect("a key");
-        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let certificate = rcgen::CertificateParams::new(names).expect("parameters").signed_by(&key, &issuer);
-        let made = Certificates { folder: tempfile::tempdir().expect("a folder") };
-        let write = |path: PathBuf, text: String| std::fs::write(path, text).expect("the file can be written");
-        write(made.authority(), root.pem());
-        write(made.certificate(), certificate.expect("a certificate").pem());
-        write(made.key(), key.serialize_pem());
+        let key = KeyPair::generate().expect("a key");
+        let root = authority.self_signed(&key).expect("a root certificate");
+        let made = Certificates { folder: tempfile::tempdir().expect("a folder"), issuer: Issuer::new(authority, key) };
+        std::fs::write(made.authority(), root.pem()).expect("the file can be written");
+        made.issue("certificate", &["localhost", "127.0.0.1"], &[]);
+        std::fs::rename(made.path("certificate.key"), made.key()).expect("the file can be renamed");
         made
+    }
+
+    /// Issues a certificate for hosts and URIs; the files of certificate and key.
+    pub fn issue(&self, name: &str, hosts: &[&str], uris: &[&str]) -> (PathBuf, PathBuf) {
+        let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
+        let mut parameters = CertificateParams::new(hosts).expect("parameters");
+        let uri = |uri: &&str| SanType::URI((*uri).try_into().expect("a URI"));
+        parameters.subject_alt_names.extend(uris.iter().map(uri));
+        let key = KeyPair::generate().expect("a key");
+        let certificate = parameters.signed_by(&key, &self.issuer).expect("a certificate");
+        let files = (self.path(&format!("{name}.pem")), self.path(&format!("{name}.key")));
+        std::fs::write(&files.0, certificate.pem()).expect("the file can be written");
+        std::fs::write(&files.1, key.serialize_pem()).expect("the file can be written");
+        files
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
     }
 
     /// Whom to trust.
     pub fn authority(&self) -> PathBuf {
-        self.folder.path().join("authority.pem")
+        self.path("authority.pem")
     }
 
     /// The host's certificate.
     pub fn certificate(&self) -> PathBuf {
-        self.folder.path().join("certificate.pem")
+        self.path("certificate.pem")
     }
 
     /// Its key.
     pub fn key(&self) -> PathBuf {
-        self.folder.path().join("key.pem")
+        self.path("key.pem")
     }
 
     /// For a machine.
@@ -52,9 +72,21 @@ impl Certificates {
         tls::server(&self.certificate(), &self.key()).expect("a server configuration")
     }
 
+    /// For a machine that shows a certificate of its own and asks its clients for one of an authority.
+    pub fn asking(&self, shown: (PathBuf, PathBuf), of: &Certificates) -> Arc<tokio_rustls::rustls::ServerConfig> {
+        let files = ServerFiles { certificates: vec![shown], client_ca: Some(of.authority()), clients_required: true };
+        files.load().expect("a server configuration").config
+    }
+
     /// For a client that speaks this version.
     pub fn client(&self, version: Version) -> Arc<tokio_rustls::rustls::ClientConfig> {
         tls::client(Some(&self.authority()), version).expect("a client configuration")
+    }
+
+    /// For a client that shows a certificate.
+    pub fn client_with(&self, shown: (PathBuf, PathBuf)) -> Arc<tokio_rustls::rustls::ClientConfig> {
+        let files = ClientFiles { ca: Some(self.authority()), certificate: Some(shown), ..ClientFiles::default() };
+        tls::client_of(&files, Version::Negotiated).expect("a client configuration")
     }
 }
 

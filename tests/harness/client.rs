@@ -211,10 +211,19 @@ impl Connection {
 
     /// TLS; the version is what the server chose.
     pub async fn tls(address: SocketAddr, tls: Arc<ClientConfig>) -> Connection {
-        let name = ServerName::try_from("localhost").expect("a name");
-        let stream = TlsConnector::from(tls).connect(name, connect(address).await).await.expect("a handshake");
+        Connection::try_tls(address, "localhost", tls).await.expect("a handshake")
+    }
+
+    /// TLS with a host of this name; an error says how the handshake failed.
+    pub async fn try_tls(
+        address: SocketAddr,
+        host: &'static str,
+        tls: Arc<ClientConfig>,
+    ) -> std::io::Result<Connection> {
+        let name = ServerName::try_from(host).expect("a name");
+        let stream = TlsConnector::from(tls).connect(name, connect(address).await).await?;
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        Connection::over(stream, "localhost".to_owned(), http2).await
+        Ok(Connection::over(stream, host.to_owned(), http2).await)
     }
 
     async fn over<S>(stream: S, authority: String, http2: bool) -> Connection
