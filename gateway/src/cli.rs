@@ -39,6 +39,8 @@ enum Command {
     Replay(commands::replay::Arguments),
     /// See, compare and change the policy of a running gateway.
     Policy(commands::policy::Arguments),
+    /// Make, list and revoke API keys.
+    Keys(commands::keys::Arguments),
     /// Run a simulated machine behind a real port.
     Simulate(commands::simulate::Arguments),
     /// Simulate the whole fleet under a load: promises kept, cost, energy, where it saturates first, what if.
@@ -54,6 +56,10 @@ pub struct ServeArguments {
     /// Record every decision into this file, for `pointsman replay`; takes precedence over `[record]`.
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
+    /// Take the listening sockets over from the process that serves with the same state folder, where one does; it
+    /// finishes what it has and ends. No connection is refused or reset.
+    #[arg(long)]
+    pub inherit: bool,
 }
 
 /// Arguments of `check`.
@@ -91,6 +97,7 @@ pub fn run() -> ExitCode {
         Command::Hardware => commands::hardware::run(),
         Command::Replay(arguments) => commands::replay::run(&arguments),
         Command::Policy(arguments) => commands::policy::run(&arguments),
+        Command::Keys(arguments) => commands::keys::run(&arguments),
         Command::Simulate(arguments) => commands::simulate::run(&arguments),
         Command::SimulateFleet(arguments) => commands::simulate_fleet::run(&arguments),
     };

@@ -24,6 +24,8 @@ pub mod simulate;
 pub mod simulate_fleet;
 /// `pointsman policy`
 pub mod policy;
+/// `pointsman keys`
+pub mod keys;
 /// How commands ask a running gateway.
 pub mod admin_client;
 

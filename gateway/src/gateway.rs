@@ -11,6 +11,7 @@ use crate::accounting::Accounting;
 use crate::config::set::ConfigSet;
 use crate::extra_attempts::RouteAccounts;
 use crate::generations::History;
+use crate::identity::Identity;
 use crate::learning::{self, Learning};
 use crate::queue::Queue;
 use crate::reload::ReloadStatus;
@@ -27,6 +28,7 @@ pub struct Gateway {
     route_accounts: RouteAccounts,
     learning: Learning,
     telemetry: Telemetry,
+    identity: Identity,
     trials: Trials,
     accounting: Accounting,
     history: History,
@@ -42,6 +44,7 @@ impl Gateway {
         let fleet = Fleet::default();
         let history = History::open(&set.process);
         let generation = history.begin(&set);
+        let identity = Identity::new(&set.process);
         let trials = Trials::new(&set.process.state);
         let trial = trials.adopt(generation, &set);
         let accounting = Accounting::open(&set.process.state);
@@ -59,6 +62,7 @@ impl Gateway {
             route_accounts: RouteAccounts::default(),
             learning,
             telemetry,
+            identity,
             trials,
             accounting,
             history,
@@ -103,6 +107,11 @@ impl Gateway {
         &self.telemetry
     }
 
+    /// Who calls, and how the listener proves itself.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
     /// Candidates on trial.
     pub fn trials(&self) -> &Trials {
         &self.trials
@@ -142,6 +151,7 @@ impl Gateway {
         self.learning.adopt(&snapshot);
         self.accounting.publish(&snapshot, self.fleet.now());
         self.snapshot.store(Arc::clone(&snapshot));
+        self.identity.adopt(&snapshot.process);
         self.fleet.retain(&snapshot.portfolio);
         self.telemetry.metrics().generation(generation);
         snapshot

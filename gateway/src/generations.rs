@@ -98,6 +98,20 @@ impl History {
         number
     }
 
+    /// Lets a successor write to the folder.
+    pub fn let_go(&self) {
+        if let Ok(folder) = &self.kept.lock().folder {
+            folder.unlock();
+        }
+    }
+
+    /// Takes the folder back from a successor that has failed.
+    pub fn take_back(&self) {
+        if let Ok(folder) = &self.kept.lock().folder {
+            folder.lock_again();
+        }
+    }
+
     /// The number of the generation that comes next.
     pub fn next_number(&self) -> u64 {
         self.kept.lock().generations.highest + 1

@@ -31,6 +31,8 @@ pub mod learning;
 pub mod queue;
 /// What second attempts may spend.
 pub mod extra_attempts;
+/// Who calls.
+pub mod identity;
 /// The life of a request.
 pub mod pipeline;
 /// What is read of a request's body.

@@ -37,6 +37,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::gateway::Gateway;
+use crate::identity::Caller;
 use crate::record::{Outcome, Record};
 use crate::refusal::Refusal;
 use crate::snapshot::{self, Snapshot};
@@ -54,13 +55,14 @@ pub enum Answer {
     Relay(Box<Relay>),
 }
 
-/// Answers one request, whatever happens: refusals in the caller's dialect, a panic as a 500.
-pub async fn serve(gateway: Arc<Gateway>, request: Request<Incoming>) -> Response<Answer> {
+/// Answers one request, whatever happens: refusals in the caller's dialect, a panic as a 500. `peer` is who the
+/// connection's certificate says.
+pub async fn serve(gateway: Arc<Gateway>, request: Request<Incoming>, peer: Option<Arc<Caller>>) -> Response<Answer> {
     let sampled = |now| gateway.telemetry().sampler().begin(now);
     let record = Record::open(request.method(), request.uri().path(), request.headers(), sampled);
     let mut record = OpenRecord::new(Arc::clone(&gateway), record);
     let snapshot = gateway.snapshot(); // one immutable view per request, whatever becomes of it
-    match catch_panic(answer(&gateway, &snapshot, request, &mut record)).await {
+    match catch_panic(answer(&gateway, &snapshot, (request, peer), &mut record)).await {
         Ok(Ok(response)) => response,
         Ok(Err(refusal)) => refuse(&gateway, &snapshot, record.take(), &refusal),
         Err(Panicked) => refuse(&gateway, &snapshot, record.take(), &Refusal::Internal),
@@ -70,10 +72,10 @@ pub async fn serve(gateway: Arc<Gateway>, request: Request<Incoming>) -> Respons
 async fn answer(
     gateway: &Arc<Gateway>,
     snapshot: &Arc<Snapshot>,
-    request: Request<Incoming>,
+    asked: (Request<Incoming>, Option<Arc<Caller>>),
     record: &mut OpenRecord,
 ) -> Result<Response<Answer>, Refusal> {
-    let call = match accept::accept(snapshot, request, record)? {
+    let call = match accept::accept(gateway, snapshot, asked, record).await? {
         accept::Asked::Models(json) => return Ok(list_models(gateway, snapshot, json, record.take())),
         accept::Asked::Generate(call) => call, // who asks, which API, until when
     };

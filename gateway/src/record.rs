@@ -19,6 +19,7 @@ use pointsman_policies::fleet::HardwareKind;
 use pointsman_policies::plan::Tried;
 use pointsman_policies::policy::Slo;
 
+use crate::identity::Caller;
 use crate::prompt::Text;
 
 pub use attempt::{AttemptRecord, OUT_OF_LEASE, OUTRUN, OVERLOADED};
@@ -109,6 +110,8 @@ pub struct Record {
     pub began: Instant,
     /// Method and path.
     pub path: String,
+    /// Who called, where it was asked.
+    pub caller: Option<Arc<Caller>>,
     /// The client API, once known.
     pub api: Option<Api>,
     /// The model the client named.
@@ -199,6 +202,7 @@ impl Record {
             began,
             method: http::Method::GET,
             path: String::new(),
+            caller: None,
             api: None,
             model: String::new(),
             stream: false,

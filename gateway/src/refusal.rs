@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use pointsman_policies::refusal::Refusal as Unserved;
 use serde_json::json;
 
+use crate::identity::Unproven;
 use crate::serve::strict::Flaw;
 
 /// Milliseconds variant of `retry-after` that the SDKs of this field honour.
@@ -27,6 +28,12 @@ pub enum Refusal {
     BadHead(Flaw),
     /// Something is expected of the gateway before the body comes that it does not know; carries it.
     UnknownExpectation(String),
+    /// Nobody knows who calls.
+    Unproven(Unproven),
+    /// The caller may not do this; carries what, in words.
+    Forbidden(String),
+    /// Who calls cannot be found out now.
+    IdentityUnavailable,
     /// A request header makes no sense.
     BadHeader {
         /// Its name.
@@ -75,6 +82,9 @@ impl Refusal {
     pub fn status(&self) -> StatusCode {
         match self {
             Refusal::Unserved(unserved) => status(unserved),
+            Refusal::Unproven(_) => StatusCode::UNAUTHORIZED,
+            Refusal::Forbidden(_) => StatusCode::FORBIDDEN,
+            Refusal::IdentityUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::UnknownPath(_) => StatusCode::NOT_FOUND,
             Refusal::WrongMethod(_) => StatusCode::METHOD_NOT_ALLOWED,
             Refusal::BadHead(_) | Refusal::BadHeader { .. } | Refusal::BodyIncomplete(_) | Refusal::BadBody { .. } => {
@@ -94,6 +104,9 @@ impl Refusal {
     /// Stable code, for programs.
     pub fn code(&self) -> &'static str {
         match self {
+            Refusal::Unproven(unproven) => unproven.code(),
+            Refusal::Forbidden(_) => "permission_denied",
+            Refusal::IdentityUnavailable => "identity_unavailable",
             Refusal::UnknownPath(_) => "unknown_path",
             Refusal::WrongMethod(_) => "wrong_method",
             Refusal::HeadTooLarge(_) => "head_too_large",
@@ -120,6 +133,7 @@ impl Refusal {
             }
             Refusal::Unserved(Unserved::NoPoolAllowed(_) | Unserved::OverBudget { .. })
             | Refusal::Misconfigured(_)
+            | Refusal::IdentityUnavailable
             | Refusal::Internal => Fault::Gateway,
             _ => Fault::Caller,
         }
@@ -131,6 +145,11 @@ impl Refusal {
             Refusal::UnknownPath(path) => format!(
                 "there is nothing at `{path}`; this gateway serves /v1/chat/completions, /v1/completions, /v1/embeddings and /v1/models"
             ),
+            Refusal::Unproven(unproven) => unproven.message(),
+            Refusal::Forbidden(what) => format!("the caller is known and may not do this: {what}"),
+            Refusal::IdentityUnavailable => {
+                "the keys that would tell who calls cannot be had from their issuer now".to_owned()
+            }
             Refusal::WrongMethod(allowed) => format!("this path takes {allowed}"),
             Refusal::HeadTooLarge(limit) => format!("the head of the request is larger than {limit}"),
             Refusal::BadHead(flaw) => format!("the head of the request cannot be trusted: {flaw}"),
@@ -158,7 +177,7 @@ impl Refusal {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Refusal::Unserved(unserved) => unserved.retry_in_ms().map(|ms| Duration::from_millis(ms as u64)),
-            Refusal::TimedOut(_) => Some(Duration::from_secs(1)),
+            Refusal::TimedOut(_) | Refusal::IdentityUnavailable => Some(Duration::from_secs(1)),
             _ => None,
         }
     }
@@ -190,6 +209,9 @@ impl Refusal {
 
     fn write_headers(&self, headers: &mut HeaderMap) {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Refusal::Unproven(_) = self {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if let Refusal::WrongMethod(allowed) = self {
             headers.insert(ALLOW, HeaderValue::from_static(allowed));
         }
@@ -198,6 +220,12 @@ impl Refusal {
             headers.insert(RETRY_AFTER, HeaderValue::from(ms.div_ceil(1_000).max(1)));
             headers.insert(RETRY_AFTER_MS, HeaderValue::from(ms.max(1)));
         }
+    }
+}
+
+impl From<Unproven> for Refusal {
+    fn from(unproven: Unproven) -> Refusal {
+        Refusal::Unproven(unproven)
     }
 }
 

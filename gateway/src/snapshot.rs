@@ -255,6 +255,11 @@ impl Snapshot {
         &self.prefixes
     }
 
+    /// The answer to `GET /v1/models` for a caller that may ask for some of them.
+    pub fn models_where(&self, allowed: impl Fn(&str) -> bool) -> Bytes {
+        Bytes::from(model_list(self.models.iter().filter(|name| allowed(name))).to_string())
+    }
+
     /// Whether any pool serves a model.
     pub fn serves(&self, model: &str) -> bool {
         self.models.binary_search_by(|known| known.as_str().cmp(model)).is_ok()
@@ -290,7 +295,7 @@ pub fn model_entry(name: &str) -> serde_json::Value {
     json!({ "id": name, "object": "model", "created": 0, "owned_by": "pointsman" })
 }
 
-fn model_list(models: &[String]) -> serde_json::Value {
-    let entries: Vec<_> = models.iter().map(|name| model_entry(name)).collect();
+fn model_list<'m>(models: impl IntoIterator<Item = &'m String>) -> serde_json::Value {
+    let entries: Vec<_> = models.into_iter().map(|name| model_entry(name)).collect();
     json!({ "object": "list", "data": entries })
 }

@@ -27,6 +27,8 @@ pub mod double;
 pub mod client;
 /// Certificates made for one test.
 pub mod certificates;
+/// Signed tokens.
+pub mod tokens;
 /// A receiver of traces.
 pub mod receiver;
 /// Decisions and logs of them in virtual time, without machines.

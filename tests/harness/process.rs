@@ -2,7 +2,8 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -46,15 +47,27 @@ pub struct Process {
 impl Process {
     /// Starts `pointsman` in a folder, with these arguments and environment variables.
     pub fn start(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Process {
+        let mut command = Command::new(program());
+        command.args(arguments).stdin(Stdio::piped());
+        Process::run(command, folder, environment)
+    }
+
+    /// Starts `pointsman serve` as systemd does: with a listening socket that is bound already.
+    pub fn activated(folder: &Path, socket: TcpListener, environment: &[(&str, &str)]) -> Process {
+        let mut command = Command::new("sh");
+        let script = format!("exec 3<&0 0</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec '{}' serve", program().display());
+        command.args(["-c", &script]).stdin(Stdio::from(OwnedFd::from(socket)));
+        Process::run(command, folder, environment)
+    }
+
+    fn run(mut command: Command, folder: &Path, environment: &[(&str, &str)]) -> Process {
         let printed = tempfile::tempdir().expect("a folder");
         let file = |name| File::create(printed.path().join(name)).expect("a file");
-        let child = Command::new(program())
-            .args(arguments)
+        let child = command
             .current_dir(folder)
             .env_remove("RUST_LOG")
             .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
             .envs(environment.iter().copied())
-            .stdin(Stdio::piped())
             .stdout(file("stdout"))
             .stderr(file("stderr"))
             .spawn()
@@ -158,7 +171,16 @@ pub struct Served {
 impl Served {
     /// Serves the `pointsman.toml` of a folder; its ports may be 0.
     pub async fn start(folder: &Path, environment: &[(&str, &str)]) -> Served {
-        let mut process = Process::start(folder, &["serve"], environment);
+        Served::by(Process::start(folder, &["serve"], environment)).await
+    }
+
+    /// Serves in the place of the process that does so already.
+    pub async fn inheriting(folder: &Path) -> Served {
+        Served::by(Process::start(folder, &["serve", "--inherit"], &[])).await
+    }
+
+    /// Waits until a process serves.
+    pub async fn by(mut process: Process) -> Served {
         let line = process.until_printed("serving on http").await;
         let mut urls = line.split("://").skip(1);
         let mut address = || {

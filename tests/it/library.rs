@@ -223,6 +223,7 @@ fn report_of(file: File, text: &str) -> Report {
         }
         File::Portfolio => drop(read::<PortfolioShape>(&mut report)),
         File::Scenarios => drop(read::<ScenarioFile>(&mut report)),
+        File::Keys => drop(read::<pointsman::identity::keys::KeysShape>(&mut report)),
         File::Pointsman => drop(read::<pointsman::config::process::ProcessShape>(&mut report)),
     }
     report

@@ -12,6 +12,12 @@
 mod answers;
 /// HTTP/1.1, HTTP/2, TLS.
 mod protocols;
+/// Processes that follow one another.
+mod restart;
+/// Certificates, both ways.
+mod certificates;
+/// Who may send requests.
+mod identity;
 /// Requests that are refused.
 mod bad_input;
 /// Clients and machines that are too slow.

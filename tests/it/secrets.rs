@@ -1,11 +1,13 @@
 //! A canary for every secret: none is ever printed, counted, traced, answered or logged, however much is logged.
 
+use pointsman::decision_log::reader::{Piece, Reader};
 use pointsman_tests::client::{self, Ask, Connection};
 use pointsman_tests::double::{Act, Double, WHOLE};
 use pointsman_tests::files::{CHEAPEST, Files, PROCESS, PoolText, portfolio};
 use pointsman_tests::machines::chat;
 use pointsman_tests::process::{self, Process, Served};
 use pointsman_tests::run::beside_others;
+use pointsman_tests::tokens::Signer;
 use pointsman_tests::{receiver, wait};
 
 const FROM_ENV: &str = "sk-canary-of-the-environment-7d1f";
@@ -75,6 +77,108 @@ fn keys_stay_secret() {
         assert_clean("the logs", &(served.process.stderr() + &served.process.stdout()));
         let spoken = refuses.last().header("authorization").to_owned() + breaks.last().header("authorization");
         assert_eq!(spoken, format!("Bearer {FROM_ENV}Bearer {FROM_FILE}"), "the machines did get their keys");
+    });
+}
+
+/// What callers show, put everywhere a caller can put it.
+const PLACES: [&str; 6] = [
+    "pm-canary-of-a-wrong-key-51c2",
+    "canary-of-the-query-8e07",
+    "canary-of-the-cookie-2f6d",
+    "canary-of-the-prompt-b3a9",
+    "canary-of-the-metadata-77d0",
+    "canary-of-another-header-e614",
+];
+
+/// Everything below a folder, as text.
+fn all_of(folder: &std::path::Path) -> String {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let read = |path: std::path::PathBuf| match path.is_dir() {
+        true => all_of(&path),
+        false => String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned(),
+    };
+    entries.map(read).collect()
+}
+
+/// A decision log, unpacked.
+fn decisions(path: &std::path::Path) -> String {
+    let mut reader = Reader::open(path).unwrap();
+    let mut text = String::new();
+    while let Some(piece) = reader.read().unwrap() {
+        match piece {
+            Piece::Decisions(packed) => {
+                packed.decisions(|decision| text += &format!("{decision:?}\n")).unwrap();
+            }
+            other => text += &format!("{other:?}\n"),
+        }
+    }
+    text
+}
+
+#[test]
+fn what_callers_show_goes_nowhere() {
+    beside_others(async {
+        let (receiver, machine) = (receiver::start().await, Double::always(Act::json(200, WHOLE)).await);
+        let pool = PoolText::new("good", [machine.url()]).key("api_key = { env = \"CANARY\" }");
+        let process = format!(
+            "{PROCESS}[telemetry]\nlog = \"trace\"\notlp_endpoint = \"{}\"\n[record]\nfile = \"decisions.log\"\n\
+             [auth]\nkeys_file = \"keys.toml\"\n[auth.jwt]\nissuer = \"i\"\naudience = \"a\"\njwks_file = \"jwks.json\"\n",
+            receiver.url()
+        );
+        let files = Files::new(&process, &portfolio(&[pool]), CHEAPEST);
+        let signer = Signer::new("signer");
+        files.write("jwks.json", &serde_json::json!({ "keys": [signer.listed()] }).to_string());
+        let made = process::output(files.folder(), &["keys", "new", "app"]);
+        let key = String::from_utf8(made.stdout).unwrap().trim().to_owned();
+        let token = signer.token("ada", "i", "a", 600);
+        let mut served = Served::start(files.folder(), &[("CANARY", FROM_ENV)]).await;
+        let [wrong, query, cookie, prompt, metadata, header] = PLACES;
+        let mut body = chat(1, false);
+        body["messages"][0]["content"] = prompt.into();
+        body["metadata"] = serde_json::json!({ "secret": metadata });
+        let ask = |proof: &str| {
+            let path = format!("/v1/chat/completions?api_key={query}&key={query}");
+            let ask = Ask::post(&path, &body).header("authorization", &format!("Bearer {proof}"));
+            ask.header("cookie", &format!("session={cookie}")).header("x-goog-api-key", header).header("x-else", header)
+        };
+        let mut answers = String::new();
+        for connection in [Connection::http1(served.address).await, Connection::http2(served.address).await] {
+            for (proof, status) in [(key.as_str(), 200), (&token, 200), (wrong, 401), (&format!("{token}x"), 401)] {
+                let reply = connection.send(ask(proof)).await;
+                assert_eq!(reply.status, status, "{}", reply.text());
+                answers += &format!("{:?} {}\n", reply.headers, reply.text());
+            }
+            let elsewhere =
+                connection.send(Ask::get(&format!("/v1/nowhere?token={query}")).header("x-api-key", &key)).await;
+            answers += &format!("{:?} {}\n", elsewhere.headers, elsewhere.text());
+            let bad = ask(&key).header("x-pointsman-deadline-ms", "soon");
+            answers += &connection.send(bad).await.text();
+        }
+        let mut told = String::new();
+        for path in ["metrics", "readyz", "api/v1/status", "api/v1/decisions", "api/v1/generations", "api/v1/queue"] {
+            told += &client::send(served.admin, Ask::get(&format!("/{path}"))).await.text();
+        }
+        assert!(told.contains("app"), "the caller is named");
+        wait::until("traces arrive", || receiver::spans(&receiver).len() >= 12).await;
+        let traces = format!("{:?}", receiver::spans(&receiver));
+        assert!(traces.contains("ada"), "the caller is named");
+        served.process.signal(rustix::process::Signal::INT);
+        served.process.until_exit(wait::SOON);
+        let recorded = decisions(&files.path("decisions.log"));
+        assert!(recorded.contains("ada"), "the caller is named: {recorded}");
+        let logs = served.process.stderr() + &served.process.stdout();
+        let kept = all_of(&files.path("state"));
+        let secrets = PLACES.iter().copied().chain([FROM_ENV, key.as_str(), token.as_str()]);
+        let sinks = [("an answer", answers), ("what operators are told", told), ("the traces", traces)];
+        let sinks = sinks.into_iter().chain([("the logs", logs), ("the decision log", recorded), ("the state", kept)]);
+        let sinks: Vec<(&str, String)> = sinks.collect();
+        for secret in secrets {
+            for (place, text) in &sinks {
+                let at = text.find(secret).map(|at| text.get(at.saturating_sub(200)..at).unwrap_or_default());
+                assert!(at.is_none(), "{secret} is in {place} after: {at:?}");
+            }
+        }
+        assert!(String::from_utf8_lossy(&machine.last().body).contains(prompt), "the machine did get its prompt");
     });
 }
 

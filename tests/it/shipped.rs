@@ -68,6 +68,7 @@ fn the_schemas_in_the_repository_are_those_of_the_program() {
         ("portfolio", File::Portfolio),
         ("policy", File::Policy),
         ("scenarios", File::Scenarios),
+        ("keys", File::Keys),
     ];
     let folder = root().join("deploy/schema");
     for (name, file) in cases {

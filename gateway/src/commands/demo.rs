@@ -123,7 +123,12 @@ async fn start(folder: &Folder, tap: mpsc::Sender<Arc<Record>>, record: Option<P
     let diagnostics = loaded.render(true);
     let set =
         loaded.set.take().ok_or_else(|| anyhow!("the files in {} cannot be used\n{diagnostics}", folder.shown()))?;
-    let options = serve::Options { watched: Some(folder.process_file.clone()), tap: Some(tap), record };
+    let options = serve::Options {
+        watched: Some(folder.process_file.clone()),
+        tap: Some(tap),
+        record,
+        ..serve::Options::default()
+    };
     serve::start(set, options).await.context("the gateway cannot start")
 }
 

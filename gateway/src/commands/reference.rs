@@ -8,6 +8,7 @@ use pointsman_policies::scenario::ScenarioFile;
 
 use super::schema::File;
 use crate::config::process::ProcessShape;
+use crate::identity::keys::KeysShape;
 
 /// Arguments of `reference`.
 #[derive(Debug, clap::Args)]
@@ -28,6 +29,7 @@ pub fn text(file: File) -> String {
     match file {
         File::Policy => policy_reference(),
         File::Portfolio => format!("# Portfolio reference\n\n{}", keys::<PortfolioShape>()),
+        File::Keys => format!("# Keys reference\n\n{}", keys::<KeysShape>()),
         File::Scenarios => format!("# Scenarios reference\n\n{}", keys::<ScenarioFile>()),
         File::Pointsman => format!("# Process reference\n\n{}", keys::<ProcessShape>()),
     }

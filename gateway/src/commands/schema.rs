@@ -8,6 +8,7 @@ use pointsman_policies::scenario::ScenarioFile;
 
 use crate::cli::SchemaArguments;
 use crate::config::process::ProcessShape;
+use crate::identity::keys::KeysShape;
 
 /// One of the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -20,13 +21,16 @@ pub enum File {
     Policy,
     /// `NAME.scenarios.toml`
     Scenarios,
+    /// `keys.toml`
+    Keys,
 }
 
 /// Prints them.
 pub fn run(arguments: &SchemaArguments) -> anyhow::Result<ExitCode> {
-    let files = arguments
-        .file
-        .map_or_else(|| vec![File::Pointsman, File::Portfolio, File::Policy, File::Scenarios], |file| vec![file]);
+    let files = arguments.file.map_or_else(
+        || vec![File::Pointsman, File::Portfolio, File::Policy, File::Scenarios, File::Keys],
+        |file| vec![file],
+    );
     for file in files {
         super::print(&text(file))?;
     }
@@ -40,5 +44,6 @@ pub fn text(file: File) -> String {
         File::Portfolio => schema_text::<PortfolioShape>("portfolio.toml"),
         File::Policy => schema_text::<PolicyFile>("policy.toml"),
         File::Scenarios => schema_text::<ScenarioFile>("NAME.scenarios.toml"),
+        File::Keys => schema_text::<KeysShape>("keys.toml"),
     }
 }

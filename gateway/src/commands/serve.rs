@@ -7,7 +7,7 @@ use pointsman_backends::portfolio::Secrets;
 
 use crate::cli::ServeArguments;
 use crate::config::set;
-use crate::serve;
+use crate::serve::{self, handover, inherited::Inherited};
 use crate::telemetry::logs;
 
 /// Name look-ups run on threads that cannot be cancelled; they get this long.
@@ -19,10 +19,14 @@ pub fn run(arguments: &ServeArguments) -> anyhow::Result<ExitCode> {
     anstream::eprint!("{}", loaded.render(true));
     let Some(set) = loaded.set.take() else { return Ok(ExitCode::FAILURE) };
     logs::start(&set.process.telemetry);
+    let inherited = match arguments.inherit {
+        true => Inherited::from_process_before(&handover::path(&set.process.state))?,
+        false => Inherited::from_environment()?,
+    };
     let runtime = super::runtime()?;
     let served = runtime.block_on(async {
-        let options =
-            serve::Options { watched: Some(arguments.config.clone()), tap: None, record: arguments.record.clone() };
+        let (watched, record) = (Some(arguments.config.clone()), arguments.record.clone());
+        let options = serve::Options { watched, tap: None, record, inherited };
         let running = serve::start(set, options).await?;
         let snapshot = running.gateway.snapshot();
         tracing::info!(

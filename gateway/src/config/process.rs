@@ -2,6 +2,10 @@
 
 /// Who may operate the gateway, and how much it remembers of what they did.
 mod operators;
+/// Who may send requests.
+mod auth;
+/// How the listener proves itself.
+mod tls;
 /// How many requests are held, and how long.
 mod queueing;
 /// Whether and where decisions are recorded.
@@ -13,15 +17,16 @@ use std::time::Duration;
 
 use pointsman_backends::endpoint::Address;
 use pointsman_backends::portfolio::Secrets;
-use pointsman_backends::tls;
 use pointsman_policies::language::{Diagnostic, Located, Report};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
+pub use auth::{Auth, AuthShape, Jwt, KeysAt};
 pub use operators::{Admin, AdminShape, Generations, GenerationsShape, Token};
 pub use queueing::{QueueLimits, QueueShape};
 pub use recording::{Record, RecordShape};
+pub use tls::{Tls, TlsShape};
 
 /// `pointsman.toml` as it is written. Every key has a default; an empty file serves.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -43,6 +48,10 @@ pub struct ProcessShape {
     /// not given. Where it cannot be written, the gateway serves all the same and remembers nothing past its end.
     #[schemars(example = &"state")]
     pub state: Option<String>,
+    /// Who may send requests: `"none"` (whoever reaches the listener), or a table. Must be given where `listen` is not of
+    /// this machine alone, unless `tls.client_ca_file` is; `"none"` where not given.
+    #[schemars(example = &"none")]
+    pub auth: Option<Located<AuthShape>>,
     /// Who may operate the gateway.
     #[serde(default)]
     pub admin: AdminShape,
@@ -66,18 +75,6 @@ pub struct ProcessShape {
     /// Logs and traces.
     #[serde(default)]
     pub telemetry: TelemetryShape,
-}
-
-/// `[tls]`
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TlsShape {
-    /// PEM file with the certificate chain, relative to this file.
-    #[schemars(example = &"tls/cert.pem")]
-    pub cert_file: String,
-    /// PEM file with the private key, relative to this file.
-    #[schemars(example = &"tls/key.pem")]
-    pub key_file: String,
 }
 
 /// `[limits]`
@@ -186,14 +183,16 @@ pub struct Process {
     pub policy: PathBuf,
     /// The folder for what the gateway itself remembers.
     pub state: PathBuf,
+    /// Who may send requests.
+    pub auth: Auth,
     /// Who may operate the gateway.
     pub admin: Admin,
     /// What is kept of policies that were in force.
     pub generations: Generations,
     /// Whether and where decisions are recorded.
     pub record: Record,
-    /// Certificate chain and key for clients.
-    pub tls: Option<(PathBuf, PathBuf)>,
+    /// How the listener proves itself; plain text where `None`.
+    pub tls: Option<Tls>,
     /// Open client connections.
     pub connections: usize,
     /// Size of a request body, bytes.
@@ -238,10 +237,7 @@ impl Process {
     /// Checks a shape; `folder` is what relative paths start from. Problems go into the report.
     pub fn new(shape: &ProcessShape, folder: &Path, secrets: Secrets, report: &mut Report) -> Process {
         let path = |given: &Option<String>, default: &str| folder.join(given.as_deref().unwrap_or(default));
-        let tls = shape.tls.as_ref().map(|tls| (folder.join(&tls.cert_file), folder.join(&tls.key_file)));
-        if let Some(Err(error)) = tls.as_ref().map(|(cert_file, key_file)| tls::server(cert_file, key_file)) {
-            report.push(Diagnostic::error("bad-certificates", format!("`[tls]`: {error}")));
-        }
+        let tls = Tls::new(shape.tls.as_ref(), folder, report);
         if let Some(url) = &shape.telemetry.otlp_endpoint
             && let Err(error) = Address::parse(&url.value)
         {
@@ -261,6 +257,8 @@ impl Process {
             let wrong = Diagnostic::error("bad-log-filter", format!("`{}` is no log filter: {error}", filter.value));
             report.push(wrong.at(filter.span.clone()).help("write it like `info` or `info,pointsman=debug`"));
         }
+        let by_certificate = tls.as_ref().is_some_and(Tls::asks_clients);
+        let auth = Auth::new(shape.auth.as_ref(), (listen, shape.listen.as_ref()), by_certificate, folder, report);
         let admin = Admin::new(&shape.admin, folder, secrets, report);
         if !admin_listen.ip().is_loopback() && shape.admin.token.is_none() {
             operators::refuse_without_token(admin_listen, shape.admin_listen.as_ref(), report);
@@ -271,6 +269,7 @@ impl Process {
             portfolio: path(&shape.portfolio, "portfolio.toml"),
             policy: path(&shape.policy, "policy.toml"),
             state: path(&shape.state, "state"),
+            auth,
             admin,
             generations: Generations::new(&shape.generations),
             record: Record::new(&shape.record, folder, &path(&shape.state, "state"), report),
@@ -297,7 +296,7 @@ impl Process {
             ),
             ("record.max_bytes", self.record.files.max_bytes != other.record.files.max_bytes),
             ("record.keep", self.record.files.keep != other.record.files.keep),
-            ("tls", self.tls != other.tls),
+            ("tls", self.tls.is_some() != other.tls.is_some()),
             ("limits.connections", self.connections != other.connections),
             ("timeouts.head_s", self.timeouts.head != other.timeouts.head),
             ("timeouts.client_write_s", self.timeouts.client_write != other.timeouts.client_write),

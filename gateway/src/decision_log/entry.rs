@@ -15,13 +15,14 @@ use serde::{Deserialize, Serialize};
 use crate::record::{DecisionRecord, Outcome as RecordOutcome, Record};
 
 /// Headers that prove who somebody is: their values are written nowhere, whatever a policy reads.
-const CREDENTIALS: [&str; 8] = [
+const CREDENTIALS: [&str; 9] = [
     "authorization",
     "proxy-authorization",
     "cookie",
     "set-cookie",
     "api-key",
     "x-api-key",
+    "x-pointsman-key",
     "x-goog-api-key",
     "x-amz-security-token",
 ];

@@ -21,7 +21,7 @@ pub(super) struct Folder {
     /// The audit log.
     pub(super) audit: Audit,
     /// Other gateways find it locked until this one ends.
-    _lock: File,
+    lock: File,
 }
 
 /// What was there at the start.
@@ -81,7 +81,21 @@ impl Folder {
             Err(TryLockError::Error(error)) => return Err(failed(&lock_file, &error)),
         }
         let audit = Audit::open(path).map_err(|error| failed(&path.join("audit.jsonl"), &error))?;
-        Ok(Folder { path: path.to_owned(), audit, _lock: lock })
+        Ok(Folder { path: path.to_owned(), audit, lock })
+    }
+
+    /// Lets another process write there.
+    pub(super) fn unlock(&self) {
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!("`{}` cannot be let go: {error}", self.path.display());
+        }
+    }
+
+    /// Takes it back from one that did not come to write.
+    pub(super) fn lock_again(&self) {
+        if let Err(error) = self.lock.try_lock() {
+            tracing::warn!("`{}` cannot be taken back: {error}", self.path.display());
+        }
     }
 
     /// What lies there. Files that cannot be read are named in the log.

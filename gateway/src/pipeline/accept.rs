@@ -1,5 +1,7 @@
 //! Who asks, for what, until when: the head of a request.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, header};
 use hyper::body::Incoming;
@@ -7,6 +9,8 @@ use percent_encoding::percent_decode_str;
 use pointsman_policies::facts::Api;
 
 use super::wishes::{self, Wishes};
+use crate::gateway::Gateway;
+use crate::identity::{self, Caller};
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::serve::strict::Flaw;
@@ -42,21 +46,30 @@ pub(super) struct Call {
     pub(super) declared_class: String,
     /// What the caller wants, and who it says it is.
     pub(super) wishes: Wishes,
+    /// Who it is, where it was asked.
+    pub(super) caller: Option<Arc<Caller>>,
     /// The body.
     pub(super) body: Incoming,
 }
 
-/// Sorts a request by method and path and reads the headers that concern the gateway.
-pub(super) fn accept(snapshot: &Snapshot, request: Request<Incoming>, record: &mut Record) -> Result<Asked, Refusal> {
-    let (head, body) = request.into_parts();
+/// Finds out who asks, sorts a request by method and path, and reads the headers that concern the gateway.
+pub(super) async fn accept(
+    gateway: &Gateway,
+    snapshot: &Snapshot,
+    (request, peer): (Request<Incoming>, Option<Arc<Caller>>),
+    record: &mut Record,
+) -> Result<Asked, Refusal> {
+    let (mut head, body) = request.into_parts();
     refuse_odd_head(&head)?;
     refuse_large_head(&head)?;
+    let caller = identity::identify(gateway, &mut head.headers, peer.as_ref()).await?;
+    record.caller.clone_from(&caller);
     let path = head.uri.path();
     let api = match path {
         "/v1/chat/completions" => Api::ChatCompletions,
         "/v1/completions" => Api::Completions,
         "/v1/embeddings" => Api::Embeddings,
-        _ => return models(snapshot, &head.method, path).map(Asked::Models),
+        _ => return models(snapshot, &head.method, path, caller.as_deref()).map(Asked::Models),
     };
     if head.method != Method::POST {
         return Err(Refusal::WrongMethod("POST"));
@@ -64,8 +77,12 @@ pub(super) fn accept(snapshot: &Snapshot, request: Request<Incoming>, record: &m
     record.api = Some(api);
     refuse_foreign_body(&head.headers)?;
     let declared_class = wishes::header(&head.headers, snapshot::CLASS_HEADER_NAME)?.unwrap_or_default().to_owned();
-    let wishes = Wishes::read(&head.headers)?;
-    Ok(Asked::Generate(Call { api, path: path.to_owned(), headers: head.headers, declared_class, wishes, body }))
+    let mut wishes = Wishes::read(&head.headers)?;
+    if let Some(caller) = &caller {
+        caller.name.as_ref().clone_into(&mut wishes.tenant); // what is proven, not what is said
+    }
+    let path = path.to_owned();
+    Ok(Asked::Generate(Call { api, path, headers: head.headers, declared_class, wishes, caller, body }))
 }
 
 /// What the listener found wrong, and what is wrong by any version of HTTP.
@@ -107,7 +124,7 @@ fn refuse_large_head(head: &http::request::Parts) -> Result<(), Refusal> {
     }
 }
 
-fn models(snapshot: &Snapshot, method: &Method, path: &str) -> Result<Bytes, Refusal> {
+fn models(snapshot: &Snapshot, method: &Method, path: &str, caller: Option<&Caller>) -> Result<Bytes, Refusal> {
     let rest = path.strip_prefix(MODELS_PATH).ok_or_else(|| Refusal::UnknownPath(path.to_owned()))?;
     let name = match rest.strip_prefix('/') {
         Some(name) if !name.is_empty() => Some(name),
@@ -117,11 +134,13 @@ fn models(snapshot: &Snapshot, method: &Method, path: &str) -> Result<Bytes, Ref
     if method != Method::GET {
         return Err(Refusal::WrongMethod("GET"));
     }
-    match name {
-        None => Ok(snapshot.model_list.clone()),
-        Some(name) => {
+    let allowed = caller.map(|caller| &caller.scope.models).filter(|allowed| !allowed.is_all());
+    match (name, allowed) {
+        (None, None) => Ok(snapshot.model_list.clone()),
+        (None, Some(allowed)) => Ok(snapshot.models_where(|model| allowed.admits(model))),
+        (Some(name), allowed) => {
             let name = percent_decode_str(name).decode_utf8_lossy();
-            if snapshot.serves(&name) {
+            if snapshot.serves(&name) && allowed.is_none_or(|allowed| allowed.admits(&name)) {
                 Ok(Bytes::from(snapshot::model_entry(&name).to_string()))
             } else {
                 Err(super::body::unknown_model(snapshot, &name))

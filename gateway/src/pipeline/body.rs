@@ -1,5 +1,7 @@
 //! Reads the body under its own limits and parses it just far enough: no DOM, no tokenizer, the bytes kept as they came.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body_util::BodyExt;
@@ -11,6 +13,7 @@ use serde_json::error::Category;
 use super::accept::Call;
 use super::wishes::Wishes;
 use crate::gateway::Gateway;
+use crate::identity::Caller;
 use crate::prompt::{self, Parsed, Text};
 use crate::record::Record;
 use crate::refusal::Refusal;
@@ -28,6 +31,8 @@ pub(super) struct Prompt {
     pub(super) declared_class: String,
     /// What the caller wants, and who it says it is.
     pub(super) wishes: Wishes,
+    /// Who it is, where it was asked.
+    pub(super) caller: Option<Arc<Caller>>,
     /// What the body says.
     pub(super) parsed: Parsed,
     body: Bytes,
@@ -50,7 +55,7 @@ pub(super) async fn read(
     call: Call,
     record: &mut Record,
 ) -> Result<Prompt, Refusal> {
-    let Call { api, path, headers, declared_class, wishes, body } = call;
+    let Call { api, path, headers, declared_class, wishes, caller, body } = call;
     let body = collect(snapshot, &headers, body).await?;
     record.read_at = record.elapsed();
     let mut parsed = prompt::parse(api, &body).map_err(|error| refuse(&error))?;
@@ -64,7 +69,10 @@ pub(super) async fn read(
     if !snapshot.serves(&parsed.model) {
         return Err(unknown_model(snapshot, &parsed.model));
     }
-    Ok(Prompt { api, path, headers, declared_class, wishes, parsed, body })
+    if caller.as_ref().is_some_and(|caller| !caller.scope.models.admits(&parsed.model)) {
+        return Err(Refusal::Forbidden(format!("its key is not for the model `{}`", record.model)));
+    }
+    Ok(Prompt { api, path, headers, declared_class, wishes, caller, parsed, body })
 }
 
 /// The refusal for a model that no pool serves.

@@ -65,6 +65,10 @@ pub(super) fn classify<'p>(
     record.class = class.map(|class| class.name.as_str().into());
     record.because = classified.because.as_str();
     record.slo = slo(class, &facts);
+    let name = class.map_or("", |class| class.name.as_str());
+    if prompt.caller.as_ref().is_some_and(|caller| !caller.scope.classes.admits(name)) {
+        return Err(Refusal::Forbidden(format!("its key is not for requests of the class `{name}`")));
+    }
     let output_tokens = output_tokens(gateway, prompt, class.map_or("", |class| &class.name), &facts);
     record.classified_at = record.elapsed();
     Ok(Work { prompt, headers, arm, class: classified.class, output_tokens, unix_s })

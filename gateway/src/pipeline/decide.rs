@@ -42,6 +42,7 @@ pub(super) async fn decide(
 ) -> Result<Decided, Refusal> {
     let before = time_on_core();
     let made = made(gateway, snapshot, work, 0.0);
+    refuse_route(&made.0, work)?;
     record.decided_in = time_on_core().saturating_sub(before);
     record.decided_at = record.elapsed();
     follow(gateway, made, record).await
@@ -62,6 +63,18 @@ pub(super) async fn again(
     }
     let waited = record.elapsed().saturating_sub(record.decided_at);
     follow(gateway, made(gateway, snapshot, work, waited.as_secs_f64() * 1e3), record).await
+}
+
+/// A key may be for some routes only.
+fn refuse_route(made: &DecisionRecord, work: &Work<'_>) -> Result<(), Refusal> {
+    let Some(caller) = work.prompt.caller.as_ref().filter(|caller| !caller.scope.routes.is_all()) else {
+        return Ok(());
+    };
+    let route = made.deciding().policy.routes.get(made.route).map_or("", |route| route.name.as_str());
+    if caller.scope.routes.admits(route) {
+        return Ok(());
+    }
+    Err(Refusal::Forbidden(format!("its key is not for the route `{route}`")))
 }
 
 /// How long this thread has run.

@@ -1,18 +1,17 @@
 //! Accepts client connections: TLS, HTTP/1.1 or HTTP/2 by what the client speaks, each phase under its own time limit.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Request;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use pointsman_backends::tls;
+use hyper_util::server::graceful::{GracefulConnection, GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -24,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use super::strict::{FirstFlaw, REFUSED_PATH, Strict};
 use crate::config::process::Process;
 use crate::gateway::Gateway;
+use crate::identity::Caller;
 use crate::pipeline;
 
 /// TLS handshake and the first byte of a request each get this long.
@@ -38,6 +38,8 @@ const HTTP2_STREAMS: u32 = 250;
 const STREAM_WINDOW: u32 = 256 << 10;
 /// HTTP/2 flow-control window of one connection, bytes.
 const CONNECTION_WINDOW: u32 = 8 << 20;
+/// Once the gateway ends, connections of HTTP/1.1 are kept for a last request so long.
+const LAST_REQUESTS: Duration = Duration::from_secs(1);
 /// A silent HTTP/2 client is asked this often whether it lives.
 const HTTP2_PING: Duration = Duration::from_secs(30);
 /// The preface of HTTP/2 and no HTTP/1.1 method begins so.
@@ -47,7 +49,7 @@ const HTTP2_PREFACE_START: &[u8] = b"PRI";
 #[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
-    tls: Option<TlsConfig>,
+    tls: bool,
     connections: Arc<Semaphore>,
     times: Times,
 }
@@ -59,24 +61,12 @@ struct Times {
     write: Duration,
 }
 
-type TlsConfig = Arc<tokio_rustls::rustls::ServerConfig>;
-
 impl Listener {
-    /// Binds the address of the process file and reads its certificates.
-    pub async fn bind(process: &Process) -> io::Result<Listener> {
-        let tls = match &process.tls {
-            Some((cert_file, key_file)) => Some(tls::server(cert_file, key_file)?),
-            None => None,
-        };
-        let socket = super::bind(process.listen, "listen").await?;
+    /// Serves a socket as the process file says.
+    pub fn new(socket: TcpListener, process: &Process) -> Listener {
         let connections = Arc::new(Semaphore::new(process.connections.min(Semaphore::MAX_PERMITS)));
         let times = Times { head: process.timeouts.head, write: process.timeouts.client_write };
-        Ok(Listener { socket, tls, connections, times })
-    }
-
-    /// Where it listens.
-    pub fn address(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+        Listener { socket, tls: process.tls.is_some(), connections, times }
     }
 
     /// Serves until `stopped` turns true, then until every connection has finished what it was doing.
@@ -96,7 +86,7 @@ impl Listener {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let (gateway, tls, watcher) = (Arc::clone(&gateway), self.tls.clone(), graceful.watcher());
+                    let (gateway, tls, watcher) = (Arc::clone(&gateway), self.tls, graceful.watcher());
                     let (times, stopped, cut) = (self.times, stopped.clone(), cut.clone());
                     tasks.spawn(async move {
                         let _ = stream.set_nodelay(true);
@@ -123,20 +113,44 @@ impl Listener {
 async fn open(
     gateway: Arc<Gateway>,
     stream: TcpStream,
-    tls: Option<TlsConfig>,
+    tls: bool,
     watcher: Watcher,
     times: Times,
     mut stopped: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let Some(tls) = tls else {
+    if !tls {
         let sniffing = within(OPENING_TIME, speaks_http2(&stream));
         let Some(http2) = unless_stopped(&mut stopped, sniffing).await? else { return Ok(()) };
-        return Box::pin(speak(gateway, patient(stream, times), http2, watcher, times)).await;
-    };
+        return Box::pin(speak(gateway, patient(stream, times), None, http2, (watcher, stopped), times)).await;
+    }
+    // As it is now: certificates are swapped while connections stay.
+    let config = gateway.identity().server_config();
+    let tls = config.ok_or_else(|| io::Error::other("no certificate can be shown"))?;
     let handshake = Box::pin(within(OPENING_TIME, TlsAcceptor::from(tls).accept(patient(stream, times))));
     let Some(stream) = unless_stopped(&mut stopped, handshake).await? else { return Ok(()) };
-    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    Box::pin(speak(gateway, stream, http2, watcher, times)).await
+    let session = stream.get_ref().1;
+    let http2 = session.alpn_protocol() == Some(b"h2");
+    let peer = session.peer_certificates().and_then(|chain| gateway.identity().peer(chain));
+    Box::pin(speak(gateway, stream, peer, http2, (watcher, stopped), times)).await
+}
+
+/// A client of HTTP/1.1 may have a request on its way on a connection that has none: it is answered, and told that it was
+/// the last. Only then connections without a request are closed.
+async fn last_requests<C: GracefulConnection>(
+    connection: C,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<(), C::Error> {
+    let mut connection = std::pin::pin!(connection);
+    let moment = async {
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+        tokio::time::sleep(LAST_REQUESTS).await;
+    };
+    tokio::select! {
+        biased;
+        ended = connection.as_mut() => return ended,
+        () = moment => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
 }
 
 /// A client that has not said a word does not hold up the end; `None` where it has come.
@@ -176,19 +190,33 @@ async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
     }
 }
 
-async fn speak<S>(gateway: Arc<Gateway>, stream: S, http2: bool, watcher: Watcher, times: Times) -> io::Result<()>
+async fn speak<S>(
+    gateway: Arc<Gateway>,
+    stream: S,
+    peer: Option<Arc<Caller>>,
+    http2: bool,
+    (watcher, stopped): (Watcher, watch::Receiver<bool>),
+    times: Times,
+) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let flaw = FirstFlaw::default();
     let heard = Arc::clone(&flaw);
+    let ending = stopped.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
-        let gateway = Arc::clone(&gateway);
+        let (gateway, peer, last) = (Arc::clone(&gateway), peer.clone(), !http2 && *ending.borrow());
         if let Some(flaw) = heard.get().filter(|_| request.uri().path() == REFUSED_PATH) {
             request.extensions_mut().insert(*flaw);
         }
         // Large while a request is being dealt with, and gone once its answer begins; connections stay.
-        Box::pin(async move { Ok::<_, std::convert::Infallible>(pipeline::serve(gateway, request).await) })
+        Box::pin(async move {
+            let mut response = pipeline::serve(gateway, request, peer).await;
+            if last {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, std::convert::Infallible>(response)
+        })
     });
     let served = if http2 {
         let stream = TokioIo::new(stream);
@@ -207,7 +235,7 @@ where
         server.timer(TokioTimer::new()).header_read_timeout(times.head).max_buf_size(HEAD_BYTES);
         // Headers: hyper reads a hundred and answers 431 to more. Were it told to read more, it would take 25 kB from the heap
         // for each request.
-        watcher.watch(server.serve_connection(stream, service)).await
+        last_requests(server.serve_connection(stream, service), stopped).await
     };
     served.map_err(io::Error::other)
 }

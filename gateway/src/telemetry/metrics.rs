@@ -2,6 +2,8 @@
 
 /// Attempts that failed, and those beyond the first.
 mod attempts;
+/// Who called, and what of keys and certificates is in force.
+mod identity;
 /// Commitments, budgets, sites, vendors.
 mod prices;
 
@@ -119,6 +121,7 @@ pub struct Metrics {
     in_flight: Family<OfEndpoint, Gauge>,
     available: Family<OfEndpoint, Gauge>,
     learned: LearnedMetrics,
+    identity: identity::IdentityMetrics,
     prices: prices::Prices,
 }
 
@@ -162,6 +165,7 @@ impl Default for Metrics {
             in_flight: Family::default(),
             available: Family::default(),
             learned: LearnedMetrics::default(),
+            identity: identity::IdentityMetrics::default(),
             prices: prices::Prices::default(),
         };
         metrics.reload_ok.set(1);
@@ -206,6 +210,7 @@ impl Metrics {
             self.queue_ended.get_or_create(&Held { class, pool, end: waited.end.as_str() }).inc();
         }
         self.attempts.request(record, &class);
+        self.identity.request(record);
         if let Some(usage) = record.usage {
             let of = |direction| Direction { class: class.clone(), pool: pool.clone(), direction };
             self.tokens.get_or_create(&of("input")).inc_by(usage.input_tokens);
@@ -226,6 +231,26 @@ impl Metrics {
     /// Counts a further attempt after one that failed: made, or refused by its route's budget.
     pub fn retry(&self, route: &str, made: bool) {
         self.attempts.retry(route, made);
+    }
+
+    /// Counts a request that had to say who calls, by what proved it and the result.
+    pub fn identified(&self, by: &'static str, result: &'static str) {
+        self.identity.identified(by, result);
+    }
+
+    /// Counts keys or certificates that were read because they had changed.
+    pub fn credentials_read(&self, what: &'static str, ok: bool) {
+        self.identity.read(what, ok);
+    }
+
+    /// Notes whether keys or certificates as they are now are in force.
+    pub fn credentials_ok(&self, what: &'static str, ok: bool) {
+        self.identity.ok(what, ok);
+    }
+
+    /// Notes when certificates end, seconds since 1970.
+    pub fn certificate_ends(&self, ends: &[(String, u64)]) {
+        self.identity.ends(ends);
     }
 
     /// Notes the generation in force.
@@ -339,6 +364,7 @@ impl Metrics {
         r.register(metric::IN_FLIGHT, "Requests in flight by endpoint", self.in_flight.clone());
         r.register(metric::AVAILABLE, "1 if the endpoint may be asked", self.available.clone());
         self.learned.register(r);
+        self.identity.register(r);
         self.prices.register(r);
     }
 }

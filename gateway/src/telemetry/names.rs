@@ -37,6 +37,10 @@ pub mod attribute {
     pub const USAGE_ESTIMATED: &str = "pointsman.usage_estimated";
     /// What a span is, for OpenInference viewers.
     pub const OPENINFERENCE_SPAN_KIND: &str = "openinference.span.kind";
+    /// Who called, where it was asked.
+    pub const CALLER: &str = "pointsman.caller";
+    /// What proved it.
+    pub const CALLER_BY: &str = "pointsman.caller_by";
     /// The request's id.
     pub const REQUEST_ID: &str = "pointsman.request_id";
     /// Its class.
@@ -133,6 +137,16 @@ pub mod metric {
     pub const HEDGES: &str = "pointsman_hedges";
     /// Further attempts after failed ones, made and refused by the route's budget.
     pub const RETRIES: &str = "pointsman_retries";
+    /// Requests that had to say who calls, by proof and result.
+    pub const IDENTIFIED: &str = "pointsman_identified_requests";
+    /// Requests by caller and outcome.
+    pub const CALLER_REQUESTS: &str = "pointsman_caller_requests";
+    /// Whether keys and certificates as they are now are in force.
+    pub const CREDENTIALS_OK: &str = "pointsman_credentials_ok";
+    /// Keys and certificates taken up and refused.
+    pub const CREDENTIALS_READ: &str = "pointsman_credentials_reads";
+    /// When certificates end.
+    pub const CERTIFICATE_ENDS: &str = "pointsman_certificate_end_timestamp_seconds";
     /// The generation in force.
     pub const GENERATION: &str = "pointsman_policy_generation";
     /// Whether the files as they are now are in force.

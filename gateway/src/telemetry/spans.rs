@@ -55,6 +55,10 @@ impl Tree<'_> {
             number(key::ATTEMPTS, record.attempts.len() as u64),
             text(key::OPENINFERENCE_SPAN_KIND, "CHAIN"),
         ];
+        if let Some(caller) = &record.caller {
+            attributes.push(text(key::CALLER, &caller.name));
+            attributes.push(text(key::CALLER_BY, caller.by.as_str()));
+        }
         if let Some(class) = &record.class {
             attributes.push(text(key::CLASS, class));
         }
