@@ -45,6 +45,7 @@ use settle::OpenRecord;
 
 pub use relay::Relay;
 pub use suppose::{Supposed, suppose};
+pub use wishes::Wishes;
 
 /// Body of an answer.
 #[derive(Debug)]

@@ -9,6 +9,8 @@ pub mod world;
 pub mod lines;
 /// Mutations of the words of an expression.
 pub mod words;
+/// A connection of a client in memory, as the gateway reads it and as others do.
+pub mod connection;
 
 /// Chance from a seed: the same seed, the same numbers.
 pub struct Chance(u64);

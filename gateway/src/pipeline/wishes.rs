@@ -10,22 +10,22 @@ const LONGEST_NAME: usize = 256;
 
 /// What a caller says of itself.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Wishes {
+pub struct Wishes {
     /// The whole answer within, milliseconds.
-    pub(super) deadline_ms: Option<f64>,
+    pub deadline_ms: Option<f64>,
     /// The first token within, milliseconds.
-    pub(super) slo_ttft_ms: Option<f64>,
+    pub slo_ttft_ms: Option<f64>,
     /// Each further token within, milliseconds.
-    pub(super) slo_itl_ms: Option<f64>,
+    pub slo_itl_ms: Option<f64>,
     /// The conversation; empty where it names none.
-    pub(super) session: String,
+    pub session: String,
     /// Who asks; empty where it does not say.
-    pub(super) tenant: String,
+    pub tenant: String,
 }
 
 impl Wishes {
     /// Reads them; a header that cannot be understood is refused by its name.
-    pub(crate) fn read(headers: &HeaderMap) -> Result<Wishes, Refusal> {
+    pub fn read(headers: &HeaderMap) -> Result<Wishes, Refusal> {
         Ok(Wishes {
             deadline_ms: milliseconds(headers, &DEADLINE)?,
             slo_ttft_ms: milliseconds(headers, &TTFT)?,
