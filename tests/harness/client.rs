@@ -209,6 +209,13 @@ impl Connection {
         Connection::over(connect(address).await, address.to_string(), true).await
     }
 
+    /// The same, where it may be that nobody listens or that the other side wants no more connections.
+    pub async fn try_new(address: SocketAddr, http2: bool) -> std::io::Result<Connection> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Connection::try_over(stream, address.to_string(), http2).await.map_err(std::io::Error::other)
+    }
+
     /// TLS; the version is what the server chose.
     pub async fn tls(address: SocketAddr, tls: Arc<ClientConfig>) -> Connection {
         Connection::try_tls(address, "localhost", tls).await.expect("a handshake")
@@ -230,16 +237,23 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        Connection::try_over(stream, authority, http2).await.expect("a connection")
+    }
+
+    async fn try_over<S>(stream: S, authority: String, http2: bool) -> Result<Connection, hyper::Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let (sender, task) = if http2 {
-            let (sender, connection) =
-                http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2");
+            let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
             (Sender::Http2(sender), tokio::spawn(async move { drop(connection.await) }))
         } else {
-            let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("HTTP/1.1");
+            let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
             let sender = Arc::new(tokio::sync::Mutex::new(sender));
             (Sender::Http1(sender), tokio::spawn(async move { drop(connection.await) }))
         };
-        Connection { sender, authority, longest: LONGEST, _driver: Arc::new(Driver(task.abort_handle())) }
+        let _driver = Arc::new(Driver(task.abort_handle()));
+        Ok(Connection { sender, authority, longest: LONGEST, _driver })
     }
 
     /// Waits so long for anything.

@@ -16,10 +16,11 @@ use crate::wait;
 /// No command that ends by itself takes longer.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// The program under test: beside the folder that holds this test.
+/// The program under test: beside the folder that holds this test, or beside this program.
 pub fn program() -> PathBuf {
     let this = std::env::current_exe().expect("the path of this test");
-    let folder = this.parent().and_then(Path::parent).expect("target/PROFILE/deps");
+    let folder = this.parent().expect("target/PROFILE");
+    let folder = if folder.ends_with("deps") { folder.parent().expect("target/PROFILE") } else { folder };
     let program = folder.join("pointsman");
     assert!(program.exists(), "`{}` is missing: run `cargo build --workspace --bins` first", program.display());
     program
