@@ -17,3 +17,6 @@ mod layout;
 /// The table of what each code of a diagnostic stands for.
 #[path = "tidy/codes.rs"]
 mod codes;
+/// The page of others' accidents.
+#[path = "tidy/accidents.rs"]
+mod accidents;

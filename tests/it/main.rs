@@ -79,3 +79,5 @@ mod checks;
 mod library;
 /// Secrets.
 mod secrets;
+/// Accidents that others had.
+mod accidents;
