@@ -1,6 +1,9 @@
 //! Connections to one endpoint: HTTP/1.1 kept for reuse, HTTP/2 shared up to a bound, TLS by rustls. What dies on a stale
 //! kept connection before a byte was answered is sent again on a new one.
 
+/// Several addresses of one name.
+mod race;
+
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -33,6 +36,9 @@ const STREAMS_PER_CONNECTION: usize = 90;
 const STREAM_WINDOW: u32 = 64 << 10;
 /// HTTP/2 flow-control window of one connection, bytes.
 const CONNECTION_WINDOW: u32 = 64 << 20;
+/// A kept connection that the other side had closed says so within a round trip. One that dies later than this with a
+/// request on it dies with the work in it: to send that again is a retry, and needs a budget.
+const STALE_WITHIN: Duration = Duration::from_millis(250);
 /// How often a quiet HTTP/2 connection is asked whether it lives.
 const HTTP2_PING: Duration = Duration::from_secs(20);
 
@@ -245,7 +251,7 @@ impl Connections {
         if let Some(answer) = self.send_on_shared(&outgoing).await? {
             return Ok(answer);
         }
-        if let Some(answer) = self.send_on_idle(&outgoing).await {
+        if let Some(answer) = self.send_on_idle(&outgoing).await? {
             return Ok(answer);
         }
         // Boxed: it is large, and most requests find a connection that is there.
@@ -264,18 +270,23 @@ impl Connections {
     }
 
     /// Tries kept HTTP/1.1 connections, newest first, until one answers; `None` where a new one is needed. One that dies
-    /// before it has answered anything was stale: the request is sent anew.
-    async fn send_on_idle(self: &Arc<Self>, outgoing: impl Fn() -> Outgoing) -> Option<(Response<Incoming>, Hold)> {
+    /// at once, before it has answered anything, was stale: the request is sent anew.
+    async fn send_on_idle(
+        self: &Arc<Self>,
+        outgoing: impl Fn() -> Outgoing,
+    ) -> Result<Option<(Response<Incoming>, Hold)>, ConnectError> {
         while let Some(mut sender) = self.take_idle() {
+            let sent = Instant::now();
             match sender.try_send_request(self.http1_request(outgoing())).await {
-                Ok(response) => return Some((response, Hold(Some(Held::Http1(sender, Arc::clone(self)))))),
+                Ok(response) => return Ok(Some((response, Hold(Some(Held::Http1(sender, Arc::clone(self))))))),
                 Err(mut error) => match error.take_message() {
                     Some(_) => continue,
-                    None => return None,
+                    None if sent.elapsed() < STALE_WITHIN => return Ok(None),
+                    None => return Err(self.closed(error.into_error())),
                 },
             }
         }
-        None
+        Ok(None)
     }
 
     async fn send_on_shared(
@@ -283,11 +294,11 @@ impl Connections {
         outgoing: impl Fn() -> Outgoing,
     ) -> Result<Option<(Response<Incoming>, Hold)>, ConnectError> {
         while let Some(shared) = self.take_shared() {
-            let sender = shared.sender.clone();
+            let (sender, sent) = (shared.sender.clone(), Instant::now());
             match self.send_on(shared, &outgoing).await {
                 Ok(Some(answer)) => return Ok(Some(answer)),
                 Ok(None) => {}
-                Err(_) if sender.is_closed() => {}
+                Err(_) if sender.is_closed() && sent.elapsed() < STALE_WITHIN => {}
                 Err(error) => return Err(error),
             }
         }
@@ -341,17 +352,10 @@ impl Connections {
         let addresses = tokio::net::lookup_host((host, port))
             .await
             .map_err(|error| ConnectError::Dns(self.address.host.clone(), error))?;
-        let mut last = std::io::Error::other("the name has no address");
-        for address in addresses {
-            match TcpStream::connect(address).await {
-                Ok(stream) => {
-                    let _ = stream.set_nodelay(true);
-                    return Ok(stream);
-                }
-                Err(error) => last = error,
-            }
-        }
-        Err(ConnectError::Connect(self.name(), last))
+        let stream = race::first(addresses, TcpStream::connect).await;
+        let stream = stream.map_err(|error| ConnectError::Connect(self.name(), error))?;
+        let _ = stream.set_nodelay(true);
+        Ok(stream)
     }
 
     async fn handshake<S>(self: &Arc<Self>, stream: S, http2: bool) -> Result<New, ConnectError>

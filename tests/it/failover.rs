@@ -8,6 +8,7 @@ use pointsman_tests::machines::{self, chat, url};
 use pointsman_tests::run::beside_others;
 use pointsman_tests::wait;
 use serde_json::Value;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Asks the endpoint first, a good machine second.
@@ -210,4 +211,30 @@ mod closing {
             }
         }
     }
+}
+
+/// A machine that closed a kept connection says so at once, and the request is sent again without anybody knowing; one that
+/// dies while it works has taken the work with it, and to try again is the route's to allow.
+#[test]
+fn a_kept_connection_that_dies_late_is_a_failure_and_one_that_dies_at_once_is_not() {
+    beside_others(async {
+        for (http, delay, expected) in [
+            ("h1", Duration::ZERO, (200, 3)),
+            ("h1", Duration::from_millis(400), (503, 2)),
+            ("h2", Duration::from_millis(400), (503, 2)),
+        ] {
+            let count = AtomicUsize::new(0);
+            let machine = Double::start(move |_| match count.fetch_add(1, Ordering::Relaxed) {
+                1 => Act::close().after(delay),
+                _ => Act::json(200, WHOLE),
+            })
+            .await;
+            let pool = PoolText::new("gpu", [machine.url()]).key(&format!("http = \"{http}\""));
+            let once = format!("{CHEAPEST}retry = {{ attempts = 1 }}\n");
+            let gateway = Gateway::start(PROCESS, &portfolio(&[pool]), &once).await;
+            assert_eq!(gateway.send(Ask::chat(&chat(9, false))).await.status, 200);
+            let reply = gateway.send(Ask::chat(&chat(9, false))).await;
+            assert_eq!((reply.status.as_u16(), machine.seen().len()), expected, "{http} after {delay:?}");
+        }
+    });
 }
