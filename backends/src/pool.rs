@@ -43,6 +43,12 @@ pub struct PoolShape {
     #[serde(default)]
     #[schemars(example = true)]
     pub drain: bool,
+    /// Whether its engines go on with an answer of which they are given the beginning (`continue_final_message`, as vLLM and
+    /// SGLang do), so that a stream which breaks elsewhere can go on here; `false` where not given, since an engine that
+    /// does not know the key answers anew.
+    #[serde(default)]
+    #[schemars(example = true)]
+    pub continues_answers: bool,
     /// HTTP version; `auto` where not given: by ALPN over TLS, HTTP/1.1 without TLS.
     #[schemars(example = &"h2")]
     pub http: Option<HttpVersion>,

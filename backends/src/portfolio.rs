@@ -84,6 +84,8 @@ pub struct Pool {
     pub forward_authorization: bool,
     /// Whether it takes no new work.
     pub drain: bool,
+    /// Whether its engines go on with answers that were begun elsewhere.
+    pub continues_answers: bool,
     /// HTTP version to speak.
     pub version: Version,
     /// How to speak TLS; present if any endpoint does.
@@ -220,6 +222,7 @@ impl Building<'_> {
             api_key,
             forward_authorization: shape.forward_authorization,
             drain: shape.drain,
+            continues_answers: shape.continues_answers,
             version,
             tls,
             window,

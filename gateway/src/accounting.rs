@@ -60,10 +60,20 @@ impl Accounting {
         let Some((usage, decision)) = record.usage.zip(record.decision.as_ref()) else { return };
         let Some(attempt) = record.endpoint() else { return };
         let pools = &decision.snapshot.portfolio.facts;
-        let Some(pool) = pools.iter().position(|pool| *pool.name == *attempt.pool) else { return };
+        let place = |name: &str| pools.iter().position(|pool| *pool.name == *name);
         let tokens = usage.input_tokens.saturating_add(usage.output_tokens);
-        let entry = Entry { tokens, usd: record.usd, joules: record.joules.unwrap_or(0.0) };
-        self.accounts.lock().book(unix(), &decision.snapshot.terms(), pool, &entry);
+        let (mut accounts, mut said, mut others_usd) = (self.accounts.lock(), 0, 0.0);
+        // Each of several machines read the prompt and what was said before it, and is owed for it.
+        for (attempt, part) in record.attempts.iter().filter_map(|attempt| Some((attempt, attempt.continued?))) {
+            said += part.output_tokens;
+            others_usd += part.usd;
+            let Some(pool) = place(&attempt.pool) else { continue };
+            let entry = Entry { tokens: usage.input_tokens.saturating_add(said), usd: part.usd, joules: 0.0 };
+            accounts.book(unix(), &decision.snapshot.terms(), pool, &entry);
+        }
+        let Some(pool) = place(&attempt.pool) else { return };
+        let entry = Entry { tokens, usd: record.usd - others_usd, joules: record.joules.unwrap_or(0.0) };
+        accounts.book(unix(), &decision.snapshot.terms(), pool, &entry);
     }
 
     /// Lets decisions know what follows; `now` is the fleet's time.

@@ -58,6 +58,7 @@ pub fn outcome(record: &Record) -> Outcome {
         status: record.status,
         attempts: attempts.collect(),
         not_retried: record.retries_spent.map(|spent| spent.to_string()),
+        not_continued: record.why_not_continued().map(str::to_owned),
         queue_ms: record.waited.as_ref().map(Waited::ms),
         ttft_ms: record.ttft_ms(),
         itl_ms: record.itl_ms(),

@@ -12,6 +12,8 @@ mod decide;
 mod failure;
 /// Attempts: the first byte wins.
 mod forward;
+/// Lets a stream that broke go on elsewhere.
+mod mend;
 /// Waits for the first event of an answer.
 mod opening;
 /// A second attempt beside a slow first one.
@@ -85,7 +87,7 @@ async fn answer(
     let mut decided = decide::decide(gateway, snapshot, &work, record).await?; // pure; held where there is no room
     loop {
         match forward::forward(gateway, snapshot, &prompt, decided, record).await {
-            Ok(response) => return Ok(response), // attempts, first byte wins
+            Ok(response) => return Ok(mend::keep(response, prompt)), // attempts, first byte wins
             Err(refusal) => decided = Box::pin(decide::again(gateway, snapshot, &work, refusal, record)).await?,
         }
     }

@@ -22,7 +22,7 @@ use pointsman_policies::policy::Slo;
 use crate::identity::Caller;
 use crate::prompt::Text;
 
-pub use attempt::{AttemptRecord, OUT_OF_LEASE, OUTRUN, OVERLOADED};
+pub use attempt::{AttemptRecord, BROKEN_OFF, Continued, OUT_OF_LEASE, OUTRUN, OVERLOADED};
 pub use decision::{DecisionRecord, Planned, work};
 pub use waited::Waited;
 
@@ -144,6 +144,8 @@ pub struct Record {
     pub attempts: Vec<AttemptRecord>,
     /// Why it was not tried again, where that is its route's budget for retries.
     pub retries_spent: Option<RetriesSpent>,
+    /// Why its stream could not go on elsewhere, should it have broken, where its route wanted that.
+    pub not_continued: Option<&'static str>,
     /// Kind of the hardware that answered.
     pub hardware: Option<HardwareKind>,
     /// When the first event or the answer came.
@@ -219,6 +221,7 @@ impl Record {
             decision: None,
             attempts: Vec::new(),
             retries_spent: None,
+            not_continued: None,
             hardware: None,
             first_byte_at: None,
             last_byte_at: None,
@@ -236,6 +239,27 @@ impl Record {
     /// Time since the request came.
     pub fn elapsed(&self) -> Duration {
         self.began.elapsed()
+    }
+
+    /// Answer tokens of machines that broke off, before the last goes on.
+    pub fn said_before(&self) -> u64 {
+        self.attempts.iter().filter_map(|attempt| Some(attempt.continued?.output_tokens)).sum()
+    }
+
+    /// How often its stream went on on another machine.
+    pub fn continued(&self) -> u64 {
+        let broke_off = self.attempts.iter().filter(|attempt| attempt.continued.is_some()).count() as u64;
+        if self.attempts.last().is_some_and(|last| last.failure.is_none()) { broke_off } else { 0 }
+    }
+
+    /// Whether it was to go on on another machine.
+    pub fn was_continued(&self) -> bool {
+        self.attempts.iter().any(|attempt| attempt.continued.is_some())
+    }
+
+    /// Why a stream that broke did not go on on another machine, where it was to.
+    pub fn why_not_continued(&self) -> Option<&'static str> {
+        self.not_continued.filter(|_| matches!(self.outcome, Outcome::Broken(_)))
     }
 
     /// What has come of its attempts.

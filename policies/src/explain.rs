@@ -167,6 +167,9 @@ pub struct Outcome {
     /// Why there was no further one, where its route's budget for retries was used up; `null` elsewhere.
     #[serde(default)]
     pub not_retried: Option<String>,
+    /// Why its stream, which broke, did not go on on another machine; `null` elsewhere.
+    #[serde(default)]
+    pub not_continued: Option<String>,
     /// How long it was held before the first, milliseconds; `null` where it was sent at once.
     #[serde(default)]
     pub queue_ms: Option<f64>,

@@ -252,6 +252,8 @@ pub struct Route {
     pub affinity: Option<Affinity>,
     /// What it does about a slow first token.
     pub hedge: Option<Hedge>,
+    /// Whether a stream that breaks goes on elsewhere, where machines can.
+    pub continue_broken_streams: bool,
     /// What one request may take.
     pub budgets: Budgets,
 }
@@ -269,6 +271,7 @@ impl Route {
             objective: Objective::CheapestThatMeetsSlo,
             affinity: None,
             hedge: None,
+            continue_broken_streams: true,
             budgets: Budgets::default(),
         }
     }

@@ -179,6 +179,7 @@ fn dispatch(snapshot: &Snapshot, mut record: Record, now: Micros) -> Result<(Run
         status: Some(200),
         failure: None,
         cause: "",
+        continued: None,
         hedge: false,
     });
     record.usd = estimate.usd;

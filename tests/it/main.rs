@@ -33,6 +33,8 @@ mod failover;
 mod retry_budget;
 /// Failures after the first byte.
 mod broken_streams;
+/// Streams that break and go on elsewhere.
+mod continued_streams;
 /// Machines that are killed under load.
 mod killed_machines;
 /// Clients that leave.

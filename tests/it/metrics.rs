@@ -53,9 +53,11 @@ metrics = \"vllm\"";
         assert_is_openmetrics(&text);
         let names = names();
         assert!(names.len() >= 17, "{names:?}");
-        // Nobody is held, hedged or asked for a name here, nor shown a certificate; those are asked for where somebody is.
+        // Nobody is held, hedged or asked for a name here, nor shown a certificate, and
+        // no stream breaks; those are asked for where that happens.
         let others = ["pointsman_queue_", "pointsman_hedges", "pointsman_identified_", "pointsman_caller_"];
-        let others = others.into_iter().chain(["pointsman_credentials_", "pointsman_certificate_"]);
+        let others =
+            others.into_iter().chain(["pointsman_credentials_", "pointsman_certificate_", "pointsman_broken_streams"]);
         let elsewhere = |name: &str| others.clone().any(|start| name.starts_with(start));
         let here = names.iter().filter(|name| !elsewhere(name));
         let missing: Vec<_> = here.filter(|name| !text.contains(&format!("# TYPE {name} "))).collect();

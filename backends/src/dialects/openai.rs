@@ -1,5 +1,8 @@
 //! The OpenAI dialect: vLLM, SGLang, llama.cpp, TensorRT-LLM and most providers speak it.
 
+/// Answers that another machine goes on with.
+pub mod continuation;
+
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 use pointsman_policies::facts::Api;

@@ -38,8 +38,10 @@ pub(super) struct Ask {
     pub(super) stream: bool,
     pub(super) include_usage: bool,
     longest: Option<u64>,
-    natural: Option<u64>,
-    ignore_eos: bool,
+    /// Where its answer ends by itself, tokens.
+    end: u64,
+    /// Tokens of its own answer that it was given to go on from.
+    said: u64,
 }
 
 impl Ask {
@@ -47,8 +49,13 @@ impl Ask {
     pub(super) fn read(shape: Shape, body: &[u8], machine: u64) -> Result<Ask, Failure> {
         let raw: RawAsk = serde_json::from_slice(body).map_err(Failure::unreadable)?;
         let mut reading = Reading::default();
+        let mut said = None;
         match (shape, raw.messages, raw.prompt) {
-            (Shape::Chat, Some(messages), _) => {
+            (Shape::Chat, Some(mut messages), _) => {
+                if raw.continue_final_message == Some(true) {
+                    let partial = partial(&mut messages, raw.add_generation_prompt)?;
+                    said = Some(partial);
+                }
                 messages
                     .into_iter()
                     .filter_map(|message| message.content)
@@ -65,17 +72,19 @@ impl Ask {
         if raw.n.is_some_and(|n| n != 1) {
             return Err(Failure::invalid("only one choice is simulated", "n"));
         }
+        let seed = reading.seed(machine);
+        let drawn = || if raw.ignore_eos == Some(true) { u64::MAX } else { words::answer_length(seed) };
         Ok(Ask {
             shape,
             model: raw.model,
-            prompt_tokens: raw.simulated_prompt_tokens.unwrap_or_else(|| reading.prompt_tokens()),
+            prompt_tokens: raw.simulated_prompt_tokens.unwrap_or_else(|| reading.prompt_tokens()) + said.unwrap_or(0),
             prefix: reading.blocks().into(),
-            seed: reading.seed(machine),
+            seed,
             stream: raw.stream.unwrap_or(false),
             include_usage: raw.stream_options.and_then(|options| options.include_usage).unwrap_or(false),
             longest,
-            natural: raw.simulated_answer_tokens,
-            ignore_eos: raw.ignore_eos.unwrap_or(false),
+            end: raw.simulated_answer_tokens.map_or_else(drawn, |tokens| tokens.max(1)),
+            said: said.unwrap_or(0),
         })
     }
 
@@ -84,17 +93,22 @@ impl Ask {
     pub(super) fn job(&self, room: u64) -> (Job, &'static str) {
         let left = room.saturating_sub(self.prompt_tokens).max(1);
         let longest = self.longest.unwrap_or(DEFAULT_LONGEST_ANSWER.min(left));
-        let drawn = || if self.ignore_eos { u64::MAX } else { words::answer_length(self.seed) };
-        let natural = self.natural.map_or_else(drawn, |tokens| tokens.max(1));
+        let natural = self.end.saturating_sub(self.said);
         let job = Job {
             id: 0,
             prompt_tokens: self.prompt_tokens,
             prefix: Arc::clone(&self.prefix),
-            output_tokens: natural.min(longest),
+            // Where all was said, it takes a step to see that.
+            output_tokens: natural.min(longest).max(1),
             reserved_output_tokens: longest,
             ..Job::default()
         };
         (job, if natural > longest { "length" } else { "stop" })
+    }
+
+    /// How many of so many tokens from one on are words: none behind the end.
+    fn words(&self, from: u64, tokens: u64) -> u64 {
+        self.end.saturating_sub(from).min(tokens)
     }
 }
 
@@ -108,6 +122,8 @@ struct RawAsk {
     max_tokens: Option<u64>,
     max_completion_tokens: Option<u64>,
     ignore_eos: Option<bool>,
+    continue_final_message: Option<bool>,
+    add_generation_prompt: Option<bool>,
     /// Known to simulated machines alone: how many tokens the prompt has. A gateway reads its length alone.
     simulated_prompt_tokens: Option<u64>,
     /// Known to simulated machines alone: where the answer ends by itself. A gateway cannot tell it from the bound.
@@ -117,7 +133,20 @@ struct RawAsk {
 
 #[derive(Deserialize)]
 struct Message {
+    role: Option<String>,
     content: Option<Content>,
+}
+
+/// Takes the answer that is to go on from the messages, and says how many words it has. As vLLM, it refuses what makes no
+/// sense.
+fn partial(messages: &mut Vec<Message>, generation_prompt: Option<bool>) -> Result<u64, Failure> {
+    let both = "`continue_final_message` and `add_generation_prompt` cannot both be true";
+    if generation_prompt != Some(false) {
+        return Err(Failure::invalid(both, "add_generation_prompt"));
+    }
+    let last = messages.pop_if(|last| last.role.as_deref() == Some("assistant"));
+    let words = last.and_then(|last| last.content).map(|content| content.words());
+    words.ok_or_else(|| Failure::invalid("there is no message of an assistant to continue", "continue_final_message"))
 }
 
 #[derive(Deserialize)]
@@ -138,6 +167,16 @@ struct StreamOptions {
 }
 
 impl Content {
+    fn words(&self) -> u64 {
+        match self {
+            Content::Text(text) => text.split_ascii_whitespace().count() as u64,
+            Content::Parts(parts) => {
+                let texts = parts.iter().filter_map(|part| part.text.as_ref());
+                texts.map(|text| text.split_ascii_whitespace().count() as u64).sum()
+            }
+        }
+    }
+
     fn read(self, reading: &mut Reading) {
         match self {
             Content::Text(text) => reading.text(&text),
@@ -253,7 +292,7 @@ impl Answer {
     /// The whole answer at once.
     pub(super) fn whole(&self, tokens: u64, cached_tokens: u64) -> Value {
         let mut text = BytesMut::new();
-        words::put_words(&mut text, self.ask.seed, 0, tokens);
+        words::put_words(&mut text, self.ask.seed, self.ask.said, self.ask.words(self.ask.said, tokens));
         let text = String::from_utf8_lossy(&text);
         let choice = match self.ask.shape {
             Shape::Chat => json!({
@@ -320,7 +359,9 @@ impl Chunks {
             );
         }
         out.put_slice(&self.before_text);
-        words::put_words(out, self.answer.ask.seed, self.tokens, u64::from(tokens));
+        let ask = &self.answer.ask;
+        let from = ask.said + self.tokens;
+        words::put_words(out, ask.seed, from, ask.words(from, u64::from(tokens)));
         out.put_slice(&self.after_text);
         self.tokens += u64::from(tokens);
     }

@@ -23,7 +23,8 @@ pub fn ended(gateway: &Gateway, record: &Record, flight: Flight, streamed: bool)
     let (Some(made), Some(attempt), Some(usage)) = (&record.decision, record.attempts.last(), record.usage) else {
         return;
     };
-    if record.outcome != Outcome::Answered {
+    // What several machines gave together says nothing of one of them.
+    if record.outcome != Outcome::Answered || record.was_continued() {
         return;
     }
     let counted = !record.usage_estimated;

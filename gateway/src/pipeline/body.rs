@@ -39,6 +39,24 @@ pub(super) struct Prompt {
 }
 
 impl Prompt {
+    /// The body as sent.
+    pub(super) fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// How long it is.
+    pub(super) fn bytes(&self) -> usize {
+        self.body.len()
+    }
+
+    /// The same request with another body; `None` where that cannot be read.
+    pub(super) fn with_body(&self, body: Vec<u8>) -> Option<Prompt> {
+        let parsed = prompt::parse(self.api, &body).ok()?;
+        let (path, headers, declared_class) = (self.path.clone(), self.headers.clone(), self.declared_class.clone());
+        let (api, wishes, caller, body) = (self.api, self.wishes.clone(), self.caller.clone(), Bytes::from(body));
+        Some(Prompt { api, path, headers, declared_class, wishes, caller, parsed, body })
+    }
+
     /// The body with the model's name replaced where a pool knows it by another; the other bytes are untouched.
     pub(super) fn body_for(&self, upstream_model: Option<&String>) -> Spliced {
         let Some(name) = upstream_model else { return Spliced::new([self.body.clone(), Bytes::new(), Bytes::new()]) };

@@ -81,8 +81,8 @@ pub(super) struct Tries<'s> {
 /// An attempt that gave an answer, or the machine's verdict that the caller is wrong.
 pub(super) struct Won<'s> {
     target: Target<'s>,
-    opened: Opened,
-    dispatched: Dispatched,
+    pub(super) opened: Opened,
+    pub(super) dispatched: Dispatched,
 }
 
 impl<'s> Tries<'s> {
@@ -168,7 +168,8 @@ impl Won<'_> {
     }
 }
 
-async fn one_attempt<'s>(
+/// One attempt: booked on its machine whatever comes of it.
+pub(super) async fn one_attempt<'s>(
     gateway: &Gateway,
     (snapshot, prompt, added): (&Snapshot, &Prompt, &[(HeaderName, HeaderValue)]),
     (made, endpoint, begun, first_byte): (Option<Arc<DecisionRecord>>, usize, Option<Dispatched>, Duration),
@@ -201,7 +202,7 @@ async fn one_attempt<'s>(
 }
 
 /// What machines are told of where a request stands.
-fn added_headers(record: &Record) -> Vec<(HeaderName, HeaderValue)> {
+pub(super) fn added_headers(record: &Record) -> Vec<(HeaderName, HeaderValue)> {
     let span_id = record.attempts.last().map_or(record.trace.span_id, |attempt| attempt.span_id);
     let texts = [("traceparent", record.trace.traceparent(span_id)), ("x-request-id", record.request_id.clone())];
     let value =
@@ -209,8 +210,11 @@ fn added_headers(record: &Record) -> Vec<(HeaderName, HeaderValue)> {
     texts.into_iter().filter_map(value).collect()
 }
 
-enum Opened {
+/// How an attempt was answered.
+pub(super) enum Opened {
+    /// With an answer.
     Answer { head: http::response::Parts, opening: Opening },
+    /// With the verdict that the caller is wrong.
     CallersMistake { head: http::response::Parts, body: Bytes },
 }
 
@@ -340,7 +344,8 @@ fn timing(record: &Record) -> String {
     format!("decide;dur={decided_ms:.3}, {queue}first_byte;dur={first_ms:.3}")
 }
 
-fn begin_attempt(record: &mut Record, index: usize, target: &Target<'_>) {
+/// Opens the record of an attempt.
+pub(super) fn begin_attempt(record: &mut Record, index: usize, target: &Target<'_>) {
     let began = record.elapsed();
     record.attempts.push(AttemptRecord {
         endpoint: target.endpoint.id.clone(),
@@ -353,5 +358,6 @@ fn begin_attempt(record: &mut Record, index: usize, target: &Target<'_>) {
         failure: None,
         cause: "",
         hedge: false,
+        continued: None,
     });
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +17,8 @@ use pointsman_backends::fleet::{Dispatched, Verdict};
 use pointsman_backends::frames::sse::Events;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::body::Prompt;
+use super::mend::{Mended, Mending};
 use super::opening::Opening;
 use super::settle;
 use crate::gateway::Gateway;
@@ -26,6 +28,8 @@ use crate::refusal::broken_stream_event;
 
 /// A machine that leaves the connection open after the last event is let go after this.
 const AFTER_LAST_EVENT: Duration = Duration::from_millis(250);
+/// How streams end.
+const LAST_EVENT: &[u8] = b"data: [DONE]\n\n";
 /// Answers that come whole are kept up to this size for their usage report, bytes; no copy is made.
 const LONGEST_KEPT: usize = 4 << 20;
 
@@ -40,6 +44,14 @@ impl fmt::Display for BrokenOff {
 }
 
 impl std::error::Error for BrokenOff {}
+
+/// What comes of looking further.
+enum Step {
+    /// This is given to the client, the end where it is nothing.
+    Give(Option<Result<Frame<Bytes>, BrokenOff>>),
+    /// There may be more.
+    GoOn,
+}
 
 /// The body of an answer on its way to the client.
 pub struct Relay {
@@ -57,6 +69,8 @@ pub struct Relay {
     last: [Vec<u8>; 2],
     kept: Vec<Bytes>,
     kept_bytes: usize,
+    /// What it needs to go on elsewhere, where it may.
+    mending: Option<Box<Mending>>,
     done: bool,
     ended: bool,
     finished: bool,
@@ -96,6 +110,7 @@ impl Relay {
             last: [Vec::new(), Vec::new()],
             kept: Vec::new(),
             kept_bytes: 0,
+            mending: None,
             done: false,
             ended,
             finished: false,
@@ -108,6 +123,15 @@ impl Relay {
             relay.end(); // an empty answer: nobody will ask for a byte of it
         }
         relay
+    }
+
+    /// Keeps what a stream needs to go on elsewhere, should it break.
+    pub(super) fn may_go_on(&mut self, prompt: Prompt) {
+        let Some(record) = self.record.as_mut().filter(|_| self.streamed) else { return };
+        match Mending::of(record, prompt) {
+            Ok(mending) => self.mending = mending.map(Box::new),
+            Err(unable) => record.not_continued = Some(unable),
+        }
     }
 
     pub(super) fn is_finished(&self) -> bool {
@@ -136,29 +160,40 @@ impl Relay {
             if self.finished {
                 return Poll::Ready(None);
             }
-            if self.ended {
-                return Poll::Ready(self.end());
-            }
-            match Pin::new(&mut self.body).poll_frame(context) {
-                Poll::Ready(Some(Ok(frame))) => {
-                    self.last_progress = Instant::now();
-                    if let Ok(bytes) = frame.into_data() {
-                        self.arrived(bytes);
-                    }
-                }
-                // What breaks behind the last event takes nothing from the answer.
-                Poll::Ready(Some(Err(_))) if self.done => return Poll::Ready(self.end()),
-                Poll::Ready(Some(Err(error))) => {
-                    return Poll::Ready(self.broken(&format!("the connection to the machine broke: {error}")));
-                }
-                Poll::Ready(None) => self.ended = true,
-                Poll::Pending => match self.overdue(context) {
-                    Some(_) if self.done => return Poll::Ready(self.end()),
-                    Some(reason) => return Poll::Ready(self.broken(&reason)),
-                    None => return Poll::Pending,
-                },
+            let asking = self.mending.as_ref().is_some_and(|mending| mending.is_asking());
+            let step = match (asking, self.ended) {
+                (true, _) => ready!(self.go_on(context)),
+                (false, true) => self.end(),
+                (false, false) => ready!(self.read(context)),
+            };
+            if let Step::Give(last) = step {
+                return Poll::Ready(last);
             }
         }
+    }
+
+    /// Takes what the machine has sent.
+    fn read(&mut self, context: &mut Context<'_>) -> Poll<Step> {
+        match Pin::new(&mut self.body).poll_frame(context) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.last_progress = Instant::now();
+                if let Ok(bytes) = frame.into_data() {
+                    self.arrived(bytes);
+                }
+            }
+            // What breaks behind the last event takes nothing from the answer.
+            Poll::Ready(Some(Err(_))) if self.done || self.is_complete() => return Poll::Ready(self.end()),
+            Poll::Ready(Some(Err(error))) => {
+                return Poll::Ready(self.broken(&format!("the connection to the machine broke: {error}")));
+            }
+            Poll::Ready(None) => self.ended = true,
+            Poll::Pending => match self.overdue(context) {
+                Some(_) if self.done => return Poll::Ready(self.end()),
+                Some(reason) => return Poll::Ready(self.broken(&reason)),
+                None => return Poll::Pending,
+            },
+        }
+        Poll::Ready(Step::GoOn)
     }
 
     fn arrived(&mut self, bytes: Bytes) {
@@ -170,16 +205,29 @@ impl Relay {
     }
 
     fn next_ready(&mut self) -> Option<Bytes> {
-        let bytes = self.ready.pop_front().or_else(|| self.events.take())?;
-        if !self.streamed {
-            self.kept_bytes += bytes.len();
-            if self.kept_bytes <= LONGEST_KEPT {
-                self.kept.push(bytes.clone());
+        loop {
+            let bytes = self.ready.pop_front().or_else(|| self.events.take())?;
+            if !self.streamed {
+                self.kept_bytes += bytes.len();
+                if self.kept_bytes <= LONGEST_KEPT {
+                    self.kept.push(bytes.clone());
+                }
+                return Some(bytes);
             }
-            return Some(bytes);
+            if let Some(event) = self.event(bytes) {
+                return Some(event);
+            }
         }
+    }
+
+    /// One event as the client gets it; `None` where it gets none for it.
+    fn event(&mut self, bytes: Bytes) -> Option<Bytes> {
         match self.dialect.event_kind(&bytes) {
             EventKind::Content => {
+                let bytes = match &mut self.mending {
+                    Some(mending) => mending.pass(bytes)?,
+                    None => bytes,
+                };
                 let [last, before] = &mut self.last;
                 std::mem::swap(last, before);
                 last.clear();
@@ -188,12 +236,39 @@ impl Relay {
                     record.events += 1;
                     record.last_byte_at = Some(record.began.elapsed());
                 }
+                return Some(bytes);
             }
-            EventKind::Done => self.done = true,
-            EventKind::Error => self.error_event(&bytes),
+            EventKind::Done => {
+                if let Some(told) = self.trailer() {
+                    self.ready.push_front(bytes);
+                    return Some(told);
+                }
+                self.done = true;
+            }
+            EventKind::Error => {
+                if !self.dialect.blames_caller(&bytes) && self.mend(&self.complaint(&bytes)) {
+                    return None;
+                }
+                self.error_event(&bytes);
+            }
             EventKind::Comment => {}
         }
         Some(bytes)
+    }
+
+    /// What the machine says went wrong.
+    fn complaint(&self, event: &[u8]) -> String {
+        let said = self.dialect.error_message(pointsman_backends::frames::sse::data(event));
+        said.unwrap_or_else(|| "the machine sent an error event".to_owned())
+    }
+
+    /// Whether the last of the answer has come, though the stream has no end yet.
+    fn is_complete(&self) -> bool {
+        self.streamed && self.last.iter().any(|event| self.dialect.completes(event))
+    }
+
+    fn trailer(&mut self) -> Option<Bytes> {
+        self.mending.as_mut()?.trailer(self.record.as_ref()?)
     }
 
     /// The last event of this stream, whatever the machine sends behind it.
@@ -203,11 +278,11 @@ impl Relay {
         self.events = Events::default();
         self.ready.clear();
         let blames_caller = self.dialect.blames_caller(event);
+        let complaint = self.complaint(event);
         if let Some(record) = &mut self.record {
-            let said = self.dialect.error_message(pointsman_backends::frames::sse::data(event));
             record.outcome = match blames_caller {
                 true => Outcome::CallersMistake(400),
-                false => Outcome::Broken(said.unwrap_or_else(|| "the machine sent an error event".to_owned())),
+                false => Outcome::Broken(complaint),
             };
         }
         self.hold = None; // what may still come is not waited for
@@ -247,12 +322,15 @@ impl Relay {
     }
 
     /// The machine's bytes have ended: well if the stream was complete, else as broken.
-    fn end(&mut self) -> Option<Result<Frame<Bytes>, BrokenOff>> {
-        if self.streamed && !self.done && !self.last.iter().any(|event| self.dialect.completes(event)) {
+    fn end(&mut self) -> Step {
+        if self.streamed && !self.done && !self.is_complete() {
             return self.broken("the machine ended the stream before it was complete");
         }
         if !self.streamed && self.body.size_hint().exact().is_some_and(|rest| rest > 0) {
             return self.broken("the machine ended the answer before it was complete");
+        }
+        if let Some(told) = self.trailer() {
+            return Step::Give(Some(Ok(Frame::data(told))));
         }
         self.finished = true;
         if let Some(hold) = self.hold.take().filter(|_| self.ended) {
@@ -266,10 +344,14 @@ impl Relay {
             dispatched.live().report(Verdict::Worked, self.gateway.fleet().now());
         }
         self.close(None);
-        None
+        Step::Give(None)
     }
 
-    fn broken(&mut self, reason: &str) -> Option<Result<Frame<Bytes>, BrokenOff>> {
+    /// The answer broke: it goes on elsewhere or ends as broken.
+    fn broken(&mut self, reason: &str) -> Step {
+        if self.mend(reason) {
+            return Step::GoOn;
+        }
         self.finished = true;
         self.hold = None;
         if let Some(dispatched) = &self.dispatched {
@@ -278,10 +360,57 @@ impl Relay {
         self.close(Some(Outcome::Broken(reason.to_owned())));
         if self.streamed {
             let event = broken_stream_event(&format!("the stream broke: {reason}"));
-            Some(Ok(Frame::data(event)))
+            Step::Give(Some(Ok(Frame::data(event))))
         } else {
-            Some(Err(BrokenOff(reason.to_owned())))
+            Step::Give(Some(Err(BrokenOff(reason.to_owned()))))
         }
+    }
+
+    /// Whether a stream that broke goes on elsewhere: the machine that broke is let go, and what has come of an event that
+    /// is not whole is forgotten, as the client never got it.
+    fn mend(&mut self, reason: &str) -> bool {
+        let (Some(mending), Some(record)) = (&mut self.mending, &mut self.record) else { return false };
+        match mending.begin(&self.gateway, record, reason, self.deadline) {
+            Mended::Asking => {}
+            Mended::Lacking(event) => {
+                self.ready = VecDeque::from([event, Bytes::from_static(LAST_EVENT)]);
+                self.ended = true;
+            }
+            Mended::No => return false,
+        }
+        let used_tokens = record.input_tokens.saturating_add(mending.tokens());
+        self.hold = None;
+        self.events = Events::default();
+        if let Some(dispatched) = self.dispatched.take() {
+            let now = self.gateway.fleet().now();
+            dispatched.live().report(Verdict::Failed, now);
+            dispatched.settle(now, used_tokens);
+            self.gateway.room_made();
+        }
+        true
+    }
+
+    /// Waits for the machine that goes on.
+    fn go_on(&mut self, context: &mut Context<'_>) -> Poll<Step> {
+        let (Some(mending), Some(record)) = (&mut self.mending, &mut self.record) else {
+            return Poll::Ready(Step::Give(None));
+        };
+        let Some((opening, mut dispatched)) = ready!(mending.poll(&self.gateway, record, self.deadline, context))
+        else {
+            let broke = mending.broke().to_owned();
+            self.mending = None;
+            return Poll::Ready(self.broken(&broke));
+        };
+        dispatched.first_token(self.gateway.fleet().now());
+        self.gateway.room_made();
+        if let Some(attempt) = record.attempts.last_mut() {
+            attempt.status = Some(record.status);
+        }
+        let Opening { source, events, first, ended, .. } = opening;
+        (self.body, self.hold, self.dialect) = (source.body, Some(source.hold), source.dialect);
+        (self.dispatched, self.events, self.ready, self.ended) = (Some(dispatched), events, first, ended);
+        self.last_progress = Instant::now();
+        Poll::Ready(Step::GoOn)
     }
 
     fn usage(&self) -> Option<Usage> {

@@ -80,14 +80,42 @@ fn price(record: &mut Record) {
     let Some(pool) = pools.iter().find(|pool| *pool.name == *attempt.pool) else { return };
     let Some(model) = pool.model(&record.model) else { return };
     let in_flight = decision.planned(attempt.index).map_or(0, |planned| planned.state.in_flight);
-    record.usd = model.price.usd(usage.input_tokens, usage.output_tokens);
-    record.usd += outrun_usd(record, pools);
-    record.joules = joules(
-        pool,
-        usage.input_tokens.saturating_sub(usage.cached_tokens.unwrap_or(0)),
-        usage.output_tokens,
-        in_flight,
-    );
+    // Of an answer that went on elsewhere, the last machine read what was said before and wrote the rest.
+    let said = record.said_before();
+    let (read, written) = (usage.input_tokens.saturating_add(said), usage.output_tokens.saturating_sub(said));
+    let cached = usage.cached_tokens.unwrap_or(0);
+    let mut usd = model.price.usd(read, written) + outrun_usd(record, pools);
+    let mut energy = joules(pool, read.saturating_sub(cached), written, in_flight);
+    for (place, part) in broken_off(record, pools, usage.input_tokens) {
+        usd += part.usd;
+        energy = energy.zip(part.joules).map(|(all, part)| all + part);
+        if let Some(continued) = record.attempts.get_mut(place).and_then(|attempt| attempt.continued.as_mut()) {
+            continued.usd = part.usd;
+        }
+    }
+    (record.usd, record.joules) = (usd, energy);
+}
+
+/// What a machine took for its part of an answer.
+struct PartTaken {
+    usd: f64,
+    joules: Option<f64>,
+}
+
+/// The parts of those whose stream broke off, by the place of their attempts: each read the prompt and what was said before.
+fn broken_off(record: &Record, pools: &[PoolFacts], input_tokens: u64) -> Vec<(usize, PartTaken)> {
+    let mut said = 0;
+    let mut parts = Vec::new();
+    for (place, attempt) in record.attempts.iter().enumerate() {
+        let Some(continued) = attempt.continued else { continue };
+        let read = input_tokens.saturating_add(said);
+        said = said.saturating_add(continued.output_tokens);
+        let Some(pool) = pools.iter().find(|pool| *pool.name == *attempt.pool) else { continue };
+        let Some(model) = pool.model(&record.model) else { continue };
+        let usd = model.price.usd(read, continued.output_tokens);
+        parts.push((place, PartTaken { usd, joules: joules(pool, read, continued.output_tokens, 0) }));
+    }
+    parts
 }
 
 /// What was begun in vain costs its prompt.

@@ -28,12 +28,25 @@ pub struct AttemptRecord {
     pub cause: &'static str,
     /// Whether it was made beside one that was slow.
     pub hedge: bool,
+    /// What it gave of the answer before it broke; `None` where it broke before, or not at all.
+    pub continued: Option<Continued>,
+}
+
+/// A part of an answer that went on elsewhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Continued {
+    /// Tokens of it, as far as events tell.
+    pub output_tokens: u64,
+    /// What it cost, US dollars, once that is booked.
+    pub usd: f64,
 }
 
 /// [`AttemptRecord::cause`] of an attempt that was given up because another answered first.
 pub const OUTRUN: &str = "outrun";
 /// The same of a machine that had too much to do.
 pub const OVERLOADED: &str = "overloaded";
+/// The same of a stream that broke and went on elsewhere.
+pub const BROKEN_OFF: &str = "broken-off";
 /// The same where another request took the last of a provider's limit.
 pub const OUT_OF_LEASE: &str = "lease";
 

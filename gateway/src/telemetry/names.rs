@@ -65,6 +65,10 @@ pub mod attribute {
     pub const ATTEMPTS: &str = "pointsman.attempts";
     /// Why it was not tried again, where that is its route's budget for retries.
     pub const RETRIES_SPENT: &str = "pointsman.retries_spent";
+    /// How often its stream went on on another machine.
+    pub const CONTINUED: &str = "pointsman.continued";
+    /// Why a stream that broke did not go on on another machine.
+    pub const NOT_CONTINUED: &str = "pointsman.not_continued";
     /// Time to first token, milliseconds.
     pub const TTFT_MS: &str = "pointsman.ttft_ms";
     /// Time per output token, milliseconds.
@@ -147,6 +151,8 @@ pub mod metric {
     pub const CREDENTIALS_READ: &str = "pointsman_credentials_reads";
     /// When certificates end.
     pub const CERTIFICATE_ENDS: &str = "pointsman_certificate_end_timestamp_seconds";
+    /// Streams that broke, by whether they went on on another machine.
+    pub const BROKEN_STREAMS: &str = "pointsman_broken_streams";
     /// The generation in force.
     pub const GENERATION: &str = "pointsman_policy_generation";
     /// Whether the files as they are now are in force.

@@ -65,6 +65,9 @@ impl Tree<'_> {
         if let Some(spent) = &record.retries_spent {
             attributes.push(text(key::RETRIES_SPENT, &spent.to_string()));
         }
+        let continued = record.continued();
+        attributes.extend((continued > 0).then(|| number(key::CONTINUED, continued)));
+        attributes.extend(record.why_not_continued().map(|why| text(key::NOT_CONTINUED, why)));
         if !missed.is_empty() {
             attributes.push(text(key::SLO_MISSED, &missed.join(",")));
         }

@@ -285,6 +285,7 @@ impl Page {
             format!("{} after {}: {end}", attempt.endpoint, ms(attempt.ms))
         }));
         lines.extend(outcome.not_retried.iter().map(|reason| format!("not tried again: {reason}")));
+        lines.extend(outcome.not_continued.iter().map(|reason| format!("not continued elsewhere: {reason}")));
         self.entry("outcome", &lines);
     }
 

@@ -158,6 +158,7 @@ fn outcome(found: &Found) -> Outcome {
         status: kept.status,
         attempts: Vec::new(),
         not_retried: None,
+        not_continued: None,
         queue_ms: Some(found.decision.facts.waited_ms).filter(|ms| *ms > 0.0),
         ttft_ms: kept.ttft_ms.map(f64::from),
         itl_ms: kept.itl_ms.map(f64::from),

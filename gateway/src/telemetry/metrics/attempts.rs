@@ -5,7 +5,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-use crate::record::Record;
+use crate::record::{Outcome, Record};
 use crate::telemetry::names::metric;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -27,12 +27,19 @@ struct Retried {
     result: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Broken {
+    class: String,
+    result: &'static str,
+}
+
 /// Their metrics.
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
     failures: Family<Failed, Counter>,
     hedges: Family<Hedged, Counter>,
     retries: Family<Retried, Counter>,
+    broken_streams: Family<Broken, Counter>,
 }
 
 impl Attempts {
@@ -40,6 +47,11 @@ impl Attempts {
         for (hedge, result) in record.attempts.iter().filter_map(|attempt| Some((attempt, attempt.hedge_result()?))) {
             let hedged = Hedged { class: class.to_owned(), pool: hedge.pool.to_string(), result };
             self.hedges.get_or_create(&hedged).inc();
+        }
+        let broke = matches!(record.outcome, Outcome::Broken(_)) && record.stream;
+        if broke || record.was_continued() {
+            let result = if broke { "ended" } else { "continued" };
+            self.broken_streams.get_or_create(&Broken { class: class.to_owned(), result }).inc();
         }
     }
 
@@ -55,6 +67,8 @@ impl Attempts {
     pub(super) fn register(&self, r: &mut Registry) {
         r.register(metric::ATTEMPT_FAILURES, "Failed attempts by pool and cause", self.failures.clone());
         r.register(metric::HEDGES, "Second attempts beside slow ones, by how they ended", self.hedges.clone());
+        let broken = self.broken_streams.clone();
+        r.register(metric::BROKEN_STREAMS, "Streams that broke: ended so, or continued on another machine", broken);
         r.register(
             metric::RETRIES,
             "Further attempts after failed ones, by route: made, or refused by its budget",

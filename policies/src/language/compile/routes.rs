@@ -56,6 +56,7 @@ impl Compiler<'_> {
         let hedge = optional(table.hedge.as_ref(), |table| self.hedge(table));
         let budgets = self.budgets(table.retry.as_ref(), table.timeouts.as_ref());
         let spill = self.spill(&table);
+        let continue_broken_streams = table.continue_broken_streams;
         let objective = self.objective(table.objective, table.weights);
         let (when, when_note) = when?;
         let (tiers, tier_notes) = tiers?.into_iter().unzip();
@@ -69,7 +70,20 @@ impl Compiler<'_> {
         };
         let pin = pins.map(endpoints_of);
         let (objective, affinity, hedge) = (objective?, affinity?, hedge?);
-        Some((Route { name, when, tiers, spill, exclude, pin, objective, affinity, hedge, budgets }, note))
+        let route = Route {
+            name,
+            when,
+            tiers,
+            spill,
+            exclude,
+            pin,
+            objective,
+            affinity,
+            hedge,
+            continue_broken_streams,
+            budgets,
+        };
+        Some((route, note))
     }
 
     /// The route's own pools and those of its fallbacks.

@@ -46,6 +46,12 @@ pub struct RouteTable {
     pub affinity: Option<AffinityTable>,
     /// A second attempt beside a slow first one.
     pub hedge: Option<Located<HedgeTable>>,
+    /// Whether a stream that breaks goes on on another machine, from what the client has of it, where the machine's pool
+    /// can (`continues_answers` in the portfolio): only plain text of one chat answer can be joined. The further attempt
+    /// counts as a retry; `true` where not given, since the pool has been said to be able to.
+    #[serde(default = "continued")]
+    #[schemars(example = false)]
+    pub continue_broken_streams: bool,
     /// Attempts on one request.
     pub retry: Option<Located<RetryTable>>,
     /// How long one request may take.
@@ -186,6 +192,10 @@ impl WeightsTable {
     pub fn weights(&self) -> policy::Weights {
         policy::Weights { cost: self.cost, ttft: self.ttft, itl: self.itl, energy: self.energy }
     }
+}
+
+fn continued() -> bool {
+    true
 }
 
 fn default_homes() -> u32 {
