@@ -42,6 +42,7 @@ use crate::gateway::Gateway;
 use crate::identity::Caller;
 use crate::record::{Outcome, Record};
 use crate::refusal::Refusal;
+use crate::serve::strict::Answering;
 use crate::snapshot::{self, Snapshot};
 use settle::OpenRecord;
 
@@ -56,6 +57,15 @@ pub enum Answer {
     Whole(Option<Bytes>),
     /// Streamed from a machine.
     Relay(Box<Relay>),
+}
+
+impl Answer {
+    /// Holds a connection's token until its last byte; what is known whole is written at once.
+    pub fn goes_with(&mut self, answering: Answering) {
+        if let Answer::Relay(relay) = self {
+            relay.goes_with(answering);
+        }
+    }
 }
 
 /// Answers one request, whatever happens: refusals in the caller's dialect, a panic as a 500. `peer` is who the

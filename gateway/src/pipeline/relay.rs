@@ -25,6 +25,7 @@ use crate::gateway::Gateway;
 use crate::learning::served;
 use crate::record::{Outcome, Record};
 use crate::refusal::broken_stream_event;
+use crate::serve::strict::Answering;
 
 /// A machine that leaves the connection open after the last event is let go after this.
 const AFTER_LAST_EVENT: Duration = Duration::from_millis(250);
@@ -71,6 +72,8 @@ pub struct Relay {
     kept_bytes: usize,
     /// What it needs to go on elsewhere, where it may.
     mending: Option<Box<Mending>>,
+    /// Tells the client's connection that it is being answered.
+    answering: Option<Answering>,
     done: bool,
     ended: bool,
     finished: bool,
@@ -111,6 +114,7 @@ impl Relay {
             kept: Vec::new(),
             kept_bytes: 0,
             mending: None,
+            answering: None,
             done: false,
             ended,
             finished: false,
@@ -123,6 +127,11 @@ impl Relay {
             relay.end(); // an empty answer: nobody will ask for a byte of it
         }
         relay
+    }
+
+    /// Holds a connection's token as long as this answer lives.
+    pub(super) fn goes_with(&mut self, answering: Answering) {
+        self.answering = Some(answering);
     }
 
     /// Keeps what a stream needs to go on elsewhere, should it break.

@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::strict::{FirstFlaw, REFUSED_PATH, Strict};
+use super::strict::{Answering, FirstFlaw, REFUSED_PATH, Strict};
 use crate::config::process::Process;
 use crate::gateway::Gateway;
 use crate::identity::Caller;
@@ -204,17 +204,21 @@ where
     let flaw = FirstFlaw::default();
     let heard = Arc::clone(&flaw);
     let ending = stopped.clone();
+    let answering = Answering::default();
+    let asked = answering.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         let (gateway, peer, last) = (Arc::clone(&gateway), peer.clone(), !http2 && *ending.borrow());
         if let Some(flaw) = heard.get().filter(|_| request.uri().path() == REFUSED_PATH) {
             request.extensions_mut().insert(*flaw);
         }
         // Large while a request is being dealt with, and gone once its answer begins; connections stay.
+        let asked = asked.clone();
         Box::pin(async move {
             let mut response = pipeline::serve(gateway, request, peer).await;
             if last {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
+            response.body_mut().goes_with(asked);
             Ok::<_, std::convert::Infallible>(response)
         })
     });
@@ -230,7 +234,7 @@ where
             .keep_alive_interval(HTTP2_PING);
         Box::pin(watcher.watch(server.serve_connection(stream, service))).await
     } else {
-        let stream = TokioIo::new(Strict::new(stream, flaw));
+        let stream = TokioIo::new(Strict::new(stream, flaw, answering));
         let mut server = http1::Builder::new();
         server.timer(TokioTimer::new()).header_read_timeout(times.head).max_buf_size(HEAD_BYTES);
         // Headers: hyper reads a hundred and answers 431 to more. Were it told to read more, it would take 25 kB from the heap

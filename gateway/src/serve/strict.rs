@@ -3,7 +3,8 @@
 //! bare line feeds, several hosts); this stands before it and follows the framing, so that it sees only heads that can
 //! be read in one way.
 //!
-//! Bytes go on as they come; only a head that is not whole yet is held back. The first flaw ends the connection: hyper
+//! Bytes go on as they come; only a head that is not whole yet is held back, and what follows a request until that has been
+//! answered: hyper stops reading once it has a byte of the next request, and would not see the client leave. The first flaw ends the connection: hyper
 //! is given a request for `/.refused` in place of the head, and nothing after it, so that the refusal is answered,
 //! counted and traced like any other.
 
@@ -30,6 +31,19 @@ const REFUSED: &[u8] = b"GET /.refused HTTP/1.1\r\nhost: refused\r\nconnection: 
 /// The first flaw of a connection.
 pub type FirstFlaw = Arc<OnceLock<Flaw>>;
 
+/// Whether a request of a connection is being answered: as long as anybody holds a clone beside the connection's two.
+#[derive(Clone, Debug, Default)]
+pub struct Answering(Arc<()>);
+
+impl Answering {
+    /// The connection itself and whoever makes the clones.
+    const AT_REST: usize = 2;
+
+    fn goes_on(&self) -> bool {
+        Arc::strong_count(&self.0) > Self::AT_REST
+    }
+}
+
 /// A connection of which only sound heads are read.
 #[derive(Debug)]
 pub struct Strict<S> {
@@ -39,21 +53,28 @@ pub struct Strict<S> {
     held: Vec<u8>,
     /// The part of it that may go on.
     passed: usize,
+    /// Whether what comes next is not part of the request that went on last.
+    ended: bool,
     flaw: FirstFlaw,
+    answering: Answering,
 }
 
 /// Read at once where a head comes in pieces, bytes.
 const PIECE: usize = 4 << 10;
+/// Held of what a client sends before it has its answer, bytes; whoever sends more is not read until then.
+const MOST_AHEAD: usize = 64 << 10;
 
 impl<S> Strict<S> {
-    /// Of a client's connection, telling of its first flaw.
-    pub fn new(stream: S, flaw: FirstFlaw) -> Strict<S> {
-        Strict { stream, framing: Framing::default(), held: Vec::new(), passed: 0, flaw }
+    /// Of a client's connection, telling of its first flaw. `answering` is kept by the caller, too, who gives clones to
+    /// its answers.
+    pub fn new(stream: S, flaw: FirstFlaw, answering: Answering) -> Strict<S> {
+        Strict { stream, framing: Framing::default(), held: Vec::new(), passed: 0, ended: false, flaw, answering }
     }
 
     /// How much of these bytes may go on; the first of them is the first that has not.
     fn examine(&mut self, bytes: &[u8]) -> usize {
-        let (passed, flaw) = self.framing.pass(bytes);
+        let (passed, flaw, ended) = self.framing.pass(bytes);
+        self.ended = ended;
         if let Some(flaw) = flaw {
             let _ = self.flaw.set(flaw);
             self.framing = Framing::Refused;
@@ -97,6 +118,28 @@ impl<S: AsyncRead + Unpin> Strict<S> {
         Poll::Ready(Ok(if passed > 0 { Read::Given } else { Read::Held }))
     }
 
+    /// Holds what comes before the last request has been answered: nothing goes on but the end.
+    fn read_ahead(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Read>> {
+        if self.held.len() > MOST_AHEAD {
+            return Poll::Pending; // hyper asks again once it has answered
+        }
+        let mut piece = [std::mem::MaybeUninit::uninit(); PIECE];
+        let mut piece = ReadBuf::uninit(&mut piece);
+        ready!(Pin::new(&mut self.stream).poll_read(context, &mut piece))?;
+        self.held.extend_from_slice(piece.filled());
+        Poll::Ready(Ok(if piece.filled().is_empty() { Read::Given } else { Read::Held }))
+    }
+
+    /// Looks at what came before the last request had been answered.
+    fn go_on(&mut self) {
+        let held = std::mem::take(&mut self.held);
+        self.passed = self.examine(&held);
+        self.held = held;
+        if matches!(self.framing, Framing::Refused) {
+            self.hold(&[]);
+        }
+    }
+
     /// Reads more of what is held back.
     fn read_on(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Read>> {
         let mut piece = [std::mem::MaybeUninit::uninit(); PIECE];
@@ -109,13 +152,8 @@ impl<S: AsyncRead + Unpin> Strict<S> {
         if matches!(self.framing, Framing::Refused) {
             return Poll::Ready(Ok(Read::Held)); // what follows a flaw is not looked at
         }
-        let mut held = std::mem::take(&mut self.held);
-        held.extend_from_slice(piece.filled());
-        self.passed = self.examine(&held);
-        self.held = held;
-        if matches!(self.framing, Framing::Refused) {
-            self.hold(&[]);
-        }
+        self.held.extend_from_slice(piece.filled());
+        self.go_on();
         Poll::Ready(Ok(Read::Held))
     }
 }
@@ -138,8 +176,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
             if buffer.remaining() == 0 || self.give(buffer) {
                 return Poll::Ready(Ok(()));
             }
-            let straight = self.held.is_empty() && !matches!(self.framing, Framing::Refused);
-            let read = if straight { self.read_through(context, buffer) } else { self.read_on(context) };
+            let read = if self.ended && self.answering.goes_on() {
+                self.read_ahead(context)
+            } else if self.ended && !self.held.is_empty() {
+                self.go_on();
+                continue;
+            } else if self.held.is_empty() && !matches!(self.framing, Framing::Refused) {
+                self.read_through(context, buffer)
+            } else {
+                self.read_on(context)
+            };
             if let Read::Given = ready!(read)? {
                 return Poll::Ready(Ok(()));
             }

@@ -37,18 +37,22 @@ impl Default for Framing {
 }
 
 impl Framing {
-    /// How many of these bytes may go on, the first being the first that has not gone on yet; and the flaw that the
-    /// rest begins with.
-    pub(super) fn pass(&mut self, bytes: &[u8]) -> (usize, Option<Flaw>) {
+    /// How many of these bytes may go on, the first being the first that has not gone on yet: none behind the end of a
+    /// request. The flaw that the rest begins with, and whether a request ended.
+    pub(super) fn pass(&mut self, bytes: &[u8]) -> (usize, Option<Flaw>, bool) {
         let mut passed = 0;
         while let Some(rest) = bytes.get(passed..).filter(|rest| !rest.is_empty()) {
+            let empty_line = matches!(self, Framing::Head(_)) && rest.starts_with(b"\r\n");
             match self.step(rest) {
                 Ok(0) => break,
                 Ok(count) => passed += count,
-                Err(flaw) => return (passed, Some(flaw)),
+                Err(flaw) => return (passed, Some(flaw), false),
+            }
+            if *self == Framing::Head(0) && !empty_line {
+                return (passed, None, true);
             }
         }
-        (passed, None)
+        (passed, None, false)
     }
 
     /// The same, for what comes next only; 0 where it is not whole yet.
@@ -157,11 +161,16 @@ mod tests {
         let (mut framing, mut held, mut passed) = (Framing::default(), Vec::new(), 0);
         for piece in pieces {
             held.extend_from_slice(piece);
-            let (count, flaw) = framing.pass(&held);
-            held.drain(..count);
-            passed += count;
-            if flaw.is_some() {
-                return (passed, flaw);
+            loop {
+                let (count, flaw, ended) = framing.pass(&held);
+                held.drain(..count);
+                passed += count;
+                if flaw.is_some() {
+                    return (passed, flaw);
+                }
+                if !ended {
+                    break;
+                }
             }
         }
         (passed, None)
