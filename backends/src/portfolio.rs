@@ -191,29 +191,7 @@ impl Building<'_> {
         }
         let commitment = shape.commitment.as_ref().and_then(|commitment| self.commitment(commitment));
         let (Some(hardware), Some(dialect)) = (hardware, dialect) else { return };
-        let mut service = hardware.service_model();
-        if let Some(overrides) = &shape.service {
-            service = overrides.apply(service);
-        }
-        if let Some(slots) = shape.limits.and_then(|limits| limits.slots) {
-            service.slots = slots;
-        }
-        let facts = PoolFacts {
-            name: name.to_owned(),
-            site: shape.site.as_ref().map_or_else(String::new, |site| site.value.clone()),
-            vendor: shape.vendor.clone().unwrap_or_else(|| hardware.vendor.clone()),
-            hardware: shape.hardware.value.clone(),
-            kind: hardware.kind,
-            endpoints: Vec::new(),
-            labels: shape.labels.clone(),
-            models: shape.model.iter().map(|(name, model)| model.facts(name)).collect(),
-            service,
-            round_trip_ms: site.and_then(|site| site.round_trip_ms.as_ref()).map_or(0.0, |ms| ms.value),
-            carbon_g_per_kwh: site.and_then(|site| site.carbon_g_per_kwh),
-            pue: site.and_then(|site| site.pue).unwrap_or(1.0),
-            usd_per_kwh: shape.usd_per_kwh.or(site.and_then(|site| site.usd_per_kwh)),
-            power_cap_kw: site.and_then(|site| site.power_cap_kw),
-        };
+        let facts = facts(name, shape, hardware, site);
         let window = shape.flow_control.then(|| window::of(&facts, shape.window.unwrap_or_default()));
         self.portfolio.facts.push(facts);
         self.portfolio.pools.push(Pool {
@@ -338,6 +316,33 @@ impl Building<'_> {
                 None
             }
         }
+    }
+}
+
+/// What policies may know of a pool, its endpoints aside.
+fn facts(name: &str, shape: &PoolShape, hardware: &hardware::Hardware, site: Option<&SiteShape>) -> PoolFacts {
+    let mut service = hardware.service_model();
+    if let Some(overrides) = &shape.service {
+        service = overrides.apply(service);
+    }
+    if let Some(slots) = shape.limits.and_then(|limits| limits.slots) {
+        service.slots = slots;
+    }
+    PoolFacts {
+        name: name.to_owned(),
+        site: shape.site.as_ref().map_or_else(String::new, |site| site.value.clone()),
+        vendor: shape.vendor.clone().unwrap_or_else(|| hardware.vendor.clone()),
+        hardware: shape.hardware.value.clone(),
+        kind: hardware.kind,
+        endpoints: Vec::new(),
+        labels: shape.labels.clone(),
+        models: shape.model.iter().map(|(name, model)| model.facts(name)).collect(),
+        service,
+        round_trip_ms: site.and_then(|site| site.round_trip_ms.as_ref()).map_or(0.0, |ms| ms.value),
+        carbon_g_per_kwh: site.and_then(|site| site.carbon_g_per_kwh),
+        pue: site.and_then(|site| site.pue).unwrap_or(1.0),
+        usd_per_kwh: shape.usd_per_kwh.or(site.and_then(|site| site.usd_per_kwh)),
+        power_cap_kw: site.and_then(|site| site.power_cap_kw),
     }
 }
 
