@@ -143,6 +143,7 @@ async fn status(State(gateway): State<Arc<Gateway>>) -> Json<serde_json::Value> 
         "hash": snapshot.hash,
         "reload": &*gateway.reload_status(),
         "trial": trial_in_short(&gateway),
+        "credentials": gateway.identity().told(),
         "endpoints": endpoints,
     }))
 }

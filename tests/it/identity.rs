@@ -1,9 +1,12 @@
 //! Who may send requests: API keys, signed tokens, and nobody where others can reach the listener.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use jsonwebtoken::jwk::Jwk;
 use parking_lot::Mutex;
+use pointsman_backends::tls::{self, ServerConfig};
+use pointsman_tests::certificates::Certificates;
 use pointsman_tests::client::{Ask, Reply};
 use pointsman_tests::double::{Act, Double, WHOLE};
 use pointsman_tests::files::{CHEAPEST, Files, MODEL, PROCESS, PoolText, portfolio};
@@ -13,6 +16,9 @@ use pointsman_tests::run::beside_others;
 use pointsman_tests::tokens::Signer;
 use pointsman_tests::{process, wait};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 const KEYS: &str = "[auth]\nkeys_file = \"keys.toml\"\n";
 
@@ -140,6 +146,8 @@ fn keys_are_revoked_while_it_runs_and_the_last_good_file_is_kept() {
         .await;
         let refused = gateway.metric("pointsman_credentials_reads_total{what=\"api-keys\",result=\"refused\"}").await;
         assert_eq!(refused as u32, 1, "told once");
+        let told = gateway.status().await["credentials"][0].clone();
+        assert!(told["problem"].as_str().is_some_and(|problem| problem.contains("keys.toml")), "{told}");
         assert_eq!(gateway.send(with_key(&second)).await.status, 200, "the last good keys stay");
         let checked = process::output(files.folder(), &["check"]);
         let told = String::from_utf8(checked.stderr).unwrap();
@@ -234,6 +242,53 @@ fn tokens_of_the_issuer_are_taken_and_no_others() {
         assert_eq!(issuer.server.seen().len(), asked + 1, "not for every stranger");
         drop(issuer);
         assert_eq!(gateway.send(with_key(&good(&old))).await.status, 200, "the last good keys stay");
+    });
+}
+
+/// Answers every request with a text, over TLS.
+async fn over_tls(config: Arc<ServerConfig>, text: String) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = TlsAcceptor::from(Arc::clone(&config)).accept(stream).await else { continue };
+            let _ = stream.read(&mut [0; 4096]).await;
+            let length = text.len();
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
+            let _ = stream.write_all((head + &text).as_bytes()).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    address
+}
+
+#[test]
+fn keys_of_an_issuer_come_from_whom_is_trusted() {
+    beside_others(async {
+        let machine = Double::always(Act::json(200, WHOLE)).await;
+        let (ours, foreign, signer) = (Certificates::new(), Certificates::new(), Signer::new("k"));
+        let config = tls::server(&ours.certificate(), &ours.key()).unwrap();
+        let mut http1 = (*config).clone();
+        http1.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let issuer = over_tls(Arc::new(http1), json!({ "keys": [signer.listed()] }).to_string()).await;
+        for (authority, status, code) in
+            [(ours.authority(), 200, ""), (foreign.authority(), 503, "identity_unavailable")]
+        {
+            let jwt = format!(
+                "[auth.jwt]\nissuer = \"i\"\naudience = \"a\"\njwks_url = \"https://localhost:{}/\"\nca_file = {authority:?}\n",
+                issuer.port()
+            );
+            let pools = portfolio(&[PoolText::new("gpu", [machine.url()])]);
+            let gateway = Gateway::start(&format!("{PROCESS}{jwt}"), &pools, CHEAPEST).await;
+            let reply = gateway.send(with_key(&signer.token("ada", "i", "a", 60))).await;
+            assert_eq!(reply.status, status, "{}", reply.text());
+            assert!(reply.text().contains(code));
+        }
+        let plain = "[auth.jwt]\nissuer = \"i\"\naudience = \"a\"\njwks_url = \"http://login.example/\"\n";
+        let files =
+            Files::new(&format!("{PROCESS}{plain}"), &portfolio(&[PoolText::new("gpu", [machine.url()])]), CHEAPEST);
+        let told = String::from_utf8(process::output(files.folder(), &["check"]).stderr).unwrap();
+        assert!(told.contains("bad-jwt") && told.contains("must be `https`"), "{told}");
     });
 }
 

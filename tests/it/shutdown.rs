@@ -62,6 +62,27 @@ fn on_sigterm_it_turns_unready_then_refuses_then_finishes_what_runs() {
 }
 
 #[test]
+fn a_last_request_on_a_kept_connection_is_answered_and_told_so() {
+    beside_others(async {
+        let machine = machines::start("h100").await;
+        let files = files("lame_duck_s = 0\ndrain_s = 30", &url(&machine));
+        let mut served = Served::start(files.folder(), &[]).await;
+        let kept = Connection::http1(served.address).await;
+        assert_eq!(kept.send(Ask::get("/v1/models")).await.header("connection"), "");
+        let http2 = Connection::http2(served.address).await;
+        assert_eq!(http2.send(Ask::get("/v1/models")).await.status, 200);
+        served.process.signal(Signal::TERM);
+        wait::some("it refuses new connections", async || TcpStream::connect(served.address).await.err()).await;
+        let last = kept.send(Ask::chat(&chat(1, false))).await;
+        assert_eq!((last.status.as_u16(), last.header("connection")), (200, "close"));
+        // HTTP/2 has GOAWAY for it: what it has not taken was never sent.
+        let late = http2.try_send(Ask::get("/v1/models")).await;
+        assert!(late.as_ref().map_or_else(|error| error.is_closed() || error.is_canceled(), |_| true), "{late:?}");
+        assert!(served.process.until_exit(AT_ONCE).success());
+    });
+}
+
+#[test]
 fn a_second_signal_ends_it_at_once() {
     beside_others(async {
         let machine = machines::start("h100").await;
