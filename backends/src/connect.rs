@@ -78,6 +78,12 @@ impl ConnectError {
         }
     }
 
+    /// Whether it was the connection that ended, not a stream on it that the machine refused.
+    fn connection_died(&self) -> bool {
+        let ConnectError::Closed(_, error) = self else { return false };
+        std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>())
+    }
+
     /// Whether the host is there and its engine is not.
     pub fn nobody_listens(&self) -> bool {
         matches!(self, ConnectError::Connect(_, error) if error.kind() == std::io::ErrorKind::ConnectionRefused)
@@ -294,15 +300,25 @@ impl Connections {
         outgoing: impl Fn() -> Outgoing,
     ) -> Result<Option<(Response<Incoming>, Hold)>, ConnectError> {
         while let Some(shared) = self.take_shared() {
-            let (sender, sent) = (shared.sender.clone(), Instant::now());
+            let (sender, streams, sent) = (shared.sender.clone(), Arc::clone(&shared.streams), Instant::now());
             match self.send_on(shared, &outgoing).await {
                 Ok(Some(answer)) => return Ok(Some(answer)),
                 Ok(None) => {}
-                Err(_) if sender.is_closed() && sent.elapsed() < STALE_WITHIN => {}
+                // A request hears of it before the connection itself does, so that it must not be chosen again.
+                Err(error) if error.connection_died() || sender.is_closed() => {
+                    self.forget(&streams);
+                    if sent.elapsed() >= STALE_WITHIN {
+                        return Err(error);
+                    }
+                }
                 Err(error) => return Err(error),
             }
         }
         Ok(None)
+    }
+
+    fn forget(&self, streams: &Arc<AtomicUsize>) {
+        self.shared.lock().retain(|shared| !Arc::ptr_eq(&shared.streams, streams));
     }
 
     fn take_shared(&self) -> Option<Shared> {

@@ -1,6 +1,13 @@
 //! HTTP/1.1 and HTTP/2, with and without TLS, on both sides.
 
-use http::Version;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::{Response, Version};
+use http_body_util::{BodyExt, Full};
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use pointsman_backends::connect::Version as Speaks;
 use pointsman_tests::certificates::Certificates;
 use pointsman_tests::client::{Ask, Connection, Next};
@@ -9,6 +16,9 @@ use pointsman_tests::files::{CHEAPEST, PROCESS, PoolText, portfolio};
 use pointsman_tests::gateway::Gateway;
 use pointsman_tests::machines::{self, chat, url};
 use pointsman_tests::run::beside_others;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 async fn whole_and_streamed(connection: &Connection) {
     let reply = connection.send(Ask::chat(&chat(5, false))).await;
@@ -120,5 +130,55 @@ fn a_machine_that_closes_idle_connections_is_not_noticed() {
             let reply = connection.send(Ask::chat(&chat(1, false))).await;
             assert_eq!((reply.status.as_u16(), reply.header("x-pointsman-attempts")), (200, "1"));
         }
+    });
+}
+
+/// Answers one request on each connection and closes it, without a word, when the next one is there.
+async fn once_a_connection(listener: TcpListener) {
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        connections.spawn(async move {
+            let (asked, enough) = (Arc::<AtomicU64>::default(), Arc::<Notify>::default());
+            let told = Arc::clone(&enough);
+            let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+                let (asked, told) = (Arc::clone(&asked), Arc::clone(&told));
+                async move {
+                    let _ = request.into_body().collect().await?;
+                    if asked.fetch_add(1, Ordering::Relaxed) > 0 {
+                        told.notify_one();
+                        std::future::pending::<()>().await;
+                    }
+                    let answer = Response::builder().header("content-type", "application/json");
+                    Ok::<_, hyper::Error>(answer.body(Full::new(bytes::Bytes::from(WHOLE))).unwrap())
+                }
+            });
+            let server = http2::Builder::new(TokioExecutor::new());
+            tokio::select! {
+                _ = server.serve_connection(TokioIo::new(stream), service) => {}
+                () = enough.notified() => {}
+            }
+        });
+    }
+}
+
+#[test]
+fn a_shared_connection_that_dies_under_a_request_costs_no_attempt() {
+    beside_others(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let machine = tokio::spawn(once_a_connection(listener));
+        let pool = PoolText::new("gpu", [url]).key("http = \"h2\"");
+        let gateway = Gateway::start(PROCESS, &portfolio(&[pool]), CHEAPEST).await;
+        let connection = Connection::http1(gateway.address()).await;
+        for round in 0..50 {
+            let reply = connection.send(Ask::chat(&chat(1, false))).await;
+            assert_eq!(
+                (reply.status.as_u16(), reply.header("x-pointsman-attempts")),
+                (200, "1"),
+                "round {round}: {}",
+                reply.text()
+            );
+        }
+        machine.abort();
     });
 }
