@@ -138,7 +138,10 @@ impl Accounts {
         let Some(facts) = terms.pools().get(pool) else { return };
         let utc_offset_s = terms.policy.utc_offset_s;
         let month = Period::Month.around(unix_s(now), utc_offset_s);
-        let book = self.pools.entry(facts.name.clone()).or_default();
+        if !self.pools.contains_key(&facts.name) {
+            self.pools.insert(facts.name.clone(), Book::default());
+        }
+        let Some(book) = self.pools.get_mut(&facts.name) else { return };
         book.turn(month, now);
         // What is owed anyway was spent when it was signed: it counts towards no budget.
         let new_usd = book.add(now, entry, terms.commitment(pool));

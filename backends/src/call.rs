@@ -53,14 +53,14 @@ pub async fn call(
     target: (&Pool, &Endpoint, &Live),
     api: Api,
     caller: &HeaderMap,
-    added: &[(HeaderName, HeaderValue)],
+    added: &[Option<(HeaderName, HeaderValue)>],
     body: Spliced,
     connect_timeout: Duration,
 ) -> Result<(Response<Incoming>, Hold), ConnectError> {
     let (pool, endpoint, live) = target;
     let outgoing = || {
         let mut headers = headers_for(pool, caller, added.len());
-        for (name, value) in added {
+        for (name, value) in added.iter().flatten() {
             headers.insert(name.clone(), value.clone());
         }
         Outgoing { method: Method::POST, path: endpoint.path(api), headers, body: body.clone() }
@@ -80,8 +80,8 @@ pub fn strip_headers(pool: &Pool, headers: &mut HeaderMap) {
             || OF_BROWSERS.contains(name)
             || (!pool.forward_authorization && account(name))
     };
-    let ending: Vec<HeaderName> = headers.keys().filter(ends_here).cloned().collect();
-    for name in ending {
+    // One or two, usually.
+    while let Some(name) = headers.keys().find(ends_here).cloned() {
         headers.remove(name);
     }
 }

@@ -52,9 +52,29 @@ impl TraceContext {
     }
 
     /// The header for a request that belongs to a span of this trace.
-    pub fn traceparent(&self, span_id: u64) -> String {
-        format!("00-{:032x}-{span_id:016x}-{:02x}", self.trace_id, u8::from(self.sampled))
+    pub fn write_traceparent(&self, span_id: u64, text: &mut impl Extend<u8>) {
+        text.extend(*b"00-");
+        text.extend(hex(self.trace_id.to_be_bytes()));
+        text.extend(*b"-");
+        text.extend(hex(span_id.to_be_bytes()));
+        text.extend(*if self.sampled { b"-01" } else { b"-00" });
     }
+}
+
+/// Bytes of an id of our own, `req_` and 32 digits.
+const OWN_ID_LENGTH: usize = 36;
+
+/// Every request needs two ids; `format!` takes several times as long and grows its text in steps.
+fn hex<const N: usize>(bytes: [u8; N]) -> impl Iterator<Item = u8> {
+    let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+    bytes.into_iter().flat_map(move |byte| [digit(byte >> 4), digit(byte & 15)])
+}
+
+fn own_id() -> String {
+    let mut text = String::with_capacity(OWN_ID_LENGTH);
+    text.push_str("req_");
+    text.extend(hex(fastrand::u128(..).to_be_bytes()).map(char::from));
+    text
 }
 
 fn parse_traceparent(text: &str) -> Option<(u128, u64, bool)> {
@@ -134,8 +154,6 @@ pub struct Record {
     pub classified_at: Duration,
     /// When the plan was made.
     pub decided_at: Duration,
-    /// Time on a core that the decision took; what it took besides, it waited for one.
-    pub decided_in: Duration,
     /// Its time in line, where it was held.
     pub waited: Option<Waited>,
     /// The decision, once made.
@@ -187,7 +205,7 @@ impl Record {
         let given = given.filter(|id| !id.is_empty() && id.len() <= LONGEST_REQUEST_ID);
         let wall = SystemTime::now();
         Record {
-            request_id: given.map_or_else(|| format!("req_{:032x}", fastrand::u128(..)), str::to_owned),
+            request_id: given.map_or_else(own_id, str::to_owned),
             trace: TraceContext::from_headers(headers, || sampled(wall)),
             method: method.clone(),
             path: path.get(..path.floor_char_boundary(LONGEST_PATH)).unwrap_or_default().to_owned(),
@@ -216,7 +234,6 @@ impl Record {
             read_at: Duration::ZERO,
             classified_at: Duration::ZERO,
             decided_at: Duration::ZERO,
-            decided_in: Duration::ZERO,
             waited: None,
             decision: None,
             attempts: Vec::new(),
@@ -333,6 +350,17 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_traceparent_is_what_is_read_again() {
+        let trace = TraceContext { trace_id: 0x1f, span_id: 1, parent_id: None, sampled: true };
+        let mut bytes = Vec::new();
+        trace.write_traceparent(0xab, &mut bytes);
+        let text = String::from_utf8(bytes).unwrap();
+        assert_eq!(text, "00-0000000000000000000000000000001f-00000000000000ab-01");
+        assert_eq!(parse_traceparent(&text), Some((0x1f, 0xab, true)));
+        assert_eq!((own_id().len(), own_id().capacity()), (OWN_ID_LENGTH, OWN_ID_LENGTH));
+    }
 
     #[test]
     fn traceparent_is_continued_or_replaced() {

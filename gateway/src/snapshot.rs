@@ -61,12 +61,15 @@ pub struct Snapshot {
     pub version: Arc<str>,
     /// The same, as `x-pointsman-policy`.
     pub version_header: HeaderValue,
+    /// The names of the policy's classes, as records keep them.
+    pub class_names: Vec<Arc<str>>,
     /// Every model name once, in order.
     pub models: Vec<String>,
     /// The answer to `GET /v1/models`.
     pub model_list: Bytes,
     live: Vec<Arc<Live>>,
     names: Vec<u64>,
+    pool_names: Vec<Arc<str>>,
     /// Which endpoint has the cache of a number.
     caches: Vec<Option<u32>>,
     view: Mutex<View>,
@@ -86,6 +89,8 @@ pub struct Deciding<'a> {
     pub version: &'a Arc<str>,
     /// The same, as `x-pointsman-policy`.
     pub version_header: &'a HeaderValue,
+    /// The names of its classes, as records keep them.
+    pub class_names: &'a [Arc<str>],
 }
 
 /// An endpoint with everything needed to call it.
@@ -99,6 +104,8 @@ pub struct Target<'a> {
     pub endpoint: &'a Endpoint,
     /// Its live state.
     pub live: &'a Arc<Live>,
+    /// The name of its pool, as records keep it.
+    pub pool_name: &'a Arc<str>,
 }
 
 impl Snapshot {
@@ -115,6 +122,8 @@ impl Snapshot {
         let pool_numbers = fleet.pool_numbers(&portfolio);
         let names = portfolio.facts.iter().flat_map(|pool| &pool.endpoints).map(|name| name_hash(name)).collect();
         let version = version.into();
+        let class_names = class_names(&policy);
+        let pool_names = portfolio.facts.iter().map(|pool| pool.name.as_str().into()).collect();
         let headers_read = headers_read(&policy, trial.as_deref());
         Snapshot {
             generation,
@@ -128,6 +137,8 @@ impl Snapshot {
             texts,
             version,
             version_header,
+            class_names,
+            pool_names,
             models,
             model_list,
             view: Mutex::new(view),
@@ -165,12 +176,14 @@ impl Snapshot {
                 text: &trial.candidate.text,
                 version: &trial.version,
                 version_header: &trial.version_header,
+                class_names: &trial.class_names,
             },
             _ => Deciding {
                 policy: &self.policy,
                 text: &self.texts.policy.text,
                 version: &self.version,
                 version_header: &self.version_header,
+                class_names: &self.class_names,
             },
         }
     }
@@ -181,7 +194,8 @@ impl Snapshot {
         let endpoint = self.portfolio.endpoints.get(endpoint)?;
         let pool = self.portfolio.pools.get(endpoint.pool)?;
         let facts = self.portfolio.facts.get(endpoint.pool)?;
-        Some(Target { facts, pool, endpoint, live })
+        let pool_name = self.pool_names.get(endpoint.pool)?;
+        Some(Target { facts, pool, endpoint, live, pool_name })
     }
 
     /// Every endpoint in order.
@@ -274,6 +288,11 @@ fn caches(live: &[Arc<Live>]) -> Vec<Option<u32>> {
         caches.get_mut(number).into_iter().for_each(|cache| *cache = Some(place));
     }
     caches
+}
+
+/// The names of a policy's classes, as records keep them.
+pub fn class_names(policy: &Policy) -> Vec<Arc<str>> {
+    policy.classes.iter().map(|class| class.name.as_str().into()).collect()
 }
 
 fn headers_read(policy: &Policy, trial: Option<&Trial>) -> Vec<String> {

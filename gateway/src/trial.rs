@@ -24,6 +24,7 @@ use pointsman_policies::trial::{Arm, Lot};
 use crate::config::candidate::Candidate;
 use crate::gateway::Gateway;
 use crate::record::Record;
+use crate::snapshot::class_names;
 use run::Run;
 
 /// A trial as one generation runs it.
@@ -37,6 +38,8 @@ pub struct Trial {
     pub version: Arc<str>,
     /// The same, as `x-pointsman-policy`.
     pub version_header: HeaderValue,
+    /// Its classes' names, as records keep them.
+    pub class_names: Vec<Arc<str>>,
     /// What is counted of it.
     pub run: Arc<Run>,
     lot: Lot,
@@ -48,7 +51,8 @@ impl Trial {
         let version = format!("{}@{generation}+{}", candidate.policy.name, name(&mode));
         let version_header = HeaderValue::try_from(&version).unwrap_or(HeaderValue::from_static("candidate"));
         let lot = Lot::of(&candidate.hash);
-        Trial { candidate, mode, version: version.into(), version_header, run, lot }
+        let class_names = class_names(&candidate.policy);
+        Trial { candidate, mode, version: version.into(), version_header, class_names, run, lot }
     }
 
     /// Who decides a request.

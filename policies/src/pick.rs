@@ -95,14 +95,14 @@ fn first(entries: &[Entry], draw: u64) -> Option<usize> {
         0 => entry.home || !homes,
         most => entry.cached_tokens >= most / 10 * AS_GOOD_CACHED,
     };
-    let tied: Vec<usize> = tied().filter(|(_, entry)| fits(entry)).map(|(at, _)| at).collect();
-    if let [] | [_] = tied.as_slice() {
-        return tied.first().copied().or(Some(at));
+    let fit = || tied().filter(|(_, entry)| fits(entry)).map(|(at, _)| at);
+    let ties = fit().count() as u64;
+    if ties < 2 {
+        return fit().next().or(Some(at));
     }
-    let ties = tied.len() as u64;
     let one = draw % ties;
     let other = (one + 1 + (draw >> 32) % (ties - 1)) % ties;
-    let drawn = [one, other].map(|drawn| tied.get(drawn as usize).copied());
+    let drawn = [one, other].map(|drawn| fit().nth(drawn as usize));
     let busy = |at: &usize| entries.get(*at).map(|entry| entry.in_flight);
     drawn.into_iter().flatten().min_by_key(busy)
 }

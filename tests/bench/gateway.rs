@@ -1,8 +1,8 @@
 //! What a decision takes in the gateway itself: a process of its own, before many simulated machines, under load over HTTP.
 //!
 //! Where there are two cores or more, the gateway has one and the load and the machines have another, as whoever runs a
-//! gateway beside other work would give it one. Figures are of the clock; those of time on a core are told besides: what
-//! is between them, the gateway waited for the core.
+//! gateway beside other work would give it one. Figures are of the clock; how long
+//! the gateway waited for its core is told besides.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -29,8 +29,8 @@ const WARM_UP: Duration = Duration::from_secs(3);
 const COUNTED: Duration = Duration::from_secs(15);
 /// Tokens of each answer.
 const TOKENS: u64 = 32;
-/// The histograms that are read: by the clock, and on a core.
-const HISTOGRAMS: [&str; 2] = ["pointsman_decide_seconds_bucket", "pointsman_decide_core_seconds_bucket"];
+/// The histogram that is read.
+const HISTOGRAM: &str = "pointsman_decide_seconds_bucket";
 /// Conversations that long prompts belong to.
 const CONVERSATIONS: u32 = 500;
 
@@ -156,8 +156,7 @@ fn chat(load: Load, number: u32) -> Value {
 
 /// What the gateway and the system say at one moment, or between two.
 struct Moment {
-    /// By the clock, and on a core.
-    decisions: [Times; 2],
+    decisions: Times,
     /// Time on a core.
     ran: Duration,
     /// Time in which it wanted a core and others had it.
@@ -171,13 +170,12 @@ impl Moment {
         let text = client::send(served.admin, Ask::get("/metrics")).await.text();
         let (ran, waited) = scheduled(served.process.id());
         let interrupted = interrupted(served.process.id());
-        Moment { decisions: HISTOGRAMS.map(|histogram| Times::of(&text, histogram)), ran, waited, interrupted }
+        Moment { decisions: Times::of(&text, HISTOGRAM), ran, waited, interrupted }
     }
 
     fn since(&self, before: &Moment) -> Moment {
-        let [clock, core] = [0, 1].map(|which| self.decisions[which].since(&before.decisions[which]));
         Moment {
-            decisions: [clock, core],
+            decisions: self.decisions.since(&before.decisions),
             ran: self.ran.saturating_sub(before.ran),
             waited: self.waited.saturating_sub(before.waited),
             interrupted: self.interrupted - before.interrupted,
@@ -187,10 +185,8 @@ impl Moment {
 
 impl std::fmt::Display for Moment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let [clock, core] = &self.decisions;
-        let all = clock.all().max(1);
-        writeln!(f, "  {all} decisions by the clock: {clock}")?;
-        writeln!(f, "  of which on a core: {core}")?;
+        let all = self.decisions.all().max(1);
+        writeln!(f, "  {all} decisions: {}", self.decisions)?;
         write!(
             f,
             "  a request takes {:.0} µs of a core; the gateway waits for one {:.1} % of the time that it wants one and is put \

@@ -62,7 +62,7 @@ pub(super) fn classify<'p>(
     let (arm, classified) = arm_and_class(snapshot, &facts, &record.request_id)
         .ok_or_else(|| Unserved::unknown_class(&prompt.declared_class, &snapshot.policy))?;
     let class = snapshot.deciding(arm).policy.classes.get(classified.class.0);
-    record.class = class.map(|class| class.name.as_str().into());
+    record.class = snapshot.deciding(arm).class_names.get(classified.class.0).cloned();
     record.because = classified.because.as_str();
     record.slo = slo(class, &facts);
     let name = class.map_or("", |class| class.name.as_str());

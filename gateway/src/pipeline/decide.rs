@@ -2,14 +2,12 @@
 //! held because no machine has room.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use pointsman_backends::fleet::Dispatched;
 use pointsman_policies::facts::Facts;
-use pointsman_policies::plan::{Hold, Plan};
+use pointsman_policies::plan::Hold;
 use pointsman_policies::refusal::Refusal as Unserved;
 use pointsman_policies::units::Micros;
-use rustix::time::{ClockId, clock_gettime};
 
 use super::classify::Work;
 use super::failure::may_retry;
@@ -27,8 +25,8 @@ type Told = (Arc<DecisionRecord>, Result<Dispatched, Unserved>);
 
 /// What is to be attempted, and the place on the first endpoint where one was given already.
 pub(super) struct Decided {
-    /// The attempts.
-    pub(super) plan: Plan,
+    /// The decision, which has a plan.
+    pub(super) made: Arc<DecisionRecord>,
     /// The first of them, begun; after having been held.
     pub(super) begun: Option<Dispatched>,
 }
@@ -40,10 +38,8 @@ pub(super) async fn decide(
     work: &Work<'_>,
     record: &mut Record,
 ) -> Result<Decided, Refusal> {
-    let before = time_on_core();
     let made = made(gateway, snapshot, work, 0.0);
     refuse_route(&made.0, work)?;
-    record.decided_in = time_on_core().saturating_sub(before);
     record.decided_at = record.elapsed();
     follow(gateway, made, record).await
 }
@@ -77,12 +73,6 @@ fn refuse_route(made: &DecisionRecord, work: &Work<'_>) -> Result<(), Refusal> {
     Err(Refusal::Forbidden(format!("its key is not for the route `{route}`")))
 }
 
-/// How long this thread has run.
-fn time_on_core() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::try_from(time).unwrap_or_default()
-}
-
 fn made(gateway: &Gateway, snapshot: &Arc<Snapshot>, work: &Work<'_>, waited_ms: f64) -> (DecisionRecord, Micros) {
     let facts = Facts { waited_ms, ..work.facts() };
     let (arm, class, prefix) = (work.arm, work.class, &work.prompt.parsed.prefix);
@@ -99,19 +89,18 @@ async fn follow(
 ) -> Result<Decided, Refusal> {
     let made = Arc::new(made);
     record.decision = Some(Arc::clone(&made));
-    let Some(plan) = made.plan.clone() else { return Err(Refusal::Unserved(refusal(&made))) };
+    let Some(plan) = &made.plan else { return Err(Refusal::Unserved(refusal(&made))) };
     let Some(hold) = plan.hold else {
         // A request that is decided again has been charged to its tenant.
         if record.attempts.is_empty() {
             gateway.queue().flow().sent(&made, now);
         }
-        return Ok(Decided { plan, begun: None });
+        return Ok(Decided { made, begun: None });
     };
     let (made, outcome) = Box::pin(wait(gateway, made, hold, now, record)).await;
     record.decision = Some(Arc::clone(&made));
     let begun = outcome.map_err(Refusal::Unserved)?;
-    let plan = made.plan.clone().ok_or(Refusal::Internal)?;
-    Ok(Decided { plan, begun: Some(begun) })
+    Ok(Decided { made, begun: Some(begun) })
 }
 
 /// Stands in line. Until it is told otherwise, the record says that the client left while it waited.

@@ -1,11 +1,12 @@
 //! The attempts of a plan, in order, until one gives a first byte. Nothing has reached the client before that, so any
 //! failure can still be mended on another endpoint.
 
+use std::fmt::Write;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Response, Version};
 use http_body_util::BodyExt;
@@ -32,6 +33,10 @@ use crate::snapshot::{self, Snapshot, Target};
 
 /// How much of a machine's error answer is read, bytes.
 const LONGEST_ERROR: usize = 64 << 10;
+/// What our own headers of an answer usually come to, bytes.
+const LENGTH_OF_OURS: usize = 256;
+/// What machines are told besides usually comes to, bytes.
+const LENGTH_OF_ADDED: usize = 96;
 /// How long a machine may take to send its error answer.
 const ERROR_BODY_TIME: Duration = Duration::from_secs(5);
 
@@ -43,7 +48,8 @@ pub(super) async fn forward(
     decided: Decided,
     record: &mut OpenRecord,
 ) -> Result<Response<Answer>, Refusal> {
-    let Decided { plan, mut begun } = decided;
+    let Decided { made, mut begun } = decided;
+    let Some(plan) = &made.plan else { return Err(Refusal::Internal) };
     let mut tries = Tries { gateway, snapshot, prompt, failures: Vec::with_capacity(plan.attempts.len()) };
     let mut hedge = plan.hedge;
     for attempt in &plan.attempts {
@@ -171,7 +177,7 @@ impl Won<'_> {
 /// One attempt: booked on its machine whatever comes of it.
 pub(super) async fn one_attempt<'s>(
     gateway: &Gateway,
-    (snapshot, prompt, added): (&Snapshot, &Prompt, &[(HeaderName, HeaderValue)]),
+    (snapshot, prompt, added): (&Snapshot, &Prompt, &Added),
     (made, endpoint, begun, first_byte): (Option<Arc<DecisionRecord>>, usize, Option<Dispatched>, Duration),
     target: Target<'s>,
 ) -> Result<Won<'s>, Failure> {
@@ -201,13 +207,19 @@ pub(super) async fn one_attempt<'s>(
     Err(failure)
 }
 
+/// Headers that a machine is told besides.
+pub(super) type Added = [Option<(HeaderName, HeaderValue)>; 2];
+
 /// What machines are told of where a request stands.
-pub(super) fn added_headers(record: &Record) -> Vec<(HeaderName, HeaderValue)> {
+pub(super) fn added_headers(record: &Record) -> Added {
     let span_id = record.attempts.last().map_or(record.trace.span_id, |attempt| attempt.span_id);
-    let texts = [("traceparent", record.trace.traceparent(span_id)), ("x-request-id", record.request_id.clone())];
-    let value =
-        |(name, text): (&'static str, String)| Some((HeaderName::from_static(name), HeaderValue::try_from(text).ok()?));
-    texts.into_iter().filter_map(value).collect()
+    // In one piece of memory, which copies for further attempts share.
+    let mut text = BytesMut::with_capacity(LENGTH_OF_ADDED);
+    record.trace.write_traceparent(span_id, &mut text);
+    let traceparent = text.split();
+    text.put_slice(record.request_id.as_bytes());
+    [("traceparent", traceparent), ("x-request-id", text)]
+        .map(|(name, text)| Some((HeaderName::from_static(name), HeaderValue::from_maybe_shared(text.freeze()).ok()?)))
 }
 
 /// How an attempt was answered.
@@ -219,12 +231,7 @@ pub(super) enum Opened {
 }
 
 /// Sends and waits for the first event of a stream or the first bytes of a whole answer.
-async fn open(
-    snapshot: &Snapshot,
-    prompt: &Prompt,
-    target: Target<'_>,
-    added: &[(HeaderName, HeaderValue)],
-) -> Result<Opened, Failure> {
+async fn open(snapshot: &Snapshot, prompt: &Prompt, target: Target<'_>, added: &Added) -> Result<Opened, Failure> {
     let body = prompt.body_for(target.pool.upstream_models.get(&prompt.parsed.model));
     let endpoint = (target.pool, target.endpoint, &**target.live);
     let timeout = snapshot.process.timeouts.connect;
@@ -322,26 +329,41 @@ fn write_headers(headers: &mut HeaderMap, target: Target<'_>, record: &Record) {
     if let Some(decision) = &record.decision {
         headers.insert(snapshot::POLICY_HEADER, decision.deciding().version_header.clone());
     }
-    let texts = [
-        (snapshot::CLASS_HEADER, record.class.as_deref().unwrap_or_default().to_owned()),
-        (snapshot::ENDPOINT_HEADER, target.endpoint.id.to_string()),
-        (HeaderName::from_static("x-request-id"), record.request_id.clone()),
-        (HeaderName::from_static("server-timing"), timing(record)),
+    // One piece of memory for all of them.
+    let mut text = BytesMut::with_capacity(LENGTH_OF_OURS);
+    let mut value = |write: &dyn Fn(&mut BytesMut)| {
+        write(&mut text);
+        HeaderValue::from_maybe_shared(text.split().freeze())
+    };
+    let values = [
+        (snapshot::CLASS_HEADER, value(&|text| text.put_slice(record.class.as_deref().unwrap_or_default().as_bytes()))),
+        (snapshot::ENDPOINT_HEADER, value(&|text| text.put_slice(target.endpoint.id.as_str().as_bytes()))),
+        (HeaderName::from_static("x-request-id"), value(&|text| text.put_slice(record.request_id.as_bytes()))),
+        (HeaderName::from_static("server-timing"), value(&|text| timing(record, text))),
     ];
-    for (name, text) in texts {
-        if let Ok(value) = HeaderValue::try_from(text) {
+    for (name, value) in values {
+        if let Ok(value) = value {
             headers.insert(name, value);
         }
     }
-    headers.insert(snapshot::ATTEMPTS_HEADER, HeaderValue::from(record.attempts.len()));
+    let attempts = match record.attempts.len() {
+        1 => HeaderValue::from_static("1"),
+        more => HeaderValue::from(more),
+    };
+    headers.insert(snapshot::ATTEMPTS_HEADER, attempts);
 }
 
-/// Where the time until now went, as browsers show it.
-fn timing(record: &Record) -> String {
-    let ms = |span: Duration| span.as_secs_f64() * 1e3;
-    let (decided_ms, first_ms) = (ms(record.decided_at), ms(record.elapsed().saturating_sub(record.ready_at())));
-    let queue = record.waited.as_ref().map_or_else(String::new, |waited| format!("queue;dur={:.3}, ", waited.ms()));
-    format!("decide;dur={decided_ms:.3}, {queue}first_byte;dur={first_ms:.3}")
+/// Where the time until now went, as browsers show it: milliseconds, with microseconds.
+fn timing(record: &Record, text: &mut BytesMut) {
+    let mut span = |name: &str, span: Duration| {
+        let (ms, micros) = (span.as_millis(), span.subsec_micros() % 1_000);
+        let _ = write!(text, "{name};dur={ms}.{micros:03}");
+    };
+    span("decide", record.decided_at);
+    if let Some(waited) = &record.waited {
+        span(", queue", waited.until.saturating_sub(waited.from));
+    }
+    span(", first_byte", record.elapsed().saturating_sub(record.ready_at()));
 }
 
 /// Opens the record of an attempt.
@@ -350,7 +372,7 @@ pub(super) fn begin_attempt(record: &mut Record, index: usize, target: &Target<'
     record.attempts.push(AttemptRecord {
         endpoint: target.endpoint.id.clone(),
         index,
-        pool: target.facts.name.as_str().into(),
+        pool: Arc::clone(target.pool_name),
         span_id: fastrand::u64(1..),
         began,
         ended: began,

@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Answer;
 use super::body::Prompt;
 use super::failure::{Failure, may_retry};
-use super::forward::{Opened, Won, added_headers, begin_attempt, one_attempt};
+use super::forward::{Added, Opened, Won, added_headers, begin_attempt, one_attempt};
 use super::opening::Opening;
 use crate::gateway::Gateway;
 use crate::record::{BROKEN_OFF, Continued, DecisionRecord, OUTRUN, Record};
@@ -243,7 +243,7 @@ struct Asked {
     made: Arc<DecisionRecord>,
     endpoint: usize,
     prompt: Prompt,
-    added: Vec<(http::HeaderName, http::HeaderValue)>,
+    added: Added,
     /// Tokens that were said before.
     said: u64,
 }

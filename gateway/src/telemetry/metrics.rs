@@ -104,7 +104,6 @@ pub struct Metrics {
     duration: Family<Served, Histogram>,
     overhead: Histogram,
     decide: Histogram,
-    decide_core: Histogram,
     queue_time: Family<Served, Histogram>,
     queue_held: Family<Served, Gauge>,
     queue_ended: Family<Held, Counter>,
@@ -148,7 +147,6 @@ impl Default for Metrics {
             duration: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS_S)),
             overhead: Histogram::new(OVERHEAD_BUCKETS_S),
             decide: Histogram::new(DECIDE_BUCKETS_S),
-            decide_core: Histogram::new(DECIDE_BUCKETS_S),
             queue_time: Family::new_with_constructor(|| Histogram::new(TTFT_BUCKETS_S)),
             queue_held: Family::default(),
             queue_ended: Family::default(),
@@ -200,7 +198,6 @@ impl Metrics {
         if record.decision.is_some() {
             self.overhead.observe(record.decided_at.saturating_sub(record.read_at).as_secs_f64());
             self.decide.observe(record.decided_at.saturating_sub(record.classified_at).as_secs_f64());
-            self.decide_core.observe(record.decided_in.as_secs_f64());
         }
         if let Some(waited) = &record.waited {
             let served = Served { class: class.clone(), pool: Arc::clone(&waited.pool) };
@@ -339,8 +336,6 @@ impl Metrics {
         seconds(r, metric::DURATION, "Whole requests", self.duration.clone());
         seconds(r, metric::OVERHEAD, "From the end of a request's body to its plan", self.overhead.clone());
         seconds(r, metric::DECIDE, "The decision alone: from a request's class to its plan", self.decide.clone());
-        let help = "The same without what it waited for a core: time that the decision ran";
-        seconds(r, metric::DECIDE_CORE, help, self.decide_core.clone());
         seconds(
             r,
             metric::QUEUE_TIME,

@@ -127,8 +127,6 @@ pub mod metric {
     pub const OVERHEAD: &str = "pointsman_decision_seconds";
     /// The decision alone, from the class to the plan.
     pub const DECIDE: &str = "pointsman_decide_seconds";
-    /// The part of it that was spent on a core.
-    pub const DECIDE_CORE: &str = "pointsman_decide_core_seconds";
     /// How long requests were held.
     pub const QUEUE_TIME: &str = "pointsman_queue_seconds";
     /// Requests held now.
