@@ -35,6 +35,7 @@ use pointsman_policies::fleet::Availability;
 use serde_json::json;
 
 use crate::gateway::Gateway;
+use crate::overload::Level;
 use crate::trial::view::TrialView;
 use problem::Problem;
 
@@ -88,12 +89,17 @@ async fn livez() -> &'static str {
     "ok\n"
 }
 
-/// Ready while it accepts requests. A refused configuration does not take it down, but is told.
+/// Ready while it accepts requests. A refused configuration does not take it down, but is told. Nor does want of memory: what
+/// it refuses then it refuses in words and with a time to come back, and were it taken out, its load would fall on others
+/// that are as short, or, beside an application, the application would be taken out with it.
 async fn readyz(State(gateway): State<Arc<Gateway>>) -> Response {
     if !gateway.is_ready() {
         return (StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or shutting down\n").into_response();
     }
     let status = gateway.reload_status();
+    if gateway.overload().level() >= Level::Refuse {
+        return "ok, but short of memory: new requests are refused; see pointsman_memory_used_bytes\n".into_response();
+    }
     if status.ok {
         return "ok\n".into_response();
     }

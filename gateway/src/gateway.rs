@@ -1,7 +1,7 @@
 //! What lives as long as the process: the snapshot in force, the fleet, telemetry, the tasks.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, MutexGuard};
@@ -13,6 +13,7 @@ use crate::extra_attempts::RouteAccounts;
 use crate::generations::History;
 use crate::identity::Identity;
 use crate::learning::{self, Learning};
+use crate::overload::Overload;
 use crate::queue::Queue;
 use crate::reload::ReloadStatus;
 use crate::snapshot::Snapshot;
@@ -35,6 +36,8 @@ pub struct Gateway {
     reload_status: ArcSwap<ReloadStatus>,
     reloading: Mutex<()>,
     ready: AtomicBool,
+    kept_for_clients: Arc<AtomicUsize>,
+    overload: Overload,
 }
 
 impl Gateway {
@@ -69,6 +72,8 @@ impl Gateway {
             reload_status: ArcSwap::from_pointee(status),
             reloading: Mutex::new(()),
             ready: AtomicBool::new(false),
+            kept_for_clients: Arc::default(),
+            overload: Overload::default(),
         })
     }
 
@@ -155,6 +160,16 @@ impl Gateway {
         self.fleet.retain(&snapshot.portfolio);
         self.telemetry.metrics().generation(generation);
         snapshot
+    }
+
+    /// Bytes of answers that are kept because their clients do not take them.
+    pub fn kept_for_clients(&self) -> &Arc<AtomicUsize> {
+        &self.kept_for_clients
+    }
+
+    /// How short of memory it is.
+    pub fn overload(&self) -> &Overload {
+        &self.overload
     }
 
     /// Whether it accepts requests.

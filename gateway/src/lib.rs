@@ -21,6 +21,8 @@ pub mod trial;
 pub mod serve;
 /// What lives as long as the process.
 pub mod gateway;
+/// How short of memory it is.
+pub mod overload;
 /// What was spent, served and drawn, and what it makes of prices.
 pub mod accounting;
 /// What stands between a decision and the machines.

@@ -20,6 +20,8 @@ mod opening;
 mod race;
 /// Streams the answer.
 mod relay;
+/// Sends it to a client that may be behind.
+mod sending;
 /// Books what it cost, once.
 mod settle;
 /// A request that is only supposed.
@@ -46,7 +48,7 @@ use crate::serve::strict::Answering;
 use crate::snapshot::{self, Snapshot};
 use settle::OpenRecord;
 
-pub use relay::Relay;
+pub use sending::{Reader, Watch};
 pub use suppose::{Supposed, suppose};
 pub use wishes::Wishes;
 
@@ -56,7 +58,7 @@ pub enum Answer {
     /// Known whole.
     Whole(Option<Bytes>),
     /// Streamed from a machine.
-    Relay(Box<Relay>),
+    Relay(Reader),
 }
 
 impl Answer {
@@ -69,13 +71,22 @@ impl Answer {
 }
 
 /// Answers one request, whatever happens: refusals in the caller's dialect, a panic as a 500. `peer` is who the
-/// connection's certificate says.
-pub async fn serve(gateway: Arc<Gateway>, request: Request<Incoming>, peer: Option<Arc<Caller>>) -> Response<Answer> {
+/// connection's certificate says, `admitted` what the listener says of the request.
+pub async fn serve(
+    gateway: Arc<Gateway>,
+    request: Request<Incoming>,
+    peer: Option<Arc<Caller>>,
+    admitted: Result<(), Refusal>,
+) -> Response<Answer> {
     let sampled = |now| gateway.telemetry().sampler().begin(now);
     let record = Record::open(request.method(), request.uri().path(), request.headers(), sampled);
     let mut record = OpenRecord::new(Arc::clone(&gateway), record);
     let snapshot = gateway.snapshot(); // one immutable view per request, whatever becomes of it
-    match catch_panic(answer(&gateway, &snapshot, (request, peer), &mut record)).await {
+    let answered = async {
+        admitted?;
+        answer(&gateway, &snapshot, (request, peer), &mut record).await
+    };
+    match catch_panic(answered).await {
         Ok(Ok(response)) => response,
         Ok(Err(refusal)) => refuse(&gateway, &snapshot, record.take(), &refusal),
         Err(Panicked) => refuse(&gateway, &snapshot, record.take(), &Refusal::Internal),
@@ -94,6 +105,7 @@ async fn answer(
     };
     let prompt = body::read(gateway, snapshot, call, record).await?; // parsed just far enough
     let work = classify::classify(gateway, snapshot, &prompt, record)?; // what kind of work
+    classify::refuse_if_short_of_memory(gateway, snapshot, &work)?;
     let mut decided = decide::decide(gateway, snapshot, &work, record).await?; // pure; held where there is no room
     loop {
         match forward::forward(gateway, snapshot, &prompt, decided, record).await {

@@ -98,6 +98,8 @@ pub enum Outcome {
     CallersMistake(u16),
     /// The client left before the end.
     ClientLeft,
+    /// The client took its answer too slowly and was cut.
+    ClientSlow,
     /// The answer broke off, with the reason.
     Broken(String),
 }
@@ -110,6 +112,7 @@ impl Outcome {
             Outcome::Refused(_) => "refused",
             Outcome::CallersMistake(_) => "callers-mistake",
             Outcome::ClientLeft => "client-left",
+            Outcome::ClientSlow => "client-slow",
             Outcome::Broken(_) => "broken",
         }
     }
@@ -318,7 +321,7 @@ impl Record {
             }
             Outcome::Broken(_) => missed(),
             Outcome::Refused(_) if self.status >= 500 || self.status == 429 => missed(),
-            Outcome::Refused(_) | Outcome::CallersMistake(_) | Outcome::ClientLeft => Vec::new(),
+            Outcome::Refused(_) | Outcome::CallersMistake(_) | Outcome::ClientLeft | Outcome::ClientSlow => Vec::new(),
         }
     }
 
@@ -330,7 +333,7 @@ impl Record {
             Outcome::Broken(_) => Some(false),
             Outcome::Refused(_) if self.status >= 500 || self.status == 429 => Some(false),
             Outcome::ClientLeft if self.was_overdue() => Some(false),
-            Outcome::Refused(_) | Outcome::CallersMistake(_) | Outcome::ClientLeft => None,
+            Outcome::Refused(_) | Outcome::CallersMistake(_) | Outcome::ClientLeft | Outcome::ClientSlow => None,
         }
     }
 

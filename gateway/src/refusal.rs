@@ -10,6 +10,7 @@ use pointsman_policies::refusal::Refusal as Unserved;
 use serde_json::json;
 
 use crate::identity::Unproven;
+use crate::overload;
 use crate::serve::strict::Flaw;
 
 /// Milliseconds variant of `retry-after` that the SDKs of this field honour.
@@ -47,6 +48,14 @@ pub enum Refusal {
     BodyTooLarge(usize),
     /// The body stopped coming; carries the limit.
     BodyTimeout(Duration),
+    /// The body came too slowly; carries the limit for all of it.
+    BodyTooSlow(Duration),
+    /// The caller has too many requests running; carries how many it may have.
+    TooManyOfCaller(u32),
+    /// The gateway is short of memory.
+    Overloaded,
+    /// The request goes in a circle; carries how often it came by.
+    Loop(usize),
     /// The body ended before it was whole.
     BodyIncomplete(String),
     /// The body is not what the API takes.
@@ -94,7 +103,10 @@ impl Refusal {
             Refusal::HeadTooLarge(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Refusal::UnsupportedBody(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Refusal::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Refusal::BodyTimeout(_) => StatusCode::REQUEST_TIMEOUT,
+            Refusal::BodyTimeout(_) | Refusal::BodyTooSlow(_) => StatusCode::REQUEST_TIMEOUT,
+            Refusal::TooManyOfCaller(_) => StatusCode::TOO_MANY_REQUESTS,
+            Refusal::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::Loop(_) => StatusCode::LOOP_DETECTED,
             Refusal::TimedOut(_) => StatusCode::GATEWAY_TIMEOUT,
             Refusal::Misconfigured(_) => StatusCode::BAD_GATEWAY,
             Refusal::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -116,6 +128,10 @@ impl Refusal {
             Refusal::UnsupportedBody(_) => "unsupported_body",
             Refusal::BodyTooLarge(_) => "body_too_large",
             Refusal::BodyTimeout(_) => "body_timeout",
+            Refusal::BodyTooSlow(_) => "body_too_slow",
+            Refusal::TooManyOfCaller(_) => "too_many_requests_of_caller",
+            Refusal::Overloaded => "gateway_overloaded",
+            Refusal::Loop(_) => "request_loop",
             Refusal::BodyIncomplete(_) => "body_incomplete",
             Refusal::BadBody { .. } => "bad_body",
             Refusal::Unserved(unserved) => unserved.code(),
@@ -134,6 +150,8 @@ impl Refusal {
             Refusal::Unserved(Unserved::NoPoolAllowed(_) | Unserved::OverBudget { .. })
             | Refusal::Misconfigured(_)
             | Refusal::IdentityUnavailable
+            | Refusal::Overloaded
+            | Refusal::Loop(_)
             | Refusal::Internal => Fault::Gateway,
             _ => Fault::Caller,
         }
@@ -164,6 +182,18 @@ impl Refusal {
                 format!("the body is larger than the {limit} bytes that `limits.body_bytes` allows")
             }
             Refusal::BodyTimeout(limit) => format!("the body stopped coming for {limit:?}"),
+            Refusal::BodyTooSlow(limit) => {
+                format!("the body was not whole within the {limit:?} that `timeouts.body_s` allows")
+            }
+            Refusal::TooManyOfCaller(most) => format!(
+                "this caller has {most} requests running, as many as `limits.requests_per_caller` allows; wait for one to end"
+            ),
+            Refusal::Overloaded => {
+                "the gateway is short of memory and takes nothing new of this kind; come back later".to_owned()
+            }
+            Refusal::Loop(turns) => format!(
+                "the request has come by here {turns} times (`via`); an endpoint of the portfolio leads back to the gateway"
+            ),
             Refusal::BodyIncomplete(problem) => format!("the body ended early: {problem}"),
             Refusal::BadBody { problem, .. } => format!("the body cannot be used: {problem}"),
             Refusal::Unserved(unserved) => unserved.message(),
@@ -177,7 +207,10 @@ impl Refusal {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Refusal::Unserved(unserved) => unserved.retry_in_ms().map(|ms| Duration::from_millis(ms as u64)),
-            Refusal::TimedOut(_) | Refusal::IdentityUnavailable => Some(Duration::from_secs(1)),
+            Refusal::TimedOut(_) | Refusal::TooManyOfCaller(_) | Refusal::IdentityUnavailable => {
+                Some(Duration::from_secs(1))
+            }
+            Refusal::Overloaded => Some(overload::COME_BACK),
             _ => None,
         }
     }

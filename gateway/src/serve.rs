@@ -6,6 +6,20 @@ pub mod inherited;
 pub mod handover;
 /// Accepts connections and speaks HTTP on them.
 pub mod listener;
+/// What a client may take before it is heard.
+pub mod edge;
+/// How many requests each caller has running.
+pub mod callers;
+/// Accepting while file descriptors run out.
+pub mod shortage;
+/// Who is at the other end of a connection.
+pub mod client;
+/// A connection from its first request to its end.
+pub mod drive;
+/// Looks at the frames of HTTP/2 connections.
+pub mod frames;
+/// Runs the streams of HTTP/2 connections.
+pub mod streams;
 /// Heads that can be read in one way only.
 pub mod strict;
 
@@ -31,6 +45,7 @@ use crate::gateway::Gateway;
 use crate::generations::entry::Change;
 use crate::identity;
 use crate::learning::file as learning;
+use crate::overload::Overload;
 use crate::queue::Queue;
 use crate::record::Record;
 use crate::reload;
@@ -94,12 +109,13 @@ pub async fn start(set: ConfigSet, options: Options) -> io::Result<Running> {
     };
     let telemetry = telemetry.read_by(readers, process.telemetry.traces_per_s);
     let metrics = Arc::clone(telemetry.metrics());
+    shortage::raise_limit(process.connections);
     let socket = bind(&mut inherited, Purpose::Data, process.listen).await?;
     let admin_listener = bind(&mut inherited, Purpose::Admin, process.admin_listen).await?;
     let (address, admin_address) = (socket.local_addr()?, admin_listener.local_addr()?);
     refuse_open(&process, address, admin_address)?;
     let sockets = [socket.as_fd().try_clone_to_owned()?, admin_listener.as_fd().try_clone_to_owned()?];
-    let listener = Listener::new(socket, &process);
+    let listener = Listener::new(socket, &process, Arc::clone(&metrics));
     let gateway = tokio::task::spawn_blocking(move || Gateway::new(set, telemetry)).await.map_err(io::Error::other)?;
     if !address.ip().is_loopback() {
         gateway.identity().expose(&process);
@@ -131,6 +147,7 @@ pub async fn start(set: ConfigSet, options: Options) -> io::Result<Running> {
         tokio::spawn(tend(Arc::clone(&gateway))),
         tokio::spawn(learning::keep(Arc::clone(&gateway))),
         tokio::spawn(Accounting::tend(Arc::clone(&gateway))),
+        tokio::spawn(Overload::tend(Arc::clone(&gateway))),
     ];
     if let Some(process_file) = watched {
         keeping.push(tokio::spawn(reload::watch(Arc::clone(&gateway), process_file)));

@@ -158,7 +158,7 @@ pub struct Origin {
 /// What came of a decision.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// `answered`, `refused`, `callers-mistake`, `client-left`, `broken`.
+    /// `answered`, `refused`, `callers-mistake`, `client-left`, `client-slow`, `broken`.
     pub outcome: String,
     /// HTTP status of the answer.
     pub status: u16,

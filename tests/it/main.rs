@@ -20,6 +20,14 @@ mod certificates;
 mod identity;
 /// Requests that are refused.
 mod bad_input;
+/// What one client can take from others.
+mod edge;
+/// Too little memory.
+mod overload;
+/// HTTP/2 clients that ask for everything but work.
+mod http2_floods;
+/// Clients that read more slowly than their machine writes.
+mod slow_readers;
 /// Clients and machines that are too slow.
 mod slow;
 mod smuggling;

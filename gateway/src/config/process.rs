@@ -1,5 +1,7 @@
 //! The process file: listeners, TLS, limits, telemetry, and where the other two files are.
 
+/// What a client may take.
+mod edge;
 /// Who may operate the gateway, and how much it remembers of what they did.
 mod operators;
 /// Who may send requests.
@@ -23,6 +25,7 @@ use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
 pub use auth::{Auth, AuthShape, Jwt, KeysAt};
+pub use edge::EdgeLimits;
 pub use operators::{Admin, AdminShape, Generations, GenerationsShape, Token};
 pub use queueing::{QueueLimits, QueueShape};
 pub use recording::{Record, RecordShape};
@@ -85,6 +88,32 @@ pub struct LimitsShape {
     #[schemars(range(min = 1))]
     #[schemars(example = 8192)]
     pub connections: Option<usize>,
+    /// Open connections from one address, or one IPv6 network of 64 bits; 200 where not given, and on loopback, where all
+    /// clients have one address, as many as `connections`. More are closed.
+    #[schemars(range(min = 1))]
+    #[schemars(example = 200)]
+    pub connections_per_address: Option<usize>,
+    /// Requests that one caller, by its key or, without one, its address, may have running at once; no bound where not
+    /// given, since an application that the gateway stands beside is one caller. More are a 429.
+    #[schemars(range(min = 1))]
+    #[schemars(example = 100)]
+    pub requests_per_caller: Option<u32>,
+    /// Bytes of an answer that are kept for a client that does not take them as fast as the machine makes them; 262144
+    /// (256 KiB) where not given. The machine is only held up beyond that.
+    #[schemars(range(min = 4096))]
+    #[schemars(example = 262_144)]
+    pub client_buffer_bytes: Option<usize>,
+    /// The same for all clients together; 268435456 (256 MiB) where not given. Where that is full, slow clients hold up
+    /// their machines.
+    #[schemars(range(min = 4096))]
+    #[schemars(example = 268_435_456)]
+    pub client_buffers_bytes: Option<usize>,
+    /// Memory that the process may use, MiB; that of its control group where not given, and no bound without one. From 80 % on
+    /// classes that may be shed are refused with 503, from 90 % on all new requests, and from 95 % on idle connections are
+    /// closed.
+    #[schemars(range(min = 1))]
+    #[schemars(example = 2048)]
+    pub memory_mib: Option<u64>,
     /// Size of a request body, bytes; 33554432 (32 MiB) where not given.
     #[schemars(range(min = 1024))]
     #[schemars(example = 33_554_432)]
@@ -99,10 +128,23 @@ pub struct TimeoutsShape {
     #[schemars(range(min = 0.001, max = 86400))]
     #[schemars(example = 10)]
     pub head_s: Option<f64>,
+    /// The TLS handshake, and the first byte of a connection, each get this long, seconds; 10 where not given.
+    #[schemars(range(min = 0.001, max = 86400))]
+    #[schemars(example = 10)]
+    pub opening_s: Option<f64>,
+    /// After this age, give or take a tenth, a connection is asked to end, and ends with what runs on it, so that balancers
+    /// and name changes get their way, seconds; 3600 where not given.
+    #[schemars(range(min = 0.001, max = 86400))]
+    #[schemars(example = 3600)]
+    pub connection_age_s: Option<f64>,
     /// Between two pieces of a request body, seconds; 30 where not given.
     #[schemars(range(min = 0.001, max = 86400))]
     #[schemars(example = 30)]
     pub body_idle_s: Option<f64>,
+    /// A whole request body, however steadily it comes, seconds; 300 where not given, which is 32 MiB at a megabit a second.
+    #[schemars(range(min = 0.001, max = 86400))]
+    #[schemars(example = 300)]
+    pub body_s: Option<f64>,
     /// Connecting to a machine, TLS included, seconds; 2 where not given.
     #[schemars(range(min = 0.001, max = 86400))]
     #[schemars(example = 2)]
@@ -124,6 +166,11 @@ pub struct TimeoutsShape {
     #[schemars(range(min = 0.001, max = 86400))]
     #[schemars(example = 30)]
     pub client_write_s: Option<f64>,
+    /// A client for which `limits.client_buffer_bytes` are kept, and that takes less than as many in this time, is cut, and
+    /// the machine let go, seconds; 30 where not given.
+    #[schemars(range(min = 0.001, max = 86400))]
+    #[schemars(example = 30)]
+    pub client_behind_s: Option<f64>,
     /// On SIGTERM, how long to answer "not ready" while still accepting, seconds; 5 where not given. SIGINT skips it.
     #[schemars(range(min = 0.0, max = 86400))]
     #[schemars(example = 5)]
@@ -195,6 +242,8 @@ pub struct Process {
     pub tls: Option<Tls>,
     /// Open client connections.
     pub connections: usize,
+    /// What a client may take.
+    pub edge: EdgeLimits,
     /// Size of a request body, bytes.
     pub body_bytes: usize,
     /// Bounds on requests that are held.
@@ -210,8 +259,14 @@ pub struct Process {
 pub struct Timeouts {
     /// The head of a request.
     pub head: Duration,
+    /// The TLS handshake and the first byte of a connection, each.
+    pub opening: Duration,
+    /// A connection, before it is asked to end.
+    pub connection_age: Duration,
     /// Between two pieces of a request body.
     pub body_idle: Duration,
+    /// A whole request body.
+    pub body: Duration,
     /// Connecting to a machine.
     pub connect: Duration,
     /// Cap on the wait for a machine's first byte.
@@ -222,6 +277,8 @@ pub struct Timeouts {
     pub total: Duration,
     /// For a client to take a byte.
     pub client_write: Duration,
+    /// For a client to take as much as is kept for it.
+    pub client_behind: Duration,
     /// Not ready, still accepting.
     pub lame_duck: Duration,
     /// For running requests at shutdown.
@@ -275,6 +332,7 @@ impl Process {
             record: Record::new(&shape.record, folder, &path(&shape.state, "state"), report),
             tls,
             connections: shape.limits.connections.unwrap_or(DEFAULT_CONNECTIONS),
+            edge: EdgeLimits::new(&shape.limits),
             body_bytes: shape.limits.body_bytes.unwrap_or(DEFAULT_BODY_BYTES),
             queue: QueueLimits::new(&shape.queue),
             timeouts: Timeouts::new(&shape.timeouts),
@@ -313,12 +371,16 @@ impl Timeouts {
         };
         Timeouts {
             head: seconds(shape.head_s, 10.0),
+            opening: seconds(shape.opening_s, 10.0),
+            connection_age: seconds(shape.connection_age_s, 3600.0),
             body_idle: seconds(shape.body_idle_s, 30.0),
+            body: seconds(shape.body_s, 300.0),
             connect: seconds(shape.connect_s, 2.0),
             first_byte: seconds(shape.first_byte_s, 600.0),
             event_idle: seconds(shape.event_idle_s, 60.0),
             total: seconds(shape.total_s, 3600.0),
             client_write: seconds(shape.client_write_s, 30.0),
+            client_behind: seconds(shape.client_behind_s, 30.0),
             lame_duck: seconds(shape.lame_duck_s, 5.0),
             drain: seconds(shape.drain_s, 120.0),
         }

@@ -153,6 +153,8 @@ pub enum Ended {
     ClientLeft,
     /// The answer broke off.
     Broken,
+    /// The client took its answer too slowly and was cut.
+    ClientSlow,
 }
 
 /// A request's id: the gateway's own take half the room.
@@ -248,6 +250,7 @@ impl Outcome {
                 RecordOutcome::CallersMistake(_) => Ended::CallersMistake,
                 RecordOutcome::ClientLeft => Ended::ClientLeft,
                 RecordOutcome::Broken(_) => Ended::Broken,
+                RecordOutcome::ClientSlow => Ended::ClientSlow,
             },
             status: record.status,
             attempts: record.attempts.len().min(usize::from(u8::MAX)) as u8,

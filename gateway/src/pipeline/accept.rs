@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Version, header};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use pointsman_policies::facts::Api;
@@ -24,6 +24,11 @@ const LONGEST_URI: usize = 8 << 10;
 const MOST_HEADERS: usize = 100;
 /// All headers together, bytes.
 const LONGEST_HEAD: usize = 64 << 10;
+
+/// How a request is marked that has come by.
+const VIA: &str = "1.1 pointsman";
+/// So often may a request come by a gateway: one beside an application, one before a fleet, one more to spare.
+const MOST_TURNS: usize = 3;
 
 /// What a request asks for.
 #[expect(clippy::large_enum_variant, reason = "it is matched where it is made; a box would cost more than the copy")]
@@ -62,6 +67,7 @@ pub(super) async fn accept(
     let (mut head, body) = request.into_parts();
     refuse_odd_head(&head)?;
     refuse_large_head(&head)?;
+    refuse_loop(&mut head.headers)?;
     let caller = identity::identify(gateway, &mut head.headers, peer.as_ref()).await?;
     record.caller.clone_from(&caller);
     let path = head.uri.path();
@@ -98,6 +104,15 @@ fn refuse_odd_head(head: &http::request::Parts) -> Result<(), Refusal> {
     if hosts.next().is_some() {
         return Err(Refusal::BadHead(Flaw::Host));
     }
+    // HTTP/1 has been looked at as it came; of HTTP/2 nobody has.
+    let is_host = |host: &[u8]| !host.is_empty() && !host.contains(&b'@');
+    let nameless = head.version == Version::HTTP_2 && own.is_none() && named.is_none();
+    if nameless || !own.map(str::as_bytes).into_iter().chain(named.map(HeaderValue::as_bytes)).all(is_host) {
+        return Err(Refusal::BadHead(Flaw::Host));
+    }
+    if is_ambiguous(head.uri.path()) {
+        return Err(Refusal::BadHead(Flaw::Path));
+    }
     if own.zip(named).is_some_and(|(own, named)| !own.as_bytes().eq_ignore_ascii_case(named.as_bytes())) {
         return Err(Refusal::BadHead(Flaw::OtherHost));
     }
@@ -107,6 +122,26 @@ fn refuse_odd_head(head: &http::request::Parts) -> Result<(), Refusal> {
         }
         _ => Ok(()),
     }
+}
+
+/// What one reader takes for a name and the next for an end, a separator or nothing. A slash in a model's name is none of
+/// that: paths are not passed on.
+fn is_ambiguous(path: &str) -> bool {
+    let bytes = path.as_bytes();
+    let escapes = memchr::memchr_iter(b'%', bytes).filter_map(|at| bytes.get(at + 1..at + 3));
+    let odd = |escape: &[u8]| escape == b"00" || escape.eq_ignore_ascii_case(b"5c");
+    !bytes.is_ascii() || bytes.contains(&b'\\') || escapes.into_iter().any(odd)
+}
+
+/// A request that has come by here too often goes in a circle, and each turn is another request. Otherwise it is marked.
+fn refuse_loop(headers: &mut HeaderMap) -> Result<(), Refusal> {
+    let turns = headers.get_all(header::VIA).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let ours = |turn: &&[u8]| turn.trim_ascii() == VIA.as_bytes();
+    if turns.filter(ours).count() >= MOST_TURNS {
+        return Err(Refusal::Loop(MOST_TURNS));
+    }
+    headers.append(header::VIA, HeaderValue::from_static(VIA));
+    Ok(())
 }
 
 /// The listener reads somewhat larger heads than are allowed, so that they can be refused in words.

@@ -1,6 +1,7 @@
 //! Reads the body under its own limits and parses it just far enough: no DOM, no tokenizer, the bytes kept as they came.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -104,10 +105,17 @@ async fn collect(snapshot: &Snapshot, headers: &HeaderMap, mut body: hyper::body
     if announced.is_some_and(|length: usize| length > limit) {
         return Err(Refusal::BodyTooLarge(limit));
     }
-    let idle = snapshot.process.timeouts.body_idle;
+    let (idle, whole) = (snapshot.process.timeouts.body_idle, snapshot.process.timeouts.body);
+    let late = |began: Instant| match began.elapsed() < whole {
+        true => Refusal::BodyTimeout(idle),
+        false => Refusal::BodyTooSlow(whole),
+    };
+    let began = Instant::now();
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
-    while let Some(frame) = tokio::time::timeout(idle, body.frame()).await.map_err(|_| Refusal::BodyTimeout(idle))? {
+    loop {
+        let patience = idle.min(whole.saturating_sub(began.elapsed()));
+        let Some(frame) = tokio::time::timeout(patience, body.frame()).await.map_err(|_| late(began))? else { break };
         let frame = frame.map_err(|error| Refusal::BodyIncomplete(error.to_string()))?;
         let Ok(bytes) = frame.into_data() else { continue };
         if first.len() + rest.len() + bytes.len() > limit {

@@ -13,6 +13,7 @@ use pointsman_policies::trial::Arm;
 
 use super::body::Prompt;
 use crate::gateway::Gateway;
+use crate::overload::Level;
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::snapshot::Snapshot;
@@ -72,6 +73,17 @@ pub(super) fn classify<'p>(
     let output_tokens = output_tokens(gateway, prompt, class.map_or("", |class| &class.name), &facts);
     record.classified_at = record.elapsed();
     Ok(Work { prompt, headers, arm, class: classified.class, output_tokens, unix_s })
+}
+
+/// What may be shed is, where memory is short.
+pub(super) fn refuse_if_short_of_memory(
+    gateway: &Gateway,
+    snapshot: &Snapshot,
+    work: &Work<'_>,
+) -> Result<(), Refusal> {
+    let sheddable =
+        || snapshot.deciding(work.arm).policy.classes.get(work.class.0).is_some_and(|class| class.sheddable);
+    if gateway.overload().level() >= Level::Shed && sheddable() { Err(Refusal::Overloaded) } else { Ok(()) }
 }
 
 /// The mean by experience, of as many answers as are wanted, cut at the caller's bound.

@@ -96,6 +96,7 @@ impl Failure {
             401..=403 if !target.pool.forward_authorization => ("unauthorized", Verdict::Neutral),
             404 => ("not-found", Verdict::Neutral),
             400..=499 => return None,
+            508 => return None, // it goes in a circle: tried again it goes round again, and twice as often each turn
             500..=599 => ("server-error", Verdict::Failed),
             _ => ("bad-status", Verdict::Failed),
         };

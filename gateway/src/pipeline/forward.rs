@@ -24,6 +24,7 @@ use super::failure::{Failure, may_retry, refuse};
 use super::opening::{Opening, Source};
 use super::race::race;
 use super::relay::Relay;
+use super::sending::{Patience, Reader};
 use super::settle::{OpenRecord, settle};
 use crate::gateway::Gateway;
 use crate::learning::served;
@@ -297,8 +298,22 @@ fn answer(
     head.version = Version::HTTP_11; // the connection to the client has its own; hyper would keep the machine's
     head.extensions.clear();
     write_headers(&mut head.headers, target, record);
+    let patience = patience(gateway, record);
     let relay = Relay::new(Arc::clone(gateway), opening, dispatched, record.take());
-    Response::from_parts(head, Answer::Relay(Box::new(relay)))
+    Response::from_parts(head, Answer::Relay(Reader::new(relay, patience)))
+}
+
+/// How far its client may be behind.
+fn patience(gateway: &Gateway, record: &Record) -> Patience {
+    let snapshot = record.decision.as_ref().map_or_else(|| gateway.snapshot(), |made| Arc::clone(&made.snapshot));
+    let (edge, timeouts) = (&snapshot.process.edge, &snapshot.process.timeouts);
+    Patience {
+        bytes: edge.client_buffer_bytes,
+        bytes_of_all: edge.client_buffers_bytes,
+        nothing_taken: timeouts.client_write,
+        full: timeouts.client_behind,
+        kept_for_all: Arc::clone(gateway.kept_for_clients()),
+    }
 }
 
 /// The machine says that the caller is wrong: its own words are passed on.

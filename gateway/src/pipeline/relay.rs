@@ -55,7 +55,7 @@ enum Step {
 }
 
 /// The body of an answer on its way to the client.
-pub struct Relay {
+pub(super) struct Relay {
     gateway: Arc<Gateway>,
     body: Incoming,
     hold: Option<Hold>,
@@ -82,6 +82,10 @@ pub struct Relay {
     idle_limit: Duration,
     last_progress: Instant,
     deadline: Instant,
+    /// Whether the client has yet to take what was given for it.
+    behind: bool,
+    /// What has ended before the client had it all: how it takes the rest is part of how it ends.
+    unsettled: Option<Box<Record>>,
 }
 
 impl fmt::Debug for Relay {
@@ -122,6 +126,8 @@ impl Relay {
             idle_limit: timeouts.event_idle,
             last_progress: now,
             deadline: now + total,
+            behind: false,
+            unsettled: None,
         };
         if ended {
             relay.end(); // an empty answer: nobody will ask for a byte of it
@@ -458,15 +464,46 @@ impl Relay {
             served::ended(&self.gateway, &record, dispatched.flight(now), self.streamed);
             dispatched.settle(self.gateway.fleet().now(), input_tokens.saturating_add(output_tokens));
         }
-        settle::settle(&self.gateway, *record);
+        match self.behind {
+            true => self.unsettled = Some(record),
+            false => settle::settle(&self.gateway, *record),
+        }
+    }
+
+    /// What is given from now on is kept for a client that does not take it.
+    pub(super) fn client_is_behind(&mut self) {
+        self.behind = true;
+    }
+
+    /// The client has taken what was kept for it.
+    pub(super) fn client_has_all(&mut self) {
+        self.behind = false;
+        if let Some(record) = self.unsettled.take() {
+            settle::settle(&self.gateway, *record);
+        }
+    }
+
+    /// The client was too slow; the machine is let go.
+    pub(super) fn client_is_cut(&mut self) {
+        self.client_goes(Outcome::ClientSlow);
+    }
+
+    fn client_goes(&mut self, outcome: Outcome) {
+        self.finished = true;
+        self.hold = None;
+        self.behind = false;
+        self.close(Some(outcome.clone()));
+        if let Some(mut record) = self.unsettled.take() {
+            record.outcome = outcome;
+            settle::settle(&self.gateway, *record);
+        }
     }
 }
 
 impl Drop for Relay {
     /// Dropped before its end: the client has left. Letting go of the connection tells the machine.
     fn drop(&mut self) {
-        self.hold = None;
-        self.close(Some(Outcome::ClientLeft));
+        self.client_goes(Outcome::ClientLeft);
     }
 }
 

@@ -15,6 +15,7 @@ mod framing;
 
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
@@ -28,8 +29,14 @@ use framing::Framing;
 pub const REFUSED_PATH: &str = "/.refused";
 const REFUSED: &[u8] = b"GET /.refused HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
 
-/// The first flaw of a connection.
-pub type FirstFlaw = Arc<OnceLock<Flaw>>;
+/// What was noticed on a connection.
+#[derive(Debug, Default)]
+pub struct Heard {
+    /// The first flaw.
+    pub flaw: OnceLock<Flaw>,
+    /// Whether a head had begun, and had not ended, when nothing more came.
+    pub within_head: AtomicBool,
+}
 
 /// Whether a request of a connection is being answered: as long as anybody holds a clone beside the connection's two.
 #[derive(Clone, Debug, Default)]
@@ -55,7 +62,7 @@ pub struct Strict<S> {
     passed: usize,
     /// Whether what comes next is not part of the request that went on last.
     ended: bool,
-    flaw: FirstFlaw,
+    heard: Arc<Heard>,
     answering: Answering,
 }
 
@@ -65,10 +72,10 @@ const PIECE: usize = 4 << 10;
 const MOST_AHEAD: usize = 64 << 10;
 
 impl<S> Strict<S> {
-    /// Of a client's connection, telling of its first flaw. `answering` is kept by the caller, too, who gives clones to
+    /// Of a client's connection, telling what it notices. `answering` is kept by the caller, too, who gives clones to
     /// its answers.
-    pub fn new(stream: S, flaw: FirstFlaw, answering: Answering) -> Strict<S> {
-        Strict { stream, framing: Framing::default(), held: Vec::new(), passed: 0, ended: false, flaw, answering }
+    pub fn new(stream: S, heard: Arc<Heard>, answering: Answering) -> Strict<S> {
+        Strict { stream, framing: Framing::default(), held: Vec::new(), passed: 0, ended: false, heard, answering }
     }
 
     /// How much of these bytes may go on; the first of them is the first that has not.
@@ -76,7 +83,7 @@ impl<S> Strict<S> {
         let (passed, flaw, ended) = self.framing.pass(bytes);
         self.ended = ended;
         if let Some(flaw) = flaw {
-            let _ = self.flaw.set(flaw);
+            let _ = self.heard.flaw.set(flaw);
             self.framing = Framing::Refused;
         }
         passed
@@ -186,8 +193,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
             } else {
                 self.read_on(context)
             };
-            if let Read::Given = ready!(read)? {
-                return Poll::Ready(Ok(()));
+            match read {
+                Poll::Ready(Ok(Read::Given)) => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(Read::Held)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    self.heard.within_head.store(!self.held.is_empty(), Ordering::Relaxed);
+                    return Poll::Pending;
+                }
             }
         }
     }

@@ -4,6 +4,8 @@
 mod attempts;
 /// Who called, and what of keys and certificates is in force.
 mod identity;
+/// Clients' connections.
+mod connections;
 /// Commitments, budgets, sites, vendors.
 mod prices;
 
@@ -95,6 +97,7 @@ pub struct Metrics {
     registry: Mutex<Registry>,
     requests: Family<Requested, Counter>,
     attempts: attempts::Attempts,
+    connections: connections::Connections,
     slo_events: Family<SloPart, Counter>,
     tokens: Family<Direction, Counter>,
     cost_usd: Family<Served, FloatCounter>,
@@ -138,6 +141,7 @@ impl Default for Metrics {
             registry: Mutex::new(Registry::default()),
             requests: Family::default(),
             attempts: attempts::Attempts::default(),
+            connections: connections::Connections::default(),
             slo_events: Family::default(),
             tokens: Family::default(),
             cost_usd: Family::default(),
@@ -218,6 +222,11 @@ impl Metrics {
                 self.energy_joules.get_or_create(&energy).inc_by(joules);
             }
         }
+    }
+
+    /// Clients' connections.
+    pub fn connections(&self) -> &connections::Connections {
+        &self.connections
     }
 
     /// Counts a failed attempt.
@@ -311,6 +320,7 @@ impl Metrics {
             self.available.get_or_create(&endpoint).set(i64::from(available));
         }
         self.learned.read(gateway);
+        self.connections.read(gateway);
         self.prices.set(&gateway.accounting().statement());
         let mut text = String::new();
         match encode(&mut text, &registry) {
@@ -346,6 +356,7 @@ impl Metrics {
         r.register(metric::QUEUE_ENDED, "Requests that were held, by how that ended", self.queue_ended.clone());
         r.register(metric::QUEUE_MOVES, "Moves of held requests to another pool's line", self.queue_moves.clone());
         self.attempts.register(r);
+        self.connections.register(r);
         r.register(metric::GENERATION, "The generation in force", self.generation.clone());
         r.register(metric::RELOAD_OK, "1 if the files as they are now are in force", self.reload_ok.clone());
         r.register(metric::RELOADS, "Reloads by result", self.reloads.clone());

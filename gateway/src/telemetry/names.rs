@@ -107,6 +107,22 @@ pub mod span {
 pub mod metric {
     /// Requests by class, pool, hardware and outcome.
     pub const REQUESTS: &str = "pointsman_requests";
+    /// Open connections of clients.
+    pub const CONNECTIONS: &str = "pointsman_client_connections";
+    /// Connections of clients that were ended at once, by reason.
+    pub const CONNECTIONS_CUT: &str = "pointsman_client_connections_cut";
+    /// Connections of clients that were asked to end, by reason.
+    pub const CONNECTIONS_ASKED: &str = "pointsman_client_connections_asked_to_end";
+    /// Connections that could not be accepted, by reason.
+    pub const NOT_ACCEPTED: &str = "pointsman_client_connections_not_accepted";
+    /// Memory of the process.
+    pub const MEMORY_USED: &str = "pointsman_memory_used_bytes";
+    /// What it may use.
+    pub const MEMORY_LIMIT: &str = "pointsman_memory_limit_bytes";
+    /// How much is given up because memory is short.
+    pub const OVERLOAD: &str = "pointsman_overload_level";
+    /// Bytes of answers that wait for their clients.
+    pub const KEPT_FOR_CLIENTS: &str = "pointsman_kept_for_clients_bytes";
     /// Failed attempts by pool and cause.
     pub const ATTEMPT_FAILURES: &str = "pointsman_attempt_failures";
     /// Parts of SLOs kept and missed.

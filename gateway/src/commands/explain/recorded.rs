@@ -150,6 +150,7 @@ fn outcome(found: &Found) -> Outcome {
         Ended::CallersMistake => "callers-mistake",
         Ended::ClientLeft => "client-left",
         Ended::Broken => "broken",
+        Ended::ClientSlow => "client-slow",
     };
     let parts = [(1, "ttft"), (2, "itl"), (4, "deadline")];
     let missed = parts.iter().filter(|(bit, _)| kept.judged & bit != 0 && kept.kept & bit == 0);

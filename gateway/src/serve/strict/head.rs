@@ -44,6 +44,8 @@ pub enum Flaw {
     ChunkEnd,
     /// What follows the last chunk is no header, or too long.
     Trailer,
+    /// A path that can be read in two ways.
+    Path,
 }
 
 impl Flaw {
@@ -64,6 +66,7 @@ impl Flaw {
             Flaw::Connection => "`connection` names a header that is not its to drop",
             Flaw::ChunkSize => "the size of a chunk is not a hexadecimal number",
             Flaw::ChunkEnd => "a chunk does not end where its size says",
+            Flaw::Path => "the path has a backslash or a zero byte in it, escaped or not, or is not ASCII",
             Flaw::Trailer => "what follows the last chunk is not a header, or too long",
         }
     }
