@@ -79,6 +79,13 @@ pub struct ServiceModel {
     pub prefill_weight: f64,
 }
 
+impl ServiceModel {
+    /// The least time per output token, that of a request which has the machine to itself, milliseconds.
+    pub fn alone_itl_ms(&self) -> f64 {
+        self.step_base_ms + self.step_per_sequence_ms
+    }
+}
+
 /// Price of tokens, US dollars per million.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Price {

@@ -20,6 +20,20 @@ const POLICY: &str = "name = \"p\"\n[class.urgent]\npriority = 30\nttft_ms = 100
                       [class.spare]\npriority = 0\nsheddable = true\nttft_ms = 60000\n\
                       [[route]]\nname = \"all\"\n";
 
+/// Batches, and no answer comes as fast as it is promised.
+const SLOW: &str = "[pool.slow]\nhardware = \"h100\"\nendpoints = [\"http://127.0.0.1:1\"]\n\
+                    window = { requests = 100 }\n[pool.slow.service]\nstep_base_ms = 50\n\
+                    [pool.slow.model.m]\nusd_per_m = { input = 1.0, output = 1.0 }\n";
+const HASTY: &str = "name = \"p\"\n[class.urgent]\nttft_ms = 9000\nitl_ms = 25\n[[route]]\nname = \"all\"\n";
+
+#[test]
+fn nobody_waits_so_that_a_promise_is_kept_which_no_machine_can_keep() {
+    let mut world = World::under(SLOW, "", HASTY);
+    for token in 0..10 {
+        assert_eq!(world.ask(token, "urgent", "t"), Ok("slow".to_owned()), "request {token}");
+    }
+}
+
 struct World {
     folder: TempDir,
     fleet: Fleet,

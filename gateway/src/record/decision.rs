@@ -85,11 +85,16 @@ impl DecisionRecord {
         work(&self.facts, itl_ms, self.planned(endpoint).copied())
     }
 
-    /// What predictions of its pace may come to at an endpoint without a broken promise, milliseconds per token.
+    /// What predictions of its pace may come to at an endpoint without a broken promise, milliseconds per token; `None`
+    /// where nothing is promised, or so much that the machine would not keep it for one request alone: a machine that gave
+    /// way to those would serve one after the other, and still break the promise.
     pub fn planned_itl_ms(&self, endpoint: usize, learned: &Learned) -> Option<f64> {
-        let pool = self.snapshot.portfolio.facts.get(self.snapshot.target(endpoint)?.endpoint.pool)?;
+        let pool = self.snapshot.target(endpoint)?.endpoint.pool;
+        let (facts, pools) = (self.snapshot.portfolio.facts.get(pool)?, &self.snapshot.portfolio.facts);
         let class = self.deciding().policy.classes.get(self.class.0)?;
-        Some(class.slo.itl_ms? * Margin::on(pool.kind, &learned.margins(&class.name)).itl)
+        let planned_ms = class.slo.itl_ms? * Margin::on(facts.kind, &learned.margins(&class.name)).itl;
+        let alone_ms = Fleet { learned, ..Fleet::new(pools, &[]) }.service(pool)?.alone_itl_ms();
+        (alone_ms <= planned_ms).then_some(planned_ms)
     }
 
     /// Sends it to one endpoint, which will then hold its prompt; `None` where there is no such endpoint.
