@@ -5,6 +5,8 @@
 mod changes;
 /// A request on its way.
 mod dispatched;
+/// Asking machines whether they are well.
+mod prober;
 /// Asking engines for their metrics.
 mod scraper;
 /// What decisions see of many endpoints.
@@ -12,12 +14,12 @@ mod view;
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use parking_lot::Mutex;
-use pointsman_policies::fleet::{Availability, EndpointState, LeaseState, Window};
+use pointsman_policies::fleet::{Availability, EndpointState, LeaseState, ModelFacts, Window};
 use pointsman_policies::units::{Micros, seven_bits};
 use tokio_util::task::TaskTracker;
 
@@ -25,6 +27,7 @@ use crate::connect::Connections;
 use crate::endpoint::EndpointId;
 use crate::health::breaker::{Breaker, Position};
 use crate::health::engine_report::{EngineReport, Reported, Share};
+use crate::health::slow_start;
 use crate::inflight::Load;
 pub use crate::inflight::Work;
 use crate::learn::hidden_load::Hidden;
@@ -35,6 +38,7 @@ use crate::prefixes::{Cache, Prefixes};
 use crate::window::Congestion;
 use changes::Changes;
 pub use dispatched::{Dispatched, Flight};
+use prober::{Examined, Prober};
 use scraper::{Asked, Scraper};
 pub use view::{Seen, View};
 
@@ -75,7 +79,19 @@ pub struct Live {
     lease: Option<Arc<Lease>>,
     window: Option<Window>,
     scraper: Option<Arc<Scraper>>,
+    prober: Option<Arc<Prober>>,
+    /// Whether it is the only one of its pool.
+    alone: bool,
     shared: Arc<State>,
+}
+
+/// Where an endpoint stands among those of its pool.
+#[derive(Clone, Copy)]
+struct Company {
+    /// When it came to others, should it be new; 0 where they came together.
+    came: Micros,
+    /// Whether there are no others.
+    alone: bool,
 }
 
 /// The part that survives a change of connection settings or limits.
@@ -92,6 +108,13 @@ struct State {
     congestion: Congestion,
     hidden: Mutex<Option<Hidden>>,
     reported: Mutex<Reported>,
+    /// When it came, or came back after a while; 0 for a machine that was there at the start.
+    came: AtomicU64,
+    /// Whether it says that it is not well.
+    unwell: AtomicBool,
+    /// Models that it does not list, by the names that clients use.
+    missing: Mutex<Vec<String>>,
+    misses: AtomicBool,
 }
 
 impl State {
@@ -106,7 +129,28 @@ impl State {
             congestion: Congestion::default(),
             hidden: Mutex::default(),
             reported: Mutex::default(),
+            came: AtomicU64::default(),
+            unwell: AtomicBool::default(),
+            missing: Mutex::default(),
+            misses: AtomicBool::default(),
         }
+    }
+
+    /// It was asked whether it is well, and which of `models` it misses; `None` where it does not tell.
+    fn examined(&self, well: bool, missing: Option<Vec<String>>, models: usize) {
+        if let Some(missing) = missing {
+            self.misses.store(!missing.is_empty(), Ordering::Relaxed);
+            *self.missing.lock() = missing;
+        }
+        let has_none = models > 0 && self.missing.lock().len() == models;
+        if self.unwell.swap(!well || has_none, Ordering::Relaxed) != (!well || has_none) {
+            self.changed();
+        }
+    }
+
+    /// Since when little is sent to it; `None` where it was there at the start.
+    fn came(&self) -> Option<Micros> {
+        Some(Micros(self.came.load(Ordering::Relaxed))).filter(|came| came.0 > 0)
     }
 
     /// What others have there, and how much predictions are widened because that is not known well.
@@ -193,7 +237,18 @@ impl Fleet {
                 None => drop(self.leases.remove(&pool.name)),
             }
         }
-        portfolio.endpoints.iter().map(|endpoint| self.adopt_endpoint(portfolio, endpoint)).collect()
+        let mut known = vec![false; portfolio.pools.len()];
+        for endpoint in portfolio.endpoints.iter().filter(|endpoint| self.live.contains_key(&endpoint.id)) {
+            known.get_mut(endpoint.pool).into_iter().for_each(|known| *known = true);
+        }
+        let now = self.now();
+        let adopted = portfolio.endpoints.iter().map(|endpoint| {
+            // Where all of a pool are new, there is nobody else to do the work.
+            let joins = known.get(endpoint.pool).copied().unwrap_or(false);
+            let alone = portfolio.facts.get(endpoint.pool).is_none_or(|pool| pool.endpoints.len() == 1);
+            self.adopt_endpoint(portfolio, endpoint, Company { came: if joins { now } else { Micros(0) }, alone })
+        });
+        adopted.collect()
     }
 
     /// Forgets endpoints and leases that a portfolio no longer has; requests in flight keep what they hold.
@@ -237,7 +292,7 @@ impl Fleet {
         }
     }
 
-    fn adopt_endpoint(&self, portfolio: &Portfolio, endpoint: &Endpoint) -> Arc<Live> {
+    fn adopt_endpoint(&self, portfolio: &Portfolio, endpoint: &Endpoint, company: Company) -> Arc<Live> {
         let known = self.live.get(&endpoint.id).map(|known| Arc::clone(known.value()));
         let pool = portfolio.pools.get(endpoint.pool);
         let (tls, version) = pool.map_or((None, crate::connect::Version::Negotiated), |pool| {
@@ -256,21 +311,69 @@ impl Fleet {
             || Arc::new(Connections::new(endpoint.address.clone(), tls.cloned(), version, self.tasks.clone())),
             |live| Arc::clone(&live.connections),
         );
-        let new = || Arc::new(State::new(self.prefixes.cache(), &self.changes));
+        let new = || {
+            let state = State::new(self.prefixes.cache(), &self.changes);
+            state.came.store(company.came.0, Ordering::Relaxed);
+            Arc::new(state)
+        };
         let shared = known.as_ref().map_or_else(new, |known| Arc::clone(&known.shared));
         if let Some(facts) = portfolio.facts.get(endpoint.pool) {
             shared.cache.belongs_to(facts);
         }
         let scraper = self.scraper(portfolio, endpoint, known.as_deref(), (&connections, &shared));
         let same_scraper = |live: &Live| live.scraper.as_ref().map(Arc::as_ptr) == scraper.as_ref().map(Arc::as_ptr);
-        let same = |live: &Live| same_lease(live) && live.draining == draining && live.window == window;
+        let prober = self.prober(portfolio, endpoint, known.as_deref(), (&connections, &shared));
+        let same_prober = live_prober(known.as_deref()) == prober.as_ref().map(Arc::as_ptr);
+        let same = |live: &Live| {
+            same_prober
+                && same_lease(live)
+                && live.draining == draining
+                && live.window == window
+                && live.alone == company.alone
+        };
         if let Some(live) = reusable.filter(|live| same(live) && same_scraper(live)) {
             return Arc::clone(live);
         }
         let id = endpoint.id.clone();
-        let live = Arc::new(Live { id, connections, origin: self.origin, draining, lease, window, scraper, shared });
+        let live = Arc::new(Live {
+            id,
+            connections,
+            origin: self.origin,
+            draining,
+            alone: company.alone,
+            lease,
+            window,
+            scraper,
+            prober,
+            shared,
+        });
         self.live.insert(endpoint.id.clone(), Arc::clone(&live));
         live
+    }
+
+    /// Who asks an endpoint whether it is well: as before where nothing has changed.
+    fn prober(
+        &self,
+        portfolio: &Portfolio,
+        endpoint: &Endpoint,
+        known: Option<&Live>,
+        (connections, state): (&Arc<Connections>, &Arc<State>),
+    ) -> Option<Arc<Prober>> {
+        let pool = portfolio.pools.get(endpoint.pool)?;
+        let Some(probe) = pool.probe(endpoint) else {
+            state.examined(true, Some(Vec::new()), 0);
+            return None;
+        };
+        let name = |model: &ModelFacts| (model.name.clone(), pool.upstream_models.get(&model.name).cloned());
+        let models = portfolio.facts.get(endpoint.pool)?.models.iter().map(name);
+        let models: Vec<(String, String)> = models.map(|(own, theirs)| (own.clone(), theirs.unwrap_or(own))).collect();
+        let before = known.and_then(|known| known.prober.as_ref());
+        if let Some(before) = before.filter(|before| before.serves(&probe, &models, connections)) {
+            return Some(Arc::clone(before));
+        }
+        let (connections, state) = (Arc::clone(connections), Arc::clone(state));
+        let examined = Examined { id: endpoint.id.clone(), connections, state, models };
+        Prober::start(probe, pool, examined, &self.tasks).map(Arc::new)
     }
 
     /// Who asks an endpoint for its metrics: as before where nothing has changed.
@@ -303,7 +406,8 @@ impl Live {
     /// When time alone changes what is known of it, availability and lease aside.
     fn fades(&self, now: Micros) -> Micros {
         let told = || self.shared.reported.lock().at().is_some();
-        let slowly = self.scraper.is_some() || self.shared.hidden.lock().is_some() || told();
+        let slow = || self.came().and_then(|came| slow_start::part(came, now)).is_some();
+        let slowly = self.scraper.is_some() || self.shared.hidden.lock().is_some() || told() || slow();
         let faded = if slowly { now + view::FADED } else { Micros::NEVER };
         self.next_read().map_or(faded, |read| read.min(faded))
     }
@@ -327,7 +431,7 @@ impl Live {
             output_tokens_ahead: load.output_tokens(),
             prefilling: load.prefilling(),
             strictest_itl_ms: load.strictest_itl_ms(),
-            window: self.window(),
+            window: self.window(now),
             ttft_factor: seven_bits(hidden.ttft),
             itl_factor: seven_bits(hidden.itl),
             widening: seven_bits(widening),
@@ -362,14 +466,28 @@ impl Live {
     }
 
     /// What it is sent at once.
-    pub fn window(&self) -> Option<Window> {
-        self.window.map(|window| Window { requests: self.shared.congestion.limit(window), ..window })
+    pub fn window(&self, now: Micros) -> Option<Window> {
+        let requests = |window| slow_start::requests(self.shared.congestion.limit(window), self.came(), now);
+        self.window.map(|window| Window { requests: requests(window), ..window })
+    }
+
+    /// Since when it is sent less than others, as long as there are others who can be sent more.
+    fn came(&self) -> Option<Micros> {
+        if self.alone { None } else { self.shared.came() }
+    }
+
+    /// Whether it is known not to have a model, by the name that clients use.
+    pub fn lacks(&self, model: &str) -> bool {
+        self.shared.misses.load(Ordering::Relaxed) && self.shared.missing.lock().iter().any(|missing| missing == model)
     }
 
     /// Whether it may be asked.
     pub fn availability(&self, now: Micros) -> Availability {
         if self.draining {
             return Availability::Draining;
+        }
+        if let Some(prober) = self.prober.as_ref().filter(|_| self.shared.unwell.load(Ordering::Relaxed)) {
+            return Availability::BreakerOpen { retry_in_ms: prober.interval().as_secs_f64() * 1e3 };
         }
         let until = Micros(self.shared.back_pressure_until.load(Ordering::Relaxed));
         match self.shared.breaker.lock().position(now) {
@@ -400,6 +518,10 @@ impl Live {
     /// Books how an attempt ended.
     pub fn report(&self, verdict: Verdict, now: Micros) {
         let mut breaker = self.shared.breaker.lock();
+        let comes_back = matches!(verdict, Verdict::Began | Verdict::Worked) && breaker.ejected_for(now) >= RESTARTED;
+        if comes_back {
+            self.shared.came.store(now.0, Ordering::Relaxed);
+        }
         match verdict {
             Verdict::Began => breaker.on_first_byte(),
             Verdict::Worked => {
@@ -425,6 +547,10 @@ impl Live {
     pub fn lease(&self, now: Micros) -> Option<LeaseState> {
         self.lease.as_ref().and_then(|lease| lease.limiter.lock().state(now))
     }
+}
+
+fn live_prober(live: Option<&Live>) -> Option<*const Prober> {
+    live.and_then(|live| live.prober.as_ref()).map(Arc::as_ptr)
 }
 
 fn since(origin: Instant) -> Micros {

@@ -2,6 +2,10 @@
 
 /// The circuit breaker, a pure state machine.
 pub mod breaker;
+/// Asking a machine whether it is well.
+pub mod probe;
+/// Machines that have just come.
+pub mod slow_start;
 /// What an engine says of its load.
 pub mod engine_report;
 /// Asking an engine.

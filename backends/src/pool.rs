@@ -82,6 +82,16 @@ pub struct PoolShape {
     #[schemars(range(min = 50, max = 60_000))]
     #[schemars(example = 500)]
     pub metrics_interval_ms: Option<u64>,
+    /// Path below the base URL at which each machine is asked whether it is well: one that twice in a row does not answer
+    /// with a status of 2xx gets no work until it does. Where the answer lists models, as `/v1/models` does, no machine is
+    /// asked for a model that it does not list. Machines are not asked where not given; what becomes of their work tells, too.
+    #[schemars(example = &"/v1/models")]
+    pub health: Option<Located<String>>,
+    /// How often each machine is asked whether it is well, and how long it may take to say so, milliseconds; 5000 where not
+    /// given.
+    #[schemars(range(min = 50, max = 60_000))]
+    #[schemars(example = 2000)]
+    pub health_interval_ms: Option<u64>,
     /// What the provider allows.
     pub limits: Option<LimitsShape>,
     /// Whether the gateway holds what an endpoint would only queue, and so can still let something more urgent go first;

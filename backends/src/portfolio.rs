@@ -2,6 +2,8 @@
 
 /// Whom to trust and what to show.
 mod certificates;
+/// Machines that are asked whether they are well.
+mod health;
 /// Engines that tell of their load.
 mod metrics;
 
@@ -23,6 +25,7 @@ use crate::connect::Version;
 use crate::dialects::{self, DIALECTS, Dialect};
 use crate::endpoint::{Address, EndpointId};
 use crate::hardware;
+use crate::health::probe::Probe;
 use crate::lease::{Limiter, RateLimits};
 use crate::pool::{CommitmentShape, HttpVersion, LimitsShape, ModelShape, PoolShape};
 use crate::site::SiteShape;
@@ -96,6 +99,8 @@ pub struct Pool {
     pub window: Option<Window>,
     /// How its engines are asked for their metrics.
     pub metrics: Option<Metrics>,
+    /// How its machines are asked whether they are well; the path is below an endpoint's base path.
+    pub health: Option<Probe>,
     /// Client's model name → the machines' name, where they differ.
     pub upstream_models: BTreeMap<String, String>,
     /// What is owed for it.
@@ -182,6 +187,7 @@ impl Building<'_> {
         let addresses: Vec<Address> = shape.endpoints.iter().filter_map(|url| self.address(url)).collect();
         let tls = self.tls(shape, version, addresses.iter().any(|address| address.tls));
         let metrics = metrics::read(shape, &mut self.report);
+        let health = health::read(shape, &mut self.report);
         let api_key = shape.api_key.as_ref().and_then(|reference| self.secret(reference));
         if shape.model.is_empty() {
             let none =
@@ -205,6 +211,7 @@ impl Building<'_> {
             tls,
             window,
             metrics,
+            health,
             limits: shape.limits.and_then(LimitsShape::rate_limits),
             upstream_models: shape.model.iter().filter_map(upstream_name).collect(),
             commitment,

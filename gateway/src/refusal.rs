@@ -16,6 +16,9 @@ use crate::serve::strict::Flaw;
 /// Milliseconds variant of `retry-after` that the SDKs of this field honour.
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
+/// Whoever has to wait longer is told to look again after this: by then everything may be different.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
+
 /// Why a request was not answered by a machine.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Refusal {
@@ -205,14 +208,15 @@ impl Refusal {
 
     /// When to come back.
     pub fn retry_after(&self) -> Option<Duration> {
-        match self {
+        let wait = match self {
             Refusal::Unserved(unserved) => unserved.retry_in_ms().map(|ms| Duration::from_millis(ms as u64)),
             Refusal::TimedOut(_) | Refusal::TooManyOfCaller(_) | Refusal::IdentityUnavailable => {
                 Some(Duration::from_secs(1))
             }
             Refusal::Overloaded => Some(overload::COME_BACK),
             _ => None,
-        }
+        };
+        wait.map(|wait| wait.min(LONGEST_RETRY_AFTER))
     }
 
     /// As an OpenAI error object.
@@ -283,4 +287,16 @@ pub fn broken_stream_event(message: &str) -> Bytes {
         "error": { "message": message, "type": "server_error", "param": null, "code": "stream_broken" }
     });
     Bytes::from(format!("data: {error}\n\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_told_to_stay_away_for_hours() {
+        let wait = |retry_in_ms| Refusal::from(Unserved::Saturated { retry_in_ms }).retry_after();
+        assert_eq!(wait(250.0), Some(Duration::from_millis(250)));
+        assert_eq!(wait(7_200_000.0), Some(Duration::from_secs(60)));
+    }
 }

@@ -2,13 +2,14 @@
 
 use pointsman_tests::client::{self, Ask, Next};
 use pointsman_tests::double::{Act, DONE, Double, End, FIRST, LAST, WHOLE};
-use pointsman_tests::files::{CHEAPEST, PROCESS, PoolText, portfolio};
+use pointsman_tests::files::{CHEAPEST, MODEL, PROCESS, PoolText, portfolio};
 use pointsman_tests::gateway::Gateway;
 use pointsman_tests::machines::{self, chat, url};
 use pointsman_tests::run::beside_others;
 use pointsman_tests::wait;
 use serde_json::Value;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Asks the endpoint first, a good machine second.
@@ -235,6 +236,42 @@ fn a_kept_connection_that_dies_late_is_a_failure_and_one_that_dies_at_once_is_no
             assert_eq!(gateway.send(Ask::chat(&chat(9, false))).await.status, 200);
             let reply = gateway.send(Ask::chat(&chat(9, false))).await;
             assert_eq!((reply.status.as_u16(), machine.seen().len()), expected, "{http} after {delay:?}");
+        }
+    });
+}
+
+/// Who says that it is not well gets no work before any request fails; who lists a model no more gets no work for it.
+#[test]
+fn machines_are_asked_whether_they_are_well_and_what_they_have() {
+    beside_others(async {
+        let list = |model: &str| Act::json(200, &format!("{{\"data\":[{{\"id\":\"{model}\"}}]}}"));
+        for bad in [Act::json(503, "{}"), Act::close(), list("another")] {
+            let sound = Arc::new(AtomicBool::new(true));
+            let (asked, listed) = (Arc::clone(&sound), list(MODEL));
+            let machine = Double::start(move |seen| match (seen.path.as_str(), asked.load(Ordering::Relaxed)) {
+                ("/v1/models", true) => listed.clone(),
+                ("/v1/models", false) => bad.clone(),
+                _ => Act::json(200, WHOLE),
+            })
+            .await;
+            let second = Double::always(Act::json(200, WHOLE)).await;
+            let health = "health = \"/v1/models\"\nhealth_interval_ms = 50";
+            let pools = [
+                PoolText::new("first", [machine.url()]).price(1).key(health),
+                PoolText::new("second", [second.url()]).price(9),
+            ];
+            let gateway = Gateway::start(PROCESS, &portfolio(&pools), CHEAPEST).await;
+            let served = async |pool: &str| {
+                let reply = gateway.send(Ask::chat(&chat(4, false))).await;
+                assert_eq!(reply.status, 200);
+                reply.header("x-pointsman-endpoint").starts_with(pool)
+            };
+            assert!(served("first").await);
+            sound.store(false, Ordering::Relaxed);
+            wait::some("it is left alone", async || served("second").await.then_some(())).await;
+            assert_eq!(gateway.endpoint("first").await["availability"], "breaker-open");
+            sound.store(true, Ordering::Relaxed);
+            wait::some("it is asked again", async || served("first").await.then_some(())).await;
         }
     });
 }

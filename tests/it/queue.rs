@@ -357,7 +357,10 @@ fn a_machine_that_complains_is_sent_less_and_more_again_as_it_answers() {
         let gateway = Gateway::start(PROCESS, &portfolio(&[only]), POLICY).await;
         let limit = || {
             let snapshot = gateway.inner().snapshot();
-            snapshot.target(0).and_then(|target| target.live.window()).map(|window| window.requests)
+            snapshot
+                .target(0)
+                .and_then(|target| target.live.window(gateway.inner().fleet().now()))
+                .map(|window| window.requests)
         };
         let mut hanging = Vec::new();
         for number in 0..4 {

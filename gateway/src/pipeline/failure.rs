@@ -1,6 +1,6 @@
 //! Why attempts fail, what that says of the machine, and what the caller hears when all have failed.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::header::{HeaderName, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
@@ -80,6 +80,12 @@ impl Failure {
         Failure { cause: "timeout", message, status: None, verdict, taken: true }
     }
 
+    /// The machine's own list of models says so.
+    pub(super) fn not_listed() -> Failure {
+        let message = "it does not list the model".to_owned();
+        Failure { cause: "not-found", message, status: None, verdict: Verdict::Neutral, taken: false }
+    }
+
     pub(super) fn broke_before_first_byte(message: String) -> Failure {
         Failure { cause: "broken", message, status: Some(200), verdict: Verdict::Failed, taken: true }
     }
@@ -92,7 +98,7 @@ impl Failure {
         said: String,
     ) -> Option<Failure> {
         let (cause, verdict) = match status.as_u16() {
-            429 | 503 | 529 => (OVERLOADED, Verdict::BackPressure(retry_after(headers))),
+            429 | 503 | 529 => (OVERLOADED, Verdict::BackPressure(retry_after(headers, SystemTime::now()))),
             401..=403 if !target.pool.forward_authorization => ("unauthorized", Verdict::Neutral),
             404 => ("not-found", Verdict::Neutral),
             400..=499 => return None,
@@ -108,10 +114,42 @@ impl Failure {
     }
 }
 
-fn retry_after(headers: &HeaderMap) -> Micros {
-    let number = |name: HeaderName| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
+/// How long a machine wants to be left alone: milliseconds or seconds, or a date by the clock of this host.
+fn retry_after(headers: &HeaderMap, wall: SystemTime) -> Micros {
+    let text = |name: HeaderName| headers.get(name)?.to_str().ok().map(str::trim);
+    let number = |name: HeaderName| text(name)?.parse::<f64>().ok();
+    let date = || httpdate::parse_http_date(text(RETRY_AFTER)?).ok();
+    let until = || Some(date()?.duration_since(wall).unwrap_or_default().as_secs_f64() * 1e3);
     let ms = number(HeaderName::from_static("retry-after-ms"));
-    let ms = ms.or_else(|| number(RETRY_AFTER).map(|seconds| seconds * 1e3));
+    let ms = ms.or_else(|| number(RETRY_AFTER).map(|seconds| seconds * 1e3)).or_else(until);
     let wait = ms.filter(|ms| ms.is_finite() && *ms >= 0.0).map_or(DEFAULT_BACK_PRESSURE, Micros::from_ms);
     wait.min(LONGEST_BACK_PRESSURE)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn what_machines_ask_for_is_read_in_every_form_and_bounded() {
+        let wall = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        for (name, value, expected_ms) in [
+            ("retry-after-ms", "250", 250),
+            ("retry-after", "7", 7_000),
+            ("retry-after", "1.5", 1_500),
+            ("retry-after", "86400", 60_000),
+            ("retry-after", "Sun, 06 Nov 1994 08:49:40 GMT", 3_000),
+            ("retry-after", "Sun, 06 Nov 1994 08:49:00 GMT", 0),
+            ("retry-after", "Mon, 06 Nov 2034 08:49:00 GMT", 60_000),
+            ("retry-after", "-1", 1_000),
+            ("retry-after", "NaN", 1_000),
+            ("retry-after", "soon", 1_000),
+            ("x", "5", 1_000),
+        ] {
+            let headers = HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static(value))]);
+            assert_eq!(retry_after(&headers, wall), Micros(expected_ms * 1_000), "{name}: {value}");
+        }
+    }
 }

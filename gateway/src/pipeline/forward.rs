@@ -57,6 +57,14 @@ pub(super) async fn forward(
         let Some(target) = snapshot.target(attempt.endpoint).filter(|_| !tries.failed_at(attempt.endpoint)) else {
             continue;
         };
+        if target.live.lacks(&prompt.parsed.model) {
+            if let Some(begun) = begun.take() {
+                begun.refused(gateway.fleet().now());
+            }
+            let place = tries.begin(attempt.endpoint, &target, record);
+            tries.note(place, target, Failure::not_listed(), record);
+            continue;
+        }
         if !tries.may_try(record) {
             break;
         }

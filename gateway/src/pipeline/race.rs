@@ -25,7 +25,8 @@ pub(super) async fn race<'s>(
     if let Ok(tried) = tokio::time::timeout(after, &mut first).await {
         return tried.map_err(|failure| tries.note(place, target, failure, record));
     }
-    let other = tries.snapshot.target(hedge.endpoint).filter(|_| affordable(tries.gateway, record));
+    let other = tries.snapshot.target(hedge.endpoint).filter(|other| !other.live.lacks(&record.model));
+    let other = other.filter(|_| affordable(tries.gateway, record));
     let Some(other) = other else {
         return first.await.map_err(|failure| tries.note(place, target, failure, record));
     };
