@@ -22,7 +22,7 @@ const EACH_KIB: f64 = 256.0 + 64.0 + 48.0;
 /// What the load beside it and the allocator may take, KiB.
 const OTHERS_KIB: f64 = 24.0 * 1024.0;
 /// Longer than this no slow reader is borne with here.
-const LIMITS: &str = "[timeouts]\nclient_write_s = 1\n";
+const LIMITS: &str = "[timeouts]\nclient_write_s = 1\nclient_behind_s = 1\n";
 
 /// Slow readers of three lengths of events, beside a load that reads.
 pub(super) async fn run(scale: Scale) -> Report {
