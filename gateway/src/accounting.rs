@@ -58,7 +58,6 @@ impl Accounting {
     /// Books a request that has ended.
     pub fn book(&self, record: &Record) {
         let Some((usage, decision)) = record.usage.zip(record.decision.as_ref()) else { return };
-        let Some(attempt) = record.endpoint() else { return };
         let pools = &decision.snapshot.portfolio.facts;
         let place = |name: &str| pools.iter().position(|pool| *pool.name == *name);
         let tokens = usage.input_tokens.saturating_add(usage.output_tokens);
@@ -71,7 +70,8 @@ impl Accounting {
             let entry = Entry { tokens: usage.input_tokens.saturating_add(said), usd: part.usd, joules: 0.0 };
             accounts.book(unix(), &decision.snapshot.terms(), pool, &entry);
         }
-        let Some(pool) = place(&attempt.pool) else { return };
+        // Nobody, where all had been said when the last stream broke.
+        let Some(pool) = record.endpoint().and_then(|attempt| place(&attempt.pool)) else { return };
         let entry = Entry { tokens, usd: record.usd - others_usd, joules: record.joules.unwrap_or(0.0) };
         accounts.book(unix(), &decision.snapshot.terms(), pool, &entry);
     }

@@ -60,8 +60,9 @@ pub async fn identify(
             headers.remove(proof);
             (Ok(caller), "ok")
         }
-        (Err(_), Some(peer)) => (Ok(Arc::clone(peer)), "ok"),
-        (Err(refusal), None) => {
+        // Whoever shows a bad proof is refused, whatever it comes through: a key that is revoked must not give more than it did.
+        (Err(Refusal::Unproven(Unproven::Nothing | Unproven::Certificate)), Some(peer)) => (Ok(Arc::clone(peer)), "ok"),
+        (Err(refusal), _) => {
             let result = refusal.code();
             (Err(refusal), result)
         }
@@ -110,6 +111,14 @@ async fn after_asking(gateway: &Gateway, text: &[u8], why: Rejected) -> Result<A
     };
     let _ = tokio::time::timeout(KEYS_WAIT, asked).await;
     identity.state().tokens.as_ref().ok_or(Rejected::NoKeys)?.verify(text, unix_s())
+}
+
+/// What tells one caller from another before it is proven: what it shows, where that is looked at; `None` where it shows
+/// nothing.
+pub fn shown<'h>(gateway: &Gateway, headers: &'h HeaderMap) -> Option<&'h [u8]> {
+    let state = gateway.identity().state();
+    let by_certificate = state.required && state.ring.is_none() && state.tokens.is_none();
+    if by_certificate { None } else { presented(headers).ok().flatten().map(|(_, text)| text) }
 }
 
 /// The first proof there is. Two in one header could be read in two ways.

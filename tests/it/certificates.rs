@@ -149,7 +149,31 @@ fn where_certificates_are_optional_a_key_will_do() {
         let shown = made.issue("app", &["app.example"], &[]);
         let certified = Connection::tls(gateway.address(), made.client_with(shown)).await;
         assert_eq!(certified.send(Ask::chat(&chat(1, false))).await.status, 200);
+        let certified =
+            Connection::tls(gateway.address(), made.client_with(made.issue("app", &["app.example"], &[]))).await;
+        let refused = certified.send(Ask::chat(&chat(1, false)).header("x-api-key", "revoked")).await;
+        assert_eq!(refused.status, 401, "a bad key does not become the certificate of whoever passes it on");
     });
+}
+
+#[test]
+fn ids_of_clients_are_not_written_where_nobody_is_asked() {
+    let made = Certificates::new();
+    let checked = |auth: &str| {
+        let ids =
+            format!("{TLS}client_ca_file = {:?}\nspiffe_ids = [\"spiffe://example.org/app\"]\n", made.authority());
+        let files = Files::new(
+            &format!("{PROCESS}{auth}{ids}"),
+            &portfolio(&[PoolText::new("gpu", ["http://127.0.0.1:1"])]),
+            CHEAPEST,
+        );
+        put(&files, &(made.certificate(), made.key()));
+        String::from_utf8(process::output(files.folder(), &["check"]).stderr).expect("UTF-8")
+    };
+    let told = checked("auth = \"none\"\n");
+    assert!(told.contains("ids-without-auth"), "{told}");
+    let told = checked("");
+    assert!(told.contains(" 0 errors"), "{told}");
 }
 
 #[test]

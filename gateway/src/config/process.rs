@@ -316,6 +316,13 @@ impl Process {
         }
         let by_certificate = tls.as_ref().is_some_and(Tls::asks_clients);
         let auth = Auth::new(shape.auth.as_ref(), (listen, shape.listen.as_ref()), by_certificate, folder, report);
+        if let Some(given) = shape.auth.as_ref().filter(|_| auth.open)
+            && tls.as_ref().is_some_and(|tls| !tls.spiffe_ids.is_empty())
+        {
+            let unused = "`tls.spiffe_ids` says who may call, and with `auth = \"none\"` nobody is asked";
+            let help = "take out `auth`: the certificates are proof enough; or take out `spiffe_ids`";
+            report.push(Diagnostic::error("ids-without-auth", unused).at(given.span.clone()).help(help));
+        }
         let admin = Admin::new(&shape.admin, folder, secrets, report);
         if !admin_listen.ip().is_loopback() && shape.admin.token.is_none() {
             operators::refuse_without_token(admin_listen, shape.admin_listen.as_ref(), report);

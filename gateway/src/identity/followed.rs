@@ -1,6 +1,7 @@
 //! What was made of the files of keys and certificates, followed while the gateway runs: each file for itself, the last
 //! good of each kept. A policy with a mistake does not hold up the revocation of a key, nor a broken certificate a policy.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -152,7 +153,7 @@ impl Identity {
         };
         let state = ArcSwap::default();
         let identity = Identity { state, exposed: AtomicBool::new(false), files: Mutex::default(), issuer };
-        identity.look(process);
+        identity.look(|| Cow::Borrowed(process));
         identity
     }
 
@@ -169,7 +170,7 @@ impl Identity {
 
     /// Goes by a process file that has come into force. Reads files.
     pub fn adopt(&self, process: &Process) {
-        self.look(process).iter().for_each(log);
+        self.look(|| Cow::Borrowed(process)).iter().for_each(log);
     }
 
     pub(super) fn state(&self) -> Arc<State> {
@@ -207,9 +208,13 @@ impl Identity {
     }
 
     /// Looks at the files that a process names; what is new to tell. Reads files.
-    fn look(&self, process: &Process) -> Vec<Told> {
-        let Auth { keys_file, jwt, .. } = &process.auth;
+    ///
+    /// What is in force is asked for once nobody else can put anything in force: what was read before would undo that.
+    fn look<'p>(&self, process: impl FnOnce() -> Cow<'p, Process>) -> Vec<Told> {
         let mut files = self.files.lock();
+        let process = process();
+        let process: &Process = &process;
+        let Auth { keys_file, jwt, .. } = &process.auth;
         let stamp = Stamp::of(keys_file.as_deref());
         let ring = files.ring.look(keys_file.clone(), stamp, |path| Some(KeyRing::read(path.as_ref()?).map(Arc::new)));
         let keys_at = jwt.as_ref().and_then(|jwt| match &jwt.keys {
@@ -259,9 +264,10 @@ impl Identity {
     }
 
     /// Takes the keys that an issuer gave.
-    pub(super) fn take_keys(&self, process: &Process, jwt: &Jwt, keys: KeySet) {
+    pub(super) fn take_keys(&self, gateway: &Gateway, jwt: &Jwt, keys: KeySet) {
         *self.issuer.keys.lock() = Some((jwt.clone(), keys));
-        self.publish(process, &self.files.lock());
+        let files = self.files.lock();
+        self.publish(&gateway.snapshot().process, &files);
     }
 
     /// Waits until the issuer has been asked once. Whoever comes later than that waits for nothing.
@@ -301,7 +307,7 @@ fn log(Told { what, problem }: &Told) {
 
 fn follow(gateway: &Gateway) {
     let (identity, metrics) = (gateway.identity(), gateway.telemetry().metrics());
-    for told in identity.look(&gateway.snapshot().process) {
+    for told in identity.look(|| Cow::Owned(gateway.snapshot().process.clone())) {
         metrics.credentials_read(told.what, told.problem.is_none());
         log(&told);
     }

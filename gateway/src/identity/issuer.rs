@@ -43,7 +43,7 @@ pub async fn ask_issuer(gateway: Arc<Gateway>) {
         let wait = match answer {
             Ok(keys) => {
                 failed = false;
-                gateway.identity().take_keys(&process, jwt, keys);
+                gateway.identity().take_keys(&gateway, jwt, keys);
                 jwt.refresh
             }
             Err(problem) => {

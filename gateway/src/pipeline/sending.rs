@@ -219,9 +219,9 @@ impl Behind {
     fn fullness(&mut self, now: Instant) -> Option<Instant> {
         let bytes = self.patience.bytes;
         self.full = match self.full {
-            _ if self.kept.len() < bytes / 2 => None,
+            _ if self.kept.len() < bytes / 2 && self.has_room() => None,
             Some((_, taken)) if taken >= bytes => Some((now, 0)),
-            None if self.kept.len() >= bytes => Some((now, 0)),
+            None if self.kept.len() >= bytes || !self.has_room() => Some((now, 0)),
             full => full,
         };
         self.full.map(|(since, _)| since)

@@ -3,12 +3,13 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
+use pointsman_backends::dialects::Usage;
 use pointsman_policies::fleet::PoolFacts;
 use pointsman_policies::power::joules;
 
 use crate::flow::HeldEnd;
 use crate::gateway::Gateway;
-use crate::record::{AttemptRecord, OUTRUN, Outcome, Record};
+use crate::record::{AttemptRecord, DecisionRecord, OUTRUN, Outcome, Record};
 use crate::trial;
 
 /// A record that will be settled exactly once: by whoever takes it, or on drop, because the client has left.
@@ -75,17 +76,14 @@ pub(super) fn settle(gateway: &Gateway, mut record: Record) {
 fn price(record: &mut Record) {
     let Some(usage) = record.usage else { return };
     let Some(decision) = &record.decision else { return };
-    let Some(attempt) = record.endpoint() else { return };
     let pools = &decision.snapshot.portfolio.facts;
-    let Some(pool) = pools.iter().find(|pool| *pool.name == *attempt.pool) else { return };
-    let Some(model) = pool.model(&record.model) else { return };
-    let in_flight = decision.planned(attempt.index).map_or(0, |planned| planned.state.in_flight);
-    // Of an answer that went on elsewhere, the last machine read what was said before and wrote the rest.
-    let said = record.said_before();
-    let (read, written) = (usage.input_tokens.saturating_add(said), usage.output_tokens.saturating_sub(said));
-    let cached = usage.cached_tokens.unwrap_or(0);
-    let mut usd = model.price.usd(read, written) + outrun_usd(record, pools);
-    let mut energy = joules(pool, read.saturating_sub(cached), written, in_flight);
+    let last = record.endpoint().and_then(|attempt| answered(record, decision, attempt, usage));
+    let (mut usd, mut energy) = match last {
+        Some(PartTaken { usd, joules }) => (usd + outrun_usd(record, pools), joules),
+        // All had been said when the last stream broke.
+        None if record.was_continued() => (0.0, Some(0.0)),
+        None => return,
+    };
     for (place, part) in broken_off(record, pools, usage.input_tokens) {
         usd += part.usd;
         energy = energy.zip(part.joules).map(|(all, part)| all + part);
@@ -100,6 +98,18 @@ fn price(record: &mut Record) {
 struct PartTaken {
     usd: f64,
     joules: Option<f64>,
+}
+
+/// The part of the machine that answered last. Of an answer that went on elsewhere, it read what was said before and wrote the
+/// rest.
+fn answered(record: &Record, made: &DecisionRecord, attempt: &AttemptRecord, usage: Usage) -> Option<PartTaken> {
+    let pool = made.snapshot.portfolio.facts.iter().find(|pool| *pool.name == *attempt.pool)?;
+    let in_flight = made.planned(attempt.index).map_or(0, |planned| planned.state.in_flight);
+    let said = record.said_before();
+    let (read, written) = (usage.input_tokens.saturating_add(said), usage.output_tokens.saturating_sub(said));
+    let cached = usage.cached_tokens.unwrap_or(0);
+    let usd = pool.model(&record.model)?.price.usd(read, written);
+    Some(PartTaken { usd, joules: joules(pool, read.saturating_sub(cached), written, in_flight) })
 }
 
 /// The parts of those whose stream broke off, by the place of their attempts: each read the prompt and what was said before.

@@ -1,5 +1,5 @@
-//! How many requests each caller has running, where that is bounded: by the key it shows, by its address where it shows
-//! none. Whoever has nothing running takes no room here, so the table is never larger than the number of requests.
+//! How many requests each caller has running, where that is bounded: by the proof it shows, by its certificate, by its address
+//! where it has neither. Whoever has nothing running takes no room here, so the table is never larger than the number of requests.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -7,11 +7,17 @@ use std::sync::Arc;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
-use http::{HeaderMap, HeaderName, header};
 
-/// Headers in which callers show their keys.
-const KEYS: [HeaderName; 3] =
-    [header::AUTHORIZATION, HeaderName::from_static("x-api-key"), HeaderName::from_static("api-key")];
+/// Who a request is counted for.
+#[derive(Clone, Copy, Debug, Hash)]
+pub enum Who<'a> {
+    /// Whoever shows this key or token.
+    Shows(&'a [u8]),
+    /// Whoever has a certificate of this name.
+    Named(&'a str),
+    /// Whoever comes from there.
+    From(IpAddr),
+}
 
 /// The callers with requests running. Keys are kept as hashes with a seed of this process.
 #[derive(Debug, Default)]
@@ -21,12 +27,9 @@ pub struct Callers {
 }
 
 impl Callers {
-    /// A place for one more request of whoever sends these headers, until it is dropped; `None` where it has `most` already.
-    pub fn enter(self: &Arc<Callers>, headers: &HeaderMap, address: IpAddr, most: u32) -> Option<Place> {
-        let caller = match KEYS.iter().find_map(|name| headers.get(name)) {
-            Some(key) => self.seed.hash_one(key.as_bytes()),
-            None => self.seed.hash_one(group(address)),
-        };
+    /// A place for one more request of a caller, until it is dropped; `None` where it has `most` already.
+    pub fn enter(self: &Arc<Callers>, who: Who<'_>, most: u32) -> Option<Place> {
+        let caller = self.seed.hash_one(who);
         let mut running = self.running.entry(caller).or_insert(0);
         if *running >= most {
             return None;
@@ -83,29 +86,22 @@ pub(super) fn group(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
-
-    fn with(name: &'static str, value: &'static str) -> HeaderMap {
-        HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static(value))])
-    }
 
     #[test]
     fn each_caller_has_its_own_places_and_leaves_nothing_behind() {
         let callers = Arc::new(Callers::default());
-        let (here, there): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
-        let (none, key, other) = (HeaderMap::new(), with("authorization", "Bearer a"), with("x-api-key", "b"));
-        let first = callers.enter(&none, here, 2);
-        let second = callers.enter(&none, here, 2);
-        assert!(first.is_some() && second.is_some() && callers.enter(&none, here, 2).is_none());
-        assert!(callers.enter(&none, there, 2).is_some(), "another address is another caller");
-        let keyed = [callers.enter(&key, here, 2), callers.enter(&key, there, 2)];
-        assert!(keyed.iter().all(Option::is_some));
-        assert!(callers.enter(&key, here, 2).is_none(), "a key counts wherever it is shown");
-        assert!(callers.enter(&other, here, 2).is_some());
+        let [here, there] = ["192.0.2.1", "192.0.2.2"].map(|address| Who::From(address.parse().unwrap()));
+        let (key, other, named) = (Who::Shows(b"a"), Who::Shows(b"b"), Who::Named("a"));
+        let first = callers.enter(here, 2);
+        let second = callers.enter(here, 2);
+        assert!(first.is_some() && second.is_some() && callers.enter(here, 2).is_none());
+        assert!(callers.enter(there, 2).is_some(), "another address is another caller");
+        let keyed = [callers.enter(key, 2), callers.enter(key, 2)];
+        assert!(keyed.iter().all(Option::is_some) && callers.enter(key, 2).is_none());
+        assert!(callers.enter(other, 2).is_some() && callers.enter(named, 2).is_some());
         drop(second);
-        assert!(callers.enter(&none, here, 2).is_some());
+        assert!(callers.enter(here, 2).is_some());
         drop((first, keyed));
         assert!(callers.is_empty(), "{} remembered", callers.len());
     }

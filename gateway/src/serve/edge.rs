@@ -8,10 +8,11 @@ use dashmap::DashMap;
 use http::HeaderMap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::callers::{Callers, Place, group, leave};
+use super::callers::{Callers, Place, Who, group, leave};
 use super::client::Client;
 use crate::config::process::EdgeLimits;
 use crate::gateway::Gateway;
+use crate::identity::{self, Caller};
 use crate::overload::{Level, STILL_ADMITTED};
 use crate::refusal::Refusal;
 use crate::telemetry::metrics::Metrics;
@@ -57,7 +58,7 @@ impl Edge {
         let most = match limits.connections_per_address {
             Some(most) => most,
             // Everybody on this host has the one address, and a gateway beside its application sees no other.
-            None if address.is_loopback() => self.most,
+            None if address.to_canonical().is_loopback() => self.most,
             None => EdgeLimits::CONNECTIONS_PER_ADDRESS,
         };
         let address = group(address);
@@ -79,14 +80,24 @@ impl Edge {
     }
 
     /// Whether a request that has begun may go on: a place for it where callers are counted, or why it may not.
-    pub fn admit(&self, gateway: &Gateway, headers: &HeaderMap, address: IpAddr) -> Result<Option<Place>, Refusal> {
+    pub fn admit(
+        &self,
+        gateway: &Gateway,
+        headers: &HeaderMap,
+        (peer, address): (Option<&Caller>, IpAddr),
+    ) -> Result<Option<Place>, Refusal> {
         let running = self.running.load(Ordering::Relaxed);
         if gateway.overload().level() >= Level::Refuse && running > STILL_ADMITTED {
             return Err(Refusal::Overloaded);
         }
         let limits = gateway.snapshot().process.edge;
         let Some(most) = limits.requests_per_caller else { return Ok(None) };
-        match self.callers.enter(headers, address, most) {
+        let who = match (identity::shown(gateway, headers), peer) {
+            (Some(shown), _) => Who::Shows(shown),
+            (None, Some(peer)) => Who::Named(&peer.name),
+            (None, None) => Who::From(group(address)),
+        };
+        match self.callers.enter(who, most) {
             Some(place) => Ok(Some(place)),
             None => Err(Refusal::TooManyOfCaller(most)),
         }

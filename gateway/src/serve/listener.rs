@@ -52,6 +52,10 @@ const LAST_REQUESTS: Duration = Duration::from_secs(1);
 const LAST_STREAMS: Duration = Duration::ZERO;
 /// A silent HTTP/2 client is asked this often whether it lives.
 const HTTP2_PING: Duration = Duration::from_secs(30);
+/// A client that has sent a part of three bytes is looked at again after this, then ever more seldom.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+/// But as often as this.
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 /// The preface of HTTP/2 and no HTTP/1.1 method begins so.
 const HTTP2_PREFACE_START: &[u8] = b"PRI";
 
@@ -201,6 +205,7 @@ fn patient(stream: TcpStream, times: Times) -> Pin<Box<TimeoutStream<TcpStream>>
 /// Looks at the first bytes without taking them.
 async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
     let mut seen = [0_u8; HTTP2_PREFACE_START.len()];
+    let mut pause = FIRST_PAUSE;
     loop {
         let count = stream.peek(&mut seen).await?;
         let seen = seen.get(..count).unwrap_or_default();
@@ -208,7 +213,8 @@ async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
             return Ok(seen == HTTP2_PREFACE_START);
         }
         // Peeking again returns at once what is already there; a client this slow can wait a little.
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
@@ -239,7 +245,7 @@ where
         // Large while a request is being dealt with, and gone once its answer begins; connections stay.
         let asked = asked.clone();
         Box::pin(async move {
-            let admitted = edge.admit(&gateway, request.headers(), address);
+            let admitted = edge.admit(&gateway, request.headers(), (peer.as_deref(), address));
             let (admitted, place) = match admitted {
                 Ok(place) => (Ok(()), place),
                 Err(refusal) => (Err(refusal), None),

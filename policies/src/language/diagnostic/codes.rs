@@ -35,6 +35,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("fixed-while-running", "A key cannot change while the gateway runs."),
     ("format-changes-meaning", "Formatting a file would change what it says."),
     ("given-twice", "One thing is said in two ways."),
+    ("ids-without-auth", "Ids say who may call, and nobody is asked who they are."),
     ("impossible-slo", "No machine of the portfolio can keep the promise of a class."),
     ("invalid-value", "A value is not what its key takes."),
     ("listener-without-auth", "Clients are let in from other machines without being asked who they are."),
