@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use pointsman::serve::strict::{FirstFlaw, Flaw, Strict};
+use pointsman::serve::strict::{Answering, Flaw, Heard, Strict};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A request as a reader understood it.
@@ -79,9 +79,9 @@ impl AsyncWrite for Pieces {
 
 /// What hyper reads behind the strict reader, and the flaw that ended the connection.
 pub fn strictly(bytes: &[u8], cuts: &[usize]) -> (Vec<Read>, Option<Flaw>) {
-    let flaw = FirstFlaw::default();
-    let read = served(Strict::new(Pieces::new(bytes, cuts), Arc::clone(&flaw)));
-    (read, flaw.get().copied())
+    let (heard, answering) = (Arc::new(Heard::default()), Answering::default());
+    let read = served(Strict::new(Pieces::new(bytes, cuts), Arc::clone(&heard), answering.clone()));
+    (read, heard.flaw.get().copied())
 }
 
 /// What hyper reads alone.
