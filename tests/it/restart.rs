@@ -33,6 +33,12 @@ impl Ledger {
     }
 }
 
+/// Whether a connection ended well, with a last stream before this one. One that was taken would end otherwise: it goes on
+/// behind GOAWAY, and breaks with the connection where it breaks.
+fn was_not_taken(error: &hyper::Error) -> bool {
+    format!("{error:?}").contains(r#"GoAway(b"", NO_ERROR, Remote)"#)
+}
+
 /// Sends one request after the other, on one connection as long as it is not said to be the last.
 async fn keep_asking(address: SocketAddr, http2: bool, ledger: Arc<Ledger>, over: Arc<AtomicBool>) {
     let connect = async || match http2 {
@@ -49,8 +55,11 @@ async fn keep_asking(address: SocketAddr, http2: bool, ledger: Arc<Ledger>, over
                     connection = connect().await;
                 }
             }
-            // HTTP/2 says which requests were not taken: GOAWAY came before them, and they were never sent.
-            Err(error) if http2 && (error.is_canceled() || error.is_closed()) => connection = connect().await,
+            // HTTP/2 says which requests were not taken: GOAWAY came before them, and they were never sent, or it names an
+            // earlier stream as the last, and they may be sent again (RFC 9113, 6.8), as clients do.
+            Err(error) if http2 && (error.is_canceled() || error.is_closed() || was_not_taken(&error)) => {
+                connection = connect().await;
+            }
             Err(error) => {
                 ledger.sent.fetch_add(1, Ordering::Relaxed);
                 ledger.note(false);
