@@ -32,6 +32,15 @@ pub enum EventKind {
     Done,
 }
 
+/// What of an answer has ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// All of it.
+    pub all: bool,
+    /// These choices (`n`), a bit for each by its index.
+    pub choices: u128,
+}
+
 /// A wire format with its quirks.
 pub trait Dialect: Sync {
     /// Its name in portfolio files.
@@ -44,8 +53,13 @@ pub trait Dialect: Sync {
     fn event_kind(&self, event: &[u8]) -> EventKind;
     /// Whether an error event says that the caller is wrong, not the machine.
     fn blames_caller(&self, event: &[u8]) -> bool;
-    /// Whether a stream that ended after this event was complete, for machines that send no last event.
-    fn completes(&self, event: &[u8]) -> bool;
+    /// What of an answer ends with this event.
+    fn ended(&self, event: &[u8]) -> Ended;
+    /// Whether a stream of one choice that ended after this event was complete, for machines that send no last event.
+    fn completes(&self, event: &[u8]) -> bool {
+        let ended = self.ended(event);
+        ended.all || ended.choices != 0
+    }
     /// The usage report in an event or a whole answer.
     fn usage(&self, json: &[u8]) -> Option<Usage>;
     /// The message of an error answer, for logs and traces.

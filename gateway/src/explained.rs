@@ -65,6 +65,7 @@ pub fn outcome(record: &Record) -> Outcome {
         total_ms: record.ended_at.as_secs_f64() * 1e3,
         input_tokens: record.usage.map(|usage| usage.input_tokens),
         output_tokens: record.usage.map(|usage| usage.output_tokens),
+        usage_estimated: record.usage_estimated,
         usd: record.usd,
         slo_met: record.attained(),
         slo_missed: missed.map(|(part, _)| part.as_str().to_owned()).collect(),

@@ -20,7 +20,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use content::{Content, Tools};
 
-/// Answers to one prompt (`n`) that are counted; machines refuse more than about this many, and what a caller writes
+/// Answers (`n` to each prompt) that are counted; machines refuse more than about this many, and what a caller writes
 /// must not outweigh everybody else's work in the load of an endpoint.
 const MAX_CHOICES: u64 = 128;
 /// An image is taken for this many prompt tokens.
@@ -64,7 +64,7 @@ pub struct Text {
     pub content: TextKind,
     /// Tokens that are no text: given as numbers, or taken for an image.
     pub other_tokens: u64,
-    /// How many answers are wanted; none of an embedding.
+    /// How many answers are wanted, to all prompts together; none of an embedding.
     pub choices: u64,
 }
 
@@ -117,9 +117,11 @@ fn parsed(api: Api, text: &str, fields: Fields<'_>) -> Result<Parsed, ParseError
     let prefix = if api == Api::Embeddings { Prefix::default() } else { content.chain.end(before) };
     let start = (raw_model.as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
     let max_output_tokens = fields.max_completion_tokens.or(fields.max_tokens);
-    let choices = if api == Api::Embeddings { 0 } else { fields.n.unwrap_or(1).clamp(1, MAX_CHOICES) };
-    let expected = PRIOR_OUTPUT_TOKENS * choices;
     let content = content.size;
+    let prompts = if api == Api::Completions { content.texts.clamp(1, MAX_CHOICES) } else { 1 };
+    let each = if api == Api::Embeddings { 0 } else { fields.n.unwrap_or(1).clamp(1, MAX_CHOICES) };
+    let choices = (prompts * each).min(MAX_CHOICES);
+    let expected = PRIOR_OUTPUT_TOKENS * choices;
     let text_bytes = content.text_bytes + fields.tools.as_ref().map_or(0, |tools| tools.bytes);
     let other_tokens = content.numbers + content.images * TOKENS_PER_IMAGE;
     Ok(Parsed {
@@ -230,6 +232,19 @@ mod tests {
             read(Api::ChatCompletions, &body).output_tokens / PRIOR_OUTPUT_TOKENS
         };
         assert_eq!([0, 1, 3, 128, u64::MAX].map(expected), [1, 1, 3, 128, 128]);
+    }
+
+    #[test]
+    fn each_prompt_of_a_completion_has_its_answers() {
+        let choices = |prompt: &str, n: u64| {
+            let body = format!(r#"{{"model":"m","prompt":{prompt},"n":{n}}}"#);
+            let thoroughly = parsed(Api::Completions, &body, thorough(&body).unwrap()).unwrap();
+            assert_eq!(read(Api::Completions, &body), thoroughly);
+            thoroughly.text.choices
+        };
+        assert_eq!((choices(r#""one""#, 1), choices(r#""one""#, 2), choices("[]", 1)), (1, 2, 1));
+        assert_eq!((choices(r#"["one","two","three"]"#, 1), choices(r#"["one","two"]"#, 3)), (3, 6));
+        assert_eq!((choices("[1,2,3]", 1), choices("[[1,2,3],[4]]", 2)), (1, 4));
     }
 
     #[test]

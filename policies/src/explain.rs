@@ -183,6 +183,9 @@ pub struct Outcome {
     pub input_tokens: Option<u64>,
     /// Tokens of the answer, as the machine counted.
     pub output_tokens: Option<u64>,
+    /// Whether the gateway counted in its place, because it told nothing.
+    #[serde(default)]
+    pub usage_estimated: bool,
     /// Price, US dollars.
     pub usd: f64,
     /// Whether every part of the promise was kept; `null` where none applies.

@@ -6,6 +6,7 @@ use pointsman_tests::files::{CHEAPEST, PROCESS, PoolText, portfolio};
 use pointsman_tests::gateway::Gateway;
 use pointsman_tests::machines::{self, chat, url};
 use pointsman_tests::run::beside_others;
+use serde_json::json;
 
 async fn events_of(act: Act) -> Vec<String> {
     let machine = Double::always(act).await;
@@ -40,13 +41,52 @@ fn a_stream_that_breaks_ends_in_one_error_event() {
     });
 }
 
+/// What breaks behind the end of the answer is no matter, and the client hears of its end in any case.
 #[test]
 fn a_stream_without_done_is_good_if_it_is_complete() {
     beside_others(async {
-        assert_eq!(events_of(Act::stream(&[FIRST, LAST], End::Clean)).await.len(), 2);
-        assert_eq!(events_of(Act::stream(&[FIRST, LAST, DONE], End::Clean)).await.len(), 3);
-        let after_the_end = events_of(Act::stream(&[FIRST, LAST, DONE], End::Broken)).await;
-        assert_eq!(after_the_end.last().map(String::as_str), Some("[DONE]"), "what breaks after the end is no matter");
+        for pieces in [[FIRST, LAST].as_slice(), &[FIRST, LAST, DONE]] {
+            for end in [End::Clean, End::Broken] {
+                let events = events_of(Act::stream(pieces, end)).await;
+                assert_eq!((events.len(), events[2].as_str()), (3, "[DONE]"), "{end:?}: {events:?}");
+            }
+        }
+    });
+}
+
+/// The end of one choice is not the end of all that were asked for.
+#[test]
+fn a_stream_of_several_choices_is_complete_when_each_has_ended() {
+    beside_others(async {
+        let second = |text: &str| text.replace("\"index\":0", "\"index\":1");
+        let (first_of_second, last_of_second) = (second(FIRST), second(LAST));
+        let usage = "data: {\"id\":\"c\",\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":2}}\n\n";
+        let more = [FIRST, &first_of_second, LAST, &first_of_second];
+        let chats = json!({"n": 2});
+        let prompts = json!({"prompt": ["one", "two"]});
+        for (path, extra) in [("/v1/chat/completions", chats), ("/v1/completions", prompts)] {
+            for end in [End::Clean, End::Broken] {
+                for (pieces, complete) in [
+                    (vec![FIRST, LAST], false),
+                    (more.to_vec(), false),
+                    ([&more[..], &[&last_of_second]].concat(), true),
+                    ([&more[..], &[&last_of_second, &first_of_second, &first_of_second]].concat(), true),
+                    ([&more[..], &[usage]].concat(), true),
+                ] {
+                    let machine = Double::always(Act::stream(&pieces, end)).await;
+                    let pools = portfolio(&[PoolText::new("gpu", [machine.url()])]);
+                    let gateway = Gateway::start(PROCESS, &pools, CHEAPEST).await;
+                    let mut body = chat(9, true);
+                    body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+                    let (events, _) = client::open(gateway.address(), Ask::post(path, &body)).await.rest().await;
+                    let case = format!("{path}, {} events, {end:?}", pieces.len());
+                    match complete {
+                        true => assert_eq!(events.last().map(String::as_str), Some("[DONE]"), "{case}"),
+                        false => assert_broken(&events, &case),
+                    }
+                }
+            }
+        }
     });
 }
 

@@ -95,8 +95,41 @@ fn first_of(events: &[String], count: usize, end: End) -> Act {
     Act::stream(&pieces.iter().map(String::as_str).collect::<Vec<_>>(), end)
 }
 
+/// What of a stream's usage is a guess: nothing where its report came before the break.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Guess {
+    Nothing,
+    /// How prompt and answer share what was counted.
+    Shares,
+    /// Tokens of the prompt.
+    Prompt,
+}
+
+/// Cut behind one event of a machine: the client reads what it would have read of one machine, with its usage.
+async fn check_cut(whole: &[String], other: &str, body: &Value, (cut, end): (usize, End), guess: Guess, case: &str) {
+    let expected = heard(whole);
+    let case = format!("{case}, cut behind event {cut} of {}, {end:?}", whole.len());
+    let broken = Double::always(first_of(whole, cut, end)).await;
+    let gateway = gateway(&broken.url(), other, CHEAPEST).await;
+    let got = heard(&events(&gateway, body, "cut").await);
+    assert_eq!((&got.text, &got.finish), (&expected.text, &expected.finish), "{case}");
+    assert_eq!((got.roles, got.ids.len(), got.errors.len(), got.done), (1, 1, 0, 1), "{case}: {got:?}");
+    let count = |heard: &Heard, key: &str| heard.usage.as_ref().and_then(|usage| usage[key].as_u64()).unwrap_or(0);
+    let counts = |heard: &Heard| ["prompt_tokens", "completion_tokens", "total_tokens"].map(|key| count(heard, key));
+    let ([prompt, answer, all], whole) = (counts(&got), counts(&expected));
+    assert_eq!((answer, all), (whole[1], prompt + answer), "{case}: {got:?}");
+    assert!(guess == Guess::Prompt && prompt > 0 || [prompt, answer, all] == whole, "{case}: {got:?}");
+    let told = record(&gateway, "cut").await;
+    assert_eq!(told["outcome"]["usage_estimated"], json!(guess != Guess::Nothing), "{case}");
+}
+
+/// The place of the event with which an answer ends.
+fn last_choice(events: &[String]) -> usize {
+    events.iter().position(|event| event.contains("\"finish_reason\":\"")).unwrap()
+}
+
 /// Cut behind every event there is, by a reset and by an end that comes too soon, where the answer ends by itself and at its
-/// bound: the client reads what it would have read of one machine.
+/// bound.
 #[test]
 fn an_answer_cut_anywhere_is_the_answer_that_was_not_cut() {
     beside_others(async {
@@ -107,28 +140,149 @@ fn an_answer_cut_anywhere_is_the_answer_that_was_not_cut() {
             let machine = machines::start("h100").await;
             let body = ask(extra);
             let whole = unbroken(&machine, &body).await;
-            let expected = heard(&whole);
+            let (expected, last) = (heard(&whole), last_choice(&whole));
             assert_eq!((expected.finish.as_slice(), expected.done), ([finish.to_owned()].as_slice(), 1));
             for end in [End::Broken, End::Clean] {
                 for cut in 1..whole.len() {
-                    let case = format!("{finish}, cut behind event {cut} of {}, {end:?}", whole.len());
-                    let broken = Double::always(first_of(&whole, cut, end)).await;
-                    let gateway = gateway(&broken.url(), &url(&machine), CHEAPEST).await;
-                    let got = heard(&events(&gateway, &body, "cut").await);
-                    assert_eq!((&got.text, &got.finish), (&expected.text, &expected.finish), "{case}");
-                    assert_eq!((got.roles, got.ids.len(), got.errors.len()), (1, 1, 0), "{case}: {got:?}");
-                    let ended = whole.iter().take(cut).any(|event| event.contains(&format!("\"{finish}\"")));
-                    if !ended {
-                        assert_eq!(got.done, 1, "{case}");
-                        let told = got.usage.as_ref().map(|usage| usage["prompt_tokens"].clone());
-                        let at_bound = finish == "length" && told.is_none();
-                        assert!(
-                            at_bound || told == Some(expected.usage.as_ref().unwrap()["prompt_tokens"].clone()),
-                            "{case}: {got:?}"
-                        );
-                    }
+                    let guess = match cut {
+                        _ if cut > last + 1 => Guess::Nothing,
+                        _ if cut > last || (cut == last && finish == "length") => Guess::Prompt,
+                        _ => Guess::Shares,
+                    };
+                    check_cut(&whole, &url(&machine), &body, (cut, end), guess, finish).await;
                 }
             }
+        }
+    });
+}
+
+/// A machine that says these tokens, some to an event, and goes on behind those that it is given.
+#[derive(Clone, Copy, Debug)]
+struct Teller {
+    tokens: &'static [&'static str],
+    to_an_event: usize,
+    /// Whether its JSON is ASCII alone.
+    escapes: bool,
+    /// Whether each event tells what was used so far.
+    tells: bool,
+}
+
+/// Tokens of every prompt, as it counts.
+const PROMPT_TOKENS: usize = 7;
+const TRACK: [&str; 12] = ["列", "车", "应走", "\n", "\n", "第三", "轨", "道", "🚂", "。", " Merci", " à vous"];
+
+impl Teller {
+    async fn start(self) -> Double {
+        Double::start(move |seen| {
+            let events = self.events(&serde_json::from_slice(&seen.body).unwrap());
+            first_of(&events, events.len(), End::Clean)
+        })
+        .await
+    }
+
+    fn events(&self, asked: &Value) -> Vec<String> {
+        let goes_on = asked["continue_final_message"] == true;
+        let given = if goes_on { asked["messages"][1]["content"].as_str().unwrap() } else { "" };
+        let is_given = |count: &usize| given.starts_with(&self.tokens[..*count].concat());
+        let from = (0..=self.tokens.len()).rev().find(is_given).unwrap();
+        let most = asked["max_tokens"].as_u64().unwrap() as usize;
+        let until = self.tokens.len().min(from + most);
+        let usage = |said: usize| json!({"prompt_tokens": PROMPT_TOKENS + from, "completion_tokens": said, "total_tokens": PROMPT_TOKENS + from + said});
+        let event = |delta: Value, finish: Value, said: usize| {
+            let choice = json!({"index": 0, "delta": delta, "finish_reason": finish});
+            let mut event = json!({"id": format!("t{from}"), "created": from, "model": MODEL, "choices": [choice]});
+            if self.tells {
+                event["usage"] = usage(said);
+            }
+            self.written(&event)
+        };
+        let mut events = vec![event(json!({"role": "assistant", "content": ""}), Value::Null, 0)];
+        let mut said = 0;
+        for tokens in self.tokens[from..until].chunks(self.to_an_event) {
+            said += tokens.len();
+            events.push(event(json!({"content": tokens.concat()}), Value::Null, said));
+        }
+        let finish = if until < self.tokens.len() { "length" } else { "stop" };
+        events.push(event(json!({}), json!(finish), said));
+        let report =
+            json!({"id": format!("t{from}"), "created": from, "model": MODEL, "choices": [], "usage": usage(said)});
+        events.push(self.written(&report));
+        events.push("[DONE]".to_owned());
+        events
+    }
+
+    fn written(&self, event: &Value) -> String {
+        let text = event.to_string();
+        if !self.escapes {
+            return text;
+        }
+        let escaped = |letter: char| match letter.is_ascii() {
+            true => letter.to_string(),
+            false => letter.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect(),
+        };
+        text.chars().map(escaped).collect()
+    }
+}
+
+/// Tokens are counted, not the bytes of the JSON they stand in.
+#[test]
+fn an_answer_of_any_letters_is_cut_no_shorter_than_its_bound() {
+    beside_others(async {
+        for (escapes, most) in [(true, 40), (true, 9), (false, 9)] {
+            let teller = Teller { tokens: &TRACK, to_an_event: 1, escapes, tells: false };
+            let machine = teller.start().await;
+            let body = ask(json!({"max_tokens": most}));
+            let whole = teller.events(&body);
+            let last = last_choice(&whole);
+            for cut in 1..whole.len() {
+                let guess = match cut {
+                    _ if cut > last + 1 => Guess::Nothing,
+                    _ if cut > last || (cut == last && most == 9) => Guess::Prompt,
+                    _ => Guess::Shares,
+                };
+                let case = format!("escapes {escapes}, at most {most}");
+                check_cut(&whole, &machine.url(), &body, (cut, End::Broken), guess, &case).await;
+            }
+        }
+    });
+}
+
+/// What it tells in the midst of its answer needs no guess, wherever it breaks.
+#[test]
+fn a_machine_that_tells_what_it_has_used_is_believed() {
+    beside_others(async {
+        let tokens = &["列车", " 应走", "\n", "\n\n", "第三", "轨道", "🚂", "。", "谢", "谢"];
+        for most in [40, 6] {
+            let teller = Teller { tokens, to_an_event: 2, escapes: true, tells: true };
+            let machine = teller.start().await;
+            let body = ask(json!({"max_tokens": most}));
+            let whole = teller.events(&body);
+            for cut in 1..whole.len() {
+                let case = format!("at most {most}");
+                check_cut(&whole, &machine.url(), &body, (cut, End::Broken), Guess::Nothing, &case).await;
+            }
+        }
+    });
+}
+
+/// Where events hold many tokens and nobody tells how many, it may say more than its caller's bound, never less.
+#[test]
+fn an_answer_in_large_events_is_never_cut_short() {
+    beside_others(async {
+        let teller = Teller { tokens: &TRACK, to_an_event: 3, escapes: false, tells: false };
+        let machine = teller.start().await;
+        let body = ask(json!({"max_tokens": 9}));
+        let whole = teller.events(&body);
+        let expected = heard(&whole);
+        for cut in 1..whole.len() - 2 {
+            let broken = Double::always(first_of(&whole, cut, End::Broken)).await;
+            let gateway = gateway(&broken.url(), &machine.url(), CHEAPEST).await;
+            let got = heard(&events(&gateway, &body, "large").await);
+            assert!(got.text.starts_with(&expected.text), "cut behind {cut}: {got:?}");
+            assert_eq!((got.errors.len(), got.done), (0, 1), "cut behind {cut}: {got:?}");
+            let usage = got.usage.unwrap();
+            let all = usage["prompt_tokens"].as_u64().unwrap() + usage["completion_tokens"].as_u64().unwrap();
+            assert_eq!(usage["total_tokens"].as_u64(), Some(all), "cut behind {cut}");
         }
     });
 }
@@ -146,6 +300,7 @@ fn it_is_told_in_the_stream_the_record_and_the_metrics_and_its_cost_is_true() {
         let (before, _) = text.split_once("data: [DONE]").unwrap();
         let comment = before.trim_end().lines().last().unwrap();
         assert!(comment.starts_with(": x-pointsman-continued: 1; endpoints: broken/"), "{comment}");
+        assert!(comment.ends_with("; usage: estimated"), "who had said how many is told by events alone: {comment}");
 
         let told = record(&gateway, "told").await;
         let outcome = &told["outcome"];

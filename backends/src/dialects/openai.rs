@@ -9,7 +9,7 @@ use pointsman_policies::facts::Api;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use super::{Dialect, EventKind, Usage};
+use super::{Dialect, Ended, EventKind, Usage};
 use crate::frames::sse;
 
 /// OpenAI's wire format.
@@ -55,11 +55,11 @@ impl Dialect for OpenAi {
         status.is_some_and(|status| (400..500).contains(&status) && status != 429)
     }
 
-    fn completes(&self, event: &[u8]) -> bool {
-        serde_json::from_slice::<Chunk>(sse::data(event)).is_ok_and(|chunk| {
-            let finished = chunk.choices.iter().any(|choice| choice.finish_reason.is_some());
-            finished || (chunk.choices.is_empty() && chunk.usage.is_some())
-        })
+    fn ended(&self, event: &[u8]) -> Ended {
+        let Ok(chunk) = serde_json::from_slice::<Chunk>(sse::data(event)) else { return Ended::default() };
+        let finished = chunk.choices.iter().filter(|choice| choice.finish_reason.is_some());
+        let choices = finished.fold(0, |all, choice| all | 1_u128.checked_shl(choice.index).unwrap_or(0));
+        Ended { all: chunk.choices.is_empty() && chunk.usage.is_some(), choices }
     }
 
     fn usage(&self, json: &[u8]) -> Option<Usage> {
@@ -110,6 +110,8 @@ struct Chunk {
 
 #[derive(Deserialize)]
 struct Choice {
+    #[serde(default)]
+    index: u32,
     finish_reason: Option<String>,
 }
 
@@ -187,6 +189,10 @@ mod tests {
         );
         check("data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2}}\n\n", true);
         check("data: {\"object\":\"error\"}\n\n", false);
+        let both = b"data: {\"choices\":[{\"index\":1,\"finish_reason\":\"stop\"},{\"index\":3,\"finish_reason\":\"length\"}]}\n\n";
+        assert_eq!(OpenAi.ended(both), Ended { all: false, choices: 0b1010 });
+        let beyond = b"data: {\"choices\":[{\"index\":4000,\"finish_reason\":\"stop\"}]}\n\n";
+        assert_eq!(OpenAi.ended(beyond), Ended::default());
     }
 
     #[test]

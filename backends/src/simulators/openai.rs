@@ -311,7 +311,9 @@ impl Answer {
         })
     }
 
+    /// The step that only sees that all was said makes no token, wherever the answer was begun.
     fn usage(&self, tokens: u64, cached_tokens: u64) -> Value {
+        let tokens = self.ask.words(self.ask.said, tokens);
         json!({
             "prompt_tokens": self.ask.prompt_tokens, "completion_tokens": tokens,
             "total_tokens": self.ask.prompt_tokens + tokens, "prompt_tokens_details": {"cached_tokens": cached_tokens},

@@ -32,8 +32,10 @@ pub(super) struct Mending {
     seam: Option<Seam>,
     trying: Option<Trying>,
     broke: String,
-    /// Whether the client is still to be told that it went on elsewhere.
+    /// Whether the client is still to be told that it went on elsewhere, or that its usage is a guess.
     untold: bool,
+    /// Whether its usage is a guess.
+    guessed: bool,
 }
 
 type Trying = Pin<Box<dyn Future<Output = Result<(Opening, Dispatched), Failure>> + Send>>;
@@ -42,8 +44,8 @@ type Trying = Pin<Box<dyn Future<Output = Result<(Opening, Dispatched), Failure>
 pub(super) enum Mended {
     /// Another machine is being asked.
     Asking,
-    /// Only this event was missing.
-    Lacking(Bytes),
+    /// Only these events were missing.
+    Lacking(Vec<Bytes>),
     /// Not at all.
     No,
 }
@@ -78,7 +80,7 @@ impl Mending {
             return Err("its request is larger than is kept");
         }
         let (said, broke) = (Said::default(), String::new());
-        Ok(Some(Mending { prompt, said, seam: None, trying: None, broke, untold: false }))
+        Ok(Some(Mending { prompt, said, seam: None, trying: None, broke, untold: false, guessed: false }))
     }
 
     /// An event with content as the client gets it; `None` where the client has it.
@@ -98,14 +100,16 @@ impl Mending {
 
     /// The stream broke. What was said so far is the machine's whose attempt stands last.
     pub(super) fn begin(&mut self, gateway: &Arc<Gateway>, record: &mut Record, why: &str, until: Instant) -> Mended {
-        let next = match self.said.next(self.prompt.body()) {
+        let next = match self.said.next(self.prompt.body(), record.input_tokens) {
             Ok(next) => next,
             Err(unable) => {
                 record.not_continued = Some(unable);
                 return Mended::No;
             }
         };
-        let output_tokens = self.said.tokens().saturating_sub(record.said_before());
+        let said = if let Next::Bound { tokens, .. } = next { tokens } else { self.said.tokens() };
+        let output_tokens = said.saturating_sub(record.said_before());
+        self.guessed |= !self.said.is_told();
         let ended = record.elapsed();
         if let Some(attempt) = record.attempts.last_mut() {
             gateway.telemetry().metrics().attempt_failed(&attempt.pool, BROKEN_OFF);
@@ -117,7 +121,10 @@ impl Mending {
         why.clone_into(&mut self.broke);
         self.untold = true;
         match next {
-            Next::Bound(event) => Mended::Lacking(event),
+            Next::Bound { events, .. } => {
+                self.seam = None; // they are ours
+                Mended::Lacking(events)
+            }
             Next::Ask { body, seam } => {
                 self.seam = Some(seam);
                 match self.ask(gateway, record, body, until) {
@@ -146,7 +153,7 @@ impl Mending {
             };
             self.trying = None;
             note(gateway, record, failure);
-            if let Ok(Next::Ask { body, seam }) = self.said.next(self.prompt.body()) {
+            if let Ok(Next::Ask { body, seam }) = self.said.next(self.prompt.body(), record.input_tokens) {
                 self.seam = Some(seam);
                 self.ask(gateway, record, body, until);
             }
@@ -154,9 +161,23 @@ impl Mending {
         Poll::Ready(None)
     }
 
+    /// The report that the client asked for, of an answer that broke between its last event and that.
+    pub(super) fn missing_report(&mut self, record: &Record) -> Option<Bytes> {
+        let report = self.said.report(self.prompt.body(), record.input_tokens)?;
+        self.seam = None; // it is ours
+        self.guessed |= !self.said.is_told();
+        self.untold |= self.guessed;
+        Some(report)
+    }
+
     /// Tokens that were said.
     pub(super) fn tokens(&self) -> u64 {
         self.said.tokens()
+    }
+
+    /// Whether what is reported of them is a guess.
+    pub(super) fn is_guessed(&self) -> bool {
+        self.guessed
     }
 
     /// Why the stream broke at first.
@@ -164,7 +185,7 @@ impl Mending {
         &self.broke
     }
 
-    /// Tells the client, once, that its answer went on elsewhere: a comment, which SDKs skip.
+    /// Tells the client, once, that its answer went on elsewhere, or that its usage is a guess: a comment, which SDKs skip.
     pub(super) fn trailer(&mut self, record: &Record) -> Option<Bytes> {
         std::mem::take(&mut self.untold).then(|| {
             let names: Vec<&str> = record
@@ -176,7 +197,8 @@ impl Mending {
                 })
                 .collect();
             let continued = names.len().saturating_sub(1);
-            Bytes::from(format!(": x-pointsman-continued: {continued}; endpoints: {}\n\n", names.join(" ")))
+            let usage = if self.guessed { "; usage: estimated" } else { "" };
+            Bytes::from(format!(": x-pointsman-continued: {continued}; endpoints: {}{usage}\n\n", names.join(" ")))
         })
     }
 

@@ -68,6 +68,9 @@ pub(super) struct Relay {
     /// The last two events with content: the end of a stream and its usage report are read from them. Copies, since a slice
     /// would keep the whole buffer that was read into, and the next read would need another one.
     last: [Vec<u8>; 2],
+    /// How many answers were asked for, and which of several have ended, a bit for each.
+    choices: u32,
+    ended_choices: u128,
     kept: Vec<Bytes>,
     kept_bytes: usize,
     /// What it needs to go on elsewhere, where it may.
@@ -103,7 +106,7 @@ impl Relay {
         let timeouts = record.decision.as_ref().map(|decision| decision.snapshot.process.timeouts);
         let timeouts = timeouts.unwrap_or_else(|| gateway.snapshot().process.timeouts);
         let total = total(&record).map_or(timeouts.total, |planned| planned.min(timeouts.total));
-        let now = Instant::now();
+        let (now, choices) = (Instant::now(), u32::try_from(record.text.choices).unwrap_or(u32::MAX));
         let mut relay = Relay {
             gateway,
             body: source.body,
@@ -115,6 +118,8 @@ impl Relay {
             events,
             ready: first,
             last: [Vec::new(), Vec::new()],
+            choices,
+            ended_choices: 0,
             kept: Vec::new(),
             kept_bytes: 0,
             mending: None,
@@ -203,7 +208,7 @@ impl Relay {
             }
             Poll::Ready(None) => self.ended = true,
             Poll::Pending => match self.overdue(context) {
-                Some(_) if self.done => return Poll::Ready(self.end()),
+                Some(_) if self.done || self.is_complete() => return Poll::Ready(self.end()),
                 Some(reason) => return Poll::Ready(self.broken(&reason)),
                 None => return Poll::Pending,
             },
@@ -247,6 +252,9 @@ impl Relay {
                 std::mem::swap(last, before);
                 last.clear();
                 last.extend_from_slice(&bytes);
+                if self.choices > 1 {
+                    self.ended_choices |= self.dialect.ended(&bytes).choices;
+                }
                 if let Some(record) = &mut self.record {
                     record.events += 1;
                     record.last_byte_at = Some(record.began.elapsed());
@@ -277,9 +285,27 @@ impl Relay {
         said.unwrap_or_else(|| "the machine sent an error event".to_owned())
     }
 
-    /// Whether the last of the answer has come, though the stream has no end yet.
+    /// Whether the last of the answer has come, though the stream has no end yet. Of several choices each has an end.
     fn is_complete(&self) -> bool {
-        self.streamed && self.last.iter().any(|event| self.dialect.completes(event))
+        let ends = |event: &Vec<u8>| match self.choices {
+            0 | 1 => self.dialect.completes(event),
+            _ => self.dialect.ended(event).all,
+        };
+        let all_ended = self.choices > 1 && self.ended_choices.count_ones() >= self.choices;
+        self.streamed && (all_ended || self.last.iter().any(ends))
+    }
+
+    /// What a complete stream lacks of its end, as far as that is known.
+    fn make_up_end(&mut self) -> Step {
+        if !std::mem::replace(&mut self.ended, true) {
+            self.hold = None; // it broke
+        }
+        let reported = self.usage().is_some();
+        if let (Some(mending), Some(record), false) = (&mut self.mending, &self.record, reported) {
+            self.ready.extend(mending.missing_report(record));
+        }
+        self.ready.push_back(Bytes::from_static(LAST_EVENT));
+        Step::GoOn
     }
 
     fn trailer(&mut self) -> Option<Bytes> {
@@ -341,6 +367,9 @@ impl Relay {
         if self.streamed && !self.done && !self.is_complete() {
             return self.broken("the machine ended the stream before it was complete");
         }
+        if self.streamed && !self.done {
+            return self.make_up_end();
+        }
         if !self.streamed && self.body.size_hint().exact().is_some_and(|rest| rest > 0) {
             return self.broken("the machine ended the answer before it was complete");
         }
@@ -387,8 +416,8 @@ impl Relay {
         let (Some(mending), Some(record)) = (&mut self.mending, &mut self.record) else { return false };
         match mending.begin(&self.gateway, record, reason, self.deadline) {
             Mended::Asking => {}
-            Mended::Lacking(event) => {
-                self.ready = VecDeque::from([event, Bytes::from_static(LAST_EVENT)]);
+            Mended::Lacking(events) => {
+                self.ready = events.into_iter().chain([Bytes::from_static(LAST_EVENT)]).collect();
                 self.ended = true;
             }
             Mended::No => return false,
@@ -443,6 +472,8 @@ impl Relay {
     fn close(&mut self, outcome: Option<Outcome>) {
         let Some(mut record) = self.record.take() else { return };
         record.usage = self.usage();
+        let mending = self.mending.as_deref();
+        record.usage_estimated = record.usage.is_some() && mending.is_some_and(Mending::is_guessed);
         record.outcome = match (outcome, &record.outcome) {
             (Some(outcome), _) => outcome,
             (None, told @ (Outcome::Broken(_) | Outcome::CallersMistake(_))) => told.clone(),
@@ -450,8 +481,9 @@ impl Relay {
         };
         if record.usage.is_none() && record.stream && record.outcome == Outcome::Answered {
             // The caller asked for no usage report, so the machine sent none: events are the best count there is.
-            record.usage =
-                Some(Usage { input_tokens: record.input_tokens, output_tokens: record.events, cached_tokens: None });
+            let continued = mending.filter(|_| record.was_continued());
+            let output_tokens = continued.map_or(record.events, Mending::tokens);
+            record.usage = Some(Usage { input_tokens: record.input_tokens, output_tokens, cached_tokens: None });
             record.usage_estimated = true;
         }
         let input_tokens = record.usage.map_or(record.input_tokens, |usage| usage.input_tokens);

@@ -23,6 +23,8 @@ pub(super) struct Size {
     pub(super) text_bytes: u64,
     pub(super) numbers: u64,
     pub(super) images: u64,
+    /// Texts, and lists of token numbers: of a completion, each is a prompt of its own.
+    pub(super) texts: u64,
     pub(super) look: Look,
 }
 
@@ -31,7 +33,15 @@ impl Size {
         self.text_bytes += other.text_bytes;
         self.numbers += other.numbers;
         self.images += other.images;
+        self.texts += other.texts;
         self.look.add(other.look);
+    }
+
+    /// What was read was a list.
+    pub(super) fn listed(&mut self) {
+        if self.texts == 0 && self.numbers > 0 {
+            self.texts = 1;
+        }
     }
 }
 
@@ -73,7 +83,7 @@ impl<'de> Visitor<'de> for Reader<'_> {
         look.at(text.as_bytes());
         self.0.text(text.as_bytes());
         self.0.text(&CUT);
-        Ok(Size { text_bytes: text.len() as u64, look, ..Size::default() })
+        Ok(Size { text_bytes: text.len() as u64, texts: 1, look, ..Size::default() })
     }
 
     fn visit_u64<E: de::Error>(self, number: u64) -> Result<Size, E> {
@@ -102,6 +112,7 @@ impl<'de> Visitor<'de> for Reader<'_> {
         while let Some(item) = items.next_element_seed(Reader(&mut *self.0))? {
             sum.add(item);
         }
+        sum.listed();
         Ok(sum)
     }
 

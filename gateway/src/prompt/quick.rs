@@ -99,7 +99,10 @@ fn value(scan: &mut Scan<'_>, texts: &mut Texts, depth: usize) -> Option<Size> {
     let mut sum = Size::default();
     match scan.peek()? {
         b'"' => return string(scan, texts),
-        b'[' => scan.array(|scan| value(scan, texts, deeper).map(|item| sum.add(item)))?,
+        b'[' => {
+            scan.array(|scan| value(scan, texts, deeper).map(|item| sum.add(item)))?;
+            sum.listed();
+        }
         b'{' => scan.object(|scan, key| member(scan, key, texts, deeper, &mut sum))?,
         b't' | b'f' => drop(scan.boolean()?),
         b'n' => scan.word(b"null").then_some(())?,
@@ -133,7 +136,7 @@ fn string(scan: &mut Scan<'_>, texts: &mut Texts) -> Option<Size> {
     })?;
     texts.flush(&mut look);
     texts.chain.text(&CUT);
-    Some(Size { text_bytes, look, ..Size::default() })
+    Some(Size { text_bytes, texts: 1, look, ..Size::default() })
 }
 
 #[cfg(test)]
@@ -158,7 +161,11 @@ mod tests {
     const SPOILING: &[u8] = b"{}[]\",:\\0-1.eEnu tf\n\x01";
 
     fn read(text: &str, fields: Fields<'_>) -> Vec<Result<Parsed, String>> {
-        let api = if text.contains("input") { Api::Embeddings } else { Api::ChatCompletions };
+        let api = match text {
+            _ if text.contains("input") => Api::Embeddings,
+            _ if text.contains("prompt") => Api::Completions,
+            _ => Api::ChatCompletions,
+        };
         vec![parsed(api, text, fields).map_err(|error| format!("{error:?}"))]
     }
 

@@ -271,7 +271,8 @@ impl Page {
         words.extend(outcome.queue_ms.map(|held| format!("held for {}", ms(held))));
         let figures = [("ttft", outcome.ttft_ms), ("itl", outcome.itl_ms), ("total", Some(outcome.total_ms))];
         words.extend(figures.iter().filter_map(|(name, figure)| Some(format!("{name} {}", ms((*figure)?)))));
-        words.extend(outcome.output_tokens.map(|tokens| format!("{} tokens out", count(tokens))));
+        let about = if outcome.usage_estimated { "about " } else { "" };
+        words.extend(outcome.output_tokens.map(|tokens| format!("{about}{} tokens out", count(tokens))));
         if outcome.usd > 0.0 {
             words.push(usd(outcome.usd));
         }

@@ -1,6 +1,7 @@
 //! Answers that another machine goes on with: what a client has of a stream, how a machine is asked to go on from there,
 //! and how its events are made to read as if one machine had said it all.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -10,12 +11,13 @@ use serde_json::{Map, Value, json};
 
 use crate::frames::sse;
 
-/// The longest answer of which the text is kept, bytes as they stand in JSON: about 60,000 tokens.
+/// What was said, counted in tokens.
+mod count;
+
+use count::{Count, Told};
+
+/// The longest answer of which the text is kept, bytes: about 60,000 tokens.
 pub const LONGEST_SAID: usize = 256 << 10;
-/// Where events carry no more than so many bytes on average, each is taken for one token.
-const MOST_BYTES_OF_A_TOKEN: u64 = 8;
-/// Where they carry more, a token is taken for so many: a little too short, so that a caller's bound is not overrun.
-const BYTES_PER_TOKEN: u64 = 4;
 
 /// Keys of a request that make an answer one which cannot be cut and joined, unless they ask for nothing.
 const NOT_JOINED: [&str; 19] = [
@@ -42,6 +44,9 @@ const NOT_JOINED: [&str; 19] = [
 /// Values that ask for nothing.
 const NOTHING: [&str; 6] = ["null", "false", "0", "[]", "{}", r#"{"type":"text"}"#];
 
+/// As it stands in JSON.
+const NO_TEXT: &[u8] = b"\"\"";
+
 /// Why an answer cannot go on elsewhere.
 pub type Unable = &'static str;
 
@@ -50,10 +55,10 @@ pub type Unable = &'static str;
 pub struct Said {
     identity: Option<Identity>,
     pattern: Option<Pattern>,
-    /// The text, as it stood in JSON.
-    raw: Vec<u8>,
-    /// Events that carried some of it.
-    events: u64,
+    text: String,
+    count: Count,
+    /// Whether its last event with a choice has come.
+    ended: bool,
     unable: Option<Unable>,
 }
 
@@ -73,9 +78,11 @@ struct Pattern {
 }
 
 impl Pattern {
+    /// The text of an event, in its quotes.
     fn text<'e>(&self, event: &'e [u8]) -> Option<&'e [u8]> {
         let text = event.strip_prefix(&*self.before)?.strip_suffix(&*self.behind)?;
-        ends_where_it_seems(text).then_some(text)
+        let from = self.before.len().checked_sub(1).filter(|_| ends_where_it_seems(text))?;
+        event.get(from..from + text.len() + 2)
     }
 }
 
@@ -100,8 +107,13 @@ pub enum Next {
         /// What joins its events to those before.
         seam: Seam,
     },
-    /// It had come to the caller's bound, so that only its last event is missing: this one.
-    Bound(Bytes),
+    /// It had come to the caller's bound, so that only its last events are missing.
+    Bound {
+        /// These.
+        events: Vec<Bytes>,
+        /// Tokens that were said.
+        tokens: u64,
+    },
 }
 
 impl Said {
@@ -111,46 +123,74 @@ impl Said {
             return;
         }
         let noted = match self.pattern.as_ref().and_then(|pattern| pattern.text(event)) {
-            Some(text) => self.add(text),
+            Some(text) => self.add(text, None),
             None => self.read(event),
         };
         if let Err(unable) = noted {
-            *self = Said { unable: Some(unable), events: self.events, ..Said::default() }; // its text is of no use any more
+            self.give_up(unable);
         }
     }
 
-    /// Tokens of what was said, as far as events and text tell.
-    pub fn tokens(&self) -> u64 {
-        let bytes = self.raw.len() as u64;
-        if bytes <= self.events * MOST_BYTES_OF_A_TOKEN { self.events } else { bytes.div_ceil(BYTES_PER_TOKEN) }
+    /// It cannot go on elsewhere any more, and what is kept of it is of no use.
+    pub fn give_up(&mut self, unable: Unable) {
+        *self = Said { unable: Some(unable), count: self.count, ..Said::default() };
     }
 
-    /// What goes on with the answer to a chat, of which this is the body; or why nothing does.
-    pub fn next(&self, body: &[u8]) -> Result<Next, Unable> {
+    /// Tokens of what was said: the machine's own count, or a guess.
+    pub fn tokens(&self) -> u64 {
+        self.count.guess(self.text.len())
+    }
+
+    /// Whether the machine itself has told of all tokens that were said.
+    pub fn is_told(&self) -> bool {
+        self.count.is_told()
+    }
+
+    /// Memory that its text takes, bytes.
+    pub fn bytes(&self) -> usize {
+        self.text.capacity()
+    }
+
+    /// The report that is missing behind the last event of an answer, where the request asks for one; `prompt_tokens` is a
+    /// guess, for a machine that told nothing.
+    pub fn report(&self, body: &[u8], prompt_tokens: u64) -> Option<Bytes> {
+        let identity = self.identity.as_ref().filter(|_| self.ended)?;
+        let fields: Fields = serde_json::from_slice(body).ok()?;
+        wants_report(&fields)
+            .then(|| identity.report(self.count.prompt_tokens().unwrap_or(prompt_tokens), self.tokens()))
+    }
+
+    /// What goes on with the answer to a chat, of which this is the body; or why nothing does. `prompt_tokens` is a guess, for
+    /// a machine that told nothing.
+    pub fn next(&self, body: &[u8], prompt_tokens: u64) -> Result<Next, Unable> {
         if let Some(unable) = self.unable {
             return Err(unable);
         }
+        if self.ended {
+            return Err("its answer had ended");
+        }
         let identity = self.identity.clone().ok_or("nothing of it was read")?;
-        let mut fields: BTreeMap<String, Box<RawValue>> =
-            serde_json::from_slice(body).map_err(|_| "its request cannot be read")?;
+        let mut fields: Fields = serde_json::from_slice(body).map_err(|_| "its request cannot be read")?;
         let asks = |key: &&&str| fields.get(**key).is_some_and(|value| !asks_for_nothing(value.get()));
         if let Some(key) = NOT_JOINED.iter().find(asks) {
             return Err(key);
         }
-        let text = String::from_utf8_lossy(&self.raw);
-        let text: String = serde_json::from_str(&format!("\"{text}\"")).map_err(|_| "its text cannot be read")?;
-        let kept = text.trim_end();
-        let owed = text.get(kept.len()..).unwrap_or_default().to_owned();
-        let tokens = if kept.is_empty() { 0 } else { self.tokens().saturating_sub(u64::from(!owed.is_empty())) };
+        let kept = self.text.trim_end();
+        let owed = self.text.get(kept.len()..).unwrap_or_default().to_owned();
+        let said = self.count.at_least();
         for bound in ["max_tokens", "max_completion_tokens"] {
             let Some(most) = fields.get(bound).and_then(|value| value.get().parse::<u64>().ok()) else { continue };
-            if most <= tokens {
-                return Ok(Next::Bound(identity.last_event()));
+            if most <= said {
+                let prompt_tokens = self.count.prompt_tokens().unwrap_or(prompt_tokens);
+                let report = wants_report(&fields).then(|| identity.report(prompt_tokens, most));
+                let events = [identity.last_event()].into_iter().chain(report).collect();
+                return Ok(Next::Bound { events, tokens: most });
             }
-            fields.insert(bound.to_owned(), raw(&json!(most - tokens))?);
+            // What it was not given it says again, so it may say it again.
+            fields.insert(bound.to_owned(), raw(&json!(most - self.count.kept()))?);
         }
         if let Some(least) = fields.get("min_tokens").and_then(|value| value.get().parse::<u64>().ok()) {
-            fields.insert("min_tokens".to_owned(), raw(&json!(least.saturating_sub(tokens)))?);
+            fields.insert("min_tokens".to_owned(), raw(&json!(least.saturating_sub(self.count.kept())))?);
         }
         if !kept.is_empty() {
             let messages = fields.get("messages").ok_or("it has no messages")?;
@@ -159,21 +199,20 @@ impl Said {
             fields.insert("add_generation_prompt".to_owned(), raw(&json!(false))?);
         }
         let body = serde_json::to_vec(&fields).map_err(|_| "its request cannot be written")?;
-        Ok(Next::Ask { body, seam: Seam { identity, tokens, owed } })
+        let tokens = self.count.guess_kept(self.text.len());
+        Ok(Next::Ask { body, seam: Seam { identity, tokens, prompt_tokens: self.count.prompt_tokens(), owed } })
     }
 
     /// An event unlike those before.
     fn read(&mut self, event: &[u8]) -> Result<(), Unable> {
         let chunk: Chunk<'_> = serde_json::from_slice(sse::data(event)).map_err(|_| "an event cannot be read")?;
         self.identity.get_or_insert_with(|| Identity::of(&chunk));
+        let told = chunk.usage.and_then(Told::read);
         let choice = match chunk.choices.as_slice() {
-            [] => return Ok(()),
+            [] => return self.add(NO_TEXT, told),
             [choice] if choice.index == 0 => choice,
             _ => return Err("n"),
         };
-        if choice.finish_reason.is_some() {
-            return Err("its answer had ended");
-        }
         if choice.logprobs.is_some() {
             return Err("logprobs");
         }
@@ -181,19 +220,22 @@ impl Said {
         if delta.more {
             return Err("its answer holds more than text");
         }
-        let Some(text) = delta.content.and_then(|content| quoted(content.get())) else { return Ok(()) };
-        if delta.role.is_none() {
+        self.ended |= choice.finish_reason.is_some();
+        let text = delta.content.map(RawValue::get).filter(|content| content.starts_with('"'));
+        if let Some(text) = text.filter(|_| delta.role.is_none() && told.is_none() && !self.ended) {
             self.pattern = pattern(event, text);
         }
-        self.add(text.as_bytes())
+        self.add(text.map_or(NO_TEXT, str::as_bytes), told)
     }
 
-    fn add(&mut self, text: &[u8]) -> Result<(), Unable> {
-        if self.raw.len() + text.len() > LONGEST_SAID {
+    /// Some text, as it stands in JSON with its quotes.
+    fn add(&mut self, raw: &[u8], told: Option<Told>) -> Result<(), Unable> {
+        let text = unescaped(raw)?;
+        if self.text.len() + text.len() > LONGEST_SAID {
             return Err("its answer is longer than is kept");
         }
-        self.raw.extend_from_slice(text);
-        self.events += u64::from(!text.is_empty());
+        self.text.push_str(&text);
+        self.count.add(&text, told);
         Ok(())
     }
 }
@@ -202,8 +244,11 @@ impl Said {
 #[derive(Debug)]
 pub struct Seam {
     identity: Identity,
-    /// Tokens that the prompt of the machine which goes on holds beyond the caller's: said before.
+    /// Tokens that the prompt of the machine which goes on holds beyond the caller's, said before: a guess, unless the machine
+    /// that broke had told.
     tokens: u64,
+    /// Tokens of the caller's prompt, where the machine that broke had told.
+    prompt_tokens: Option<u64>,
     /// White space that the client has and the machine was not given, since chat templates cut it off. What it says of it
     /// again is not passed on.
     owed: String,
@@ -260,9 +305,12 @@ impl Seam {
         let mut usage: Map<String, Value> = serde_json::from_str(raw.get()).ok()?;
         let count = |usage: &Map<String, Value>, key: &str| usage.get(key).and_then(Value::as_u64);
         let (prompt, answer) = (count(&usage, "prompt_tokens")?, count(&usage, "completion_tokens").unwrap_or(0));
-        let prompt = prompt.saturating_sub(self.tokens);
+        // Two machines that count alike tell what was said by what the prompt of the second has more.
+        let said = self.prompt_tokens.and_then(|callers| prompt.checked_sub(callers));
+        let said = said.unwrap_or(self.tokens).min(prompt);
+        let prompt = prompt - said;
         usage.insert("prompt_tokens".to_owned(), json!(prompt));
-        usage.insert("completion_tokens".to_owned(), json!(answer + self.tokens));
+        usage.insert("completion_tokens".to_owned(), json!(answer + said));
         if let Some(Value::Object(details)) = usage.get_mut("prompt_tokens_details")
             && let Some(cached) = count(details, "cached_tokens")
         {
@@ -280,12 +328,34 @@ impl Identity {
 
     /// The end of an answer that came to its caller's bound.
     fn last_event(&self) -> Bytes {
+        self.event(r#""choices":[{"index":0,"delta":{},"finish_reason":"length"}]"#)
+    }
+
+    fn report(&self, prompt: u64, answer: u64) -> Bytes {
+        let all = prompt.saturating_add(answer);
+        let usage = json!({"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": all});
+        self.event(&format!(r#""choices":[],"usage":{usage}"#))
+    }
+
+    fn event(&self, rest: &str) -> Bytes {
         let told = |name: &str, raw: &Option<String>| raw.as_ref().map(|raw| format!("\"{name}\":{raw},"));
         let own = [told("id", &self.id), told("created", &self.created), told("model", &self.model)];
         let own: String = own.into_iter().flatten().collect();
-        let choice = r#""object":"chat.completion.chunk","choices":[{"index":0,"delta":{},"finish_reason":"length"}]"#;
-        Bytes::from(format!("data: {{{own}{choice}}}\n\n"))
+        Bytes::from(format!("data: {{{own}\"object\":\"chat.completion.chunk\",{rest}}}\n\n"))
     }
+}
+
+/// The fields of a request.
+type Fields = BTreeMap<String, Box<RawValue>>;
+
+/// Whether a request asks for a report of what was used behind its stream.
+fn wants_report(fields: &Fields) -> bool {
+    #[derive(Deserialize)]
+    struct Options {
+        include_usage: Option<bool>,
+    }
+    let options = fields.get("stream_options").map(|options| serde_json::from_str::<Option<Options>>(options.get()));
+    matches!(options, Some(Ok(Some(Options { include_usage: Some(true) }))))
 }
 
 #[derive(Deserialize)]
@@ -343,19 +413,25 @@ fn asks_for_nothing(raw: &str) -> bool {
     NOTHING.contains(&raw.split_ascii_whitespace().collect::<String>().as_str())
 }
 
-/// What stands between the quotes of a JSON string.
-fn quoted(raw: &str) -> Option<&str> {
-    raw.strip_prefix('"')?.strip_suffix('"')
+/// The text of a JSON string.
+fn unescaped(quoted: &[u8]) -> Result<Cow<'_, str>, Unable> {
+    let unable = "its text cannot be read";
+    if memchr::memchr(b'\\', quoted).is_some() {
+        return serde_json::from_slice(quoted).map(Cow::Owned).map_err(|_| unable);
+    }
+    let text = quoted.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\"")).ok_or(unable)?;
+    str::from_utf8(text).map(Cow::Borrowed).map_err(|_| unable)
 }
 
 fn raw(value: &Value) -> Result<Box<RawValue>, Unable> {
     RawValue::from_string(value.to_string()).map_err(|_| "its request cannot be written")
 }
 
-fn pattern(event: &[u8], text: &str) -> Option<Pattern> {
-    let from = (text.as_ptr() as usize).checked_sub(event.as_ptr() as usize)?;
-    let behind = event.get(from + text.len()..)?;
-    Some(Pattern { before: event.get(..from)?.into(), behind: behind.into() })
+/// What stands around a text, which is a slice of its event, quotes included.
+fn pattern(event: &[u8], quoted: &str) -> Option<Pattern> {
+    let from = (quoted.as_ptr() as usize).checked_sub(event.as_ptr() as usize)?;
+    let behind = event.get(from + quoted.len() - 1..)?;
+    Some(Pattern { before: event.get(..=from)?.into(), behind: behind.into() })
 }
 
 /// The messages and behind them what was said.

@@ -166,6 +166,7 @@ fn outcome(found: &Found) -> Outcome {
         total_ms: f64::from(kept.total_ms),
         input_tokens: kept.tokens.map(|(input, _)| input),
         output_tokens: kept.tokens.map(|(_, output)| output),
+        usage_estimated: false, // recorded decisions do not say
         usd: f64::from(kept.usd),
         slo_met: kept.attained,
         slo_missed: missed.map(|(_, part)| (*part).to_owned()).collect(),

@@ -23,7 +23,7 @@ fn said(texts: &[&str]) -> Said {
 }
 
 fn asked(said: &Said, body: &str) -> (Value, Seam) {
-    match said.next(body.as_bytes()) {
+    match said.next(body.as_bytes(), 9) {
         Ok(Next::Ask { body, seam }) => (serde_json::from_slice(&body).unwrap(), seam),
         other => panic!("{other:?}"),
     }
@@ -31,7 +31,7 @@ fn asked(said: &Said, body: &str) -> (Value, Seam) {
 
 #[track_caller]
 fn unable(said: &Said, body: &str, expected: &str) {
-    match said.next(body.as_bytes()) {
+    match said.next(body.as_bytes(), 9) {
         Err(reason) => assert_eq!(reason, expected),
         other => panic!("{other:?}"),
     }
@@ -53,16 +53,81 @@ fn where_nothing_was_said_it_is_asked_as_at_first() {
 }
 
 #[test]
-fn events_that_hold_many_tokens_count_for_many() {
+fn events_that_hold_many_tokens_count_for_many_in_reports_and_for_one_at_the_bound() {
     assert_eq!(said(&["one", " two", " three"]).tokens(), 3);
-    assert_eq!(said(&["one two three four five six", " seven eight nine ten"]).tokens(), 48_u64.div_ceil(4));
+    let many = said(&["one two three four five six", " seven eight nine ten"]);
+    assert_eq!(many.tokens(), 48_u64.div_ceil(4));
+    let (body, seam) = asked(&many, BODY);
+    assert_eq!((&body["max_tokens"], seam.tokens), (&json!(48), 12), "no answer ends before it would have");
+}
+
+/// However a machine writes its JSON, an event is a token.
+#[test]
+fn text_is_counted_and_not_the_json_it_stands_in() {
+    for texts in [["\\u5217", "\\u8f66", "\\ud83d\\ude82"], ["\u{5217}", "\u{8f66}", "\u{1f682}"]] {
+        let mut said = Said::default();
+        for text in texts {
+            let choice = format!("{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}},\"finish_reason\":null}}");
+            said.note(format!("data: {{\"id\":\"one\",\"choices\":[{choice}]}}\n\n").as_bytes());
+        }
+        let (body, _) = asked(&said, BODY);
+        assert_eq!((said.tokens(), &body["max_tokens"]), (3, &json!(47)), "{texts:?}");
+        assert_eq!(body["messages"][1]["content"], "\u{5217}\u{8f66}\u{1f682}");
+    }
 }
 
 #[test]
-fn an_answer_at_its_bound_only_lacks_its_last_event() {
-    let Ok(Next::Bound(event)) = said(&["a", "b"]).next(BODY.replace("50", "2").as_bytes()) else { panic!() };
-    let told: Value = serde_json::from_slice(sse::data(&event)).unwrap();
-    assert_eq!((&told["id"], &told["choices"][0]["finish_reason"]), (&json!("one"), &json!("length")));
+fn what_a_machine_tells_in_the_midst_of_its_answer_is_believed() {
+    let with = |text: &str, usage: &str| {
+        let event = String::from_utf8(event(text).to_vec()).unwrap();
+        event.replace("\n\n", "").replace("null}]}", &format!("null}}],\"usage\":{usage}}}\n\n"))
+    };
+    let mut said = said(&[]);
+    said.note(with("Which track", r#"{"prompt_tokens":20,"completion_tokens":2,"total_tokens":22}"#).as_bytes());
+    said.note(with(" then, \n", r#"{"prompt_tokens":20,"completion_tokens":6,"total_tokens":26}"#).as_bytes());
+    assert!(said.is_told());
+    let (body, mut seam) = asked(&said, BODY);
+    assert_eq!((said.tokens(), &body["max_tokens"]), (6, &json!(48)), "two stand whole before the white space");
+    let report =
+        "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":25,\"completion_tokens\":5,\"total_tokens\":30}}\n\n";
+    let joined: Value = serde_json::from_slice(sse::data(&seam.join(Bytes::from(report)).unwrap())).unwrap();
+    assert_eq!(joined["usage"], json!({"prompt_tokens": 20, "completion_tokens": 10, "total_tokens": 30}));
+    said.note(&event(" more"));
+    assert_eq!((said.tokens(), said.is_told()), (7, false));
+
+    let nothing = "{\"prompt_tokens\":0,\"completion_tokens\":0,\"total_tokens\":0}";
+    let mut silent = self::said(&[]);
+    [" a", " b"].iter().for_each(|text| silent.note(with(text, nothing).as_bytes()));
+    assert_eq!((silent.tokens(), silent.is_told()), (2, false), "zeros tell nothing");
+}
+
+#[test]
+fn an_answer_at_its_bound_only_lacks_its_last_events() {
+    let bound = |body: &str| match said(&["a", "b"]).next(body.as_bytes(), 9) {
+        Ok(Next::Bound { events, tokens: 2 }) => {
+            events.iter().map(|event| serde_json::from_slice::<Value>(sse::data(event)).unwrap()).collect::<Vec<_>>()
+        }
+        other => panic!("{other:?}"),
+    };
+    let body = BODY.replace("50", "2");
+    let told = bound(&body);
+    assert_eq!((&told[0]["id"], &told[0]["choices"][0]["finish_reason"]), (&json!("one"), &json!("length")));
+    assert_eq!(told.len(), 1);
+    let told = bound(&body.replace("\"stream\":true", "\"stream\":true,\"stream_options\":{\"include_usage\":true}"));
+    assert_eq!(told[1]["usage"], json!({"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}));
+    assert_eq!((&told[1]["id"], &told[1]["choices"]), (&json!("one"), &json!([])));
+}
+
+/// Behind its last event an answer may lack its report, and no more.
+#[test]
+fn an_answer_that_has_ended_lacks_its_report_where_that_was_asked_for() {
+    let asks = BODY.replace("\"stream\":true", "\"stream\":true,\"stream_options\":{\"include_usage\":true}");
+    let mut said = said(&["a", "b"]);
+    assert!(said.report(asks.as_bytes(), 9).is_none(), "it has not ended");
+    said.note(b"data: {\"id\":\"one\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n");
+    assert!(said.report(BODY.as_bytes(), 9).is_none(), "nobody asked");
+    let report: Value = serde_json::from_slice(sse::data(&said.report(asks.as_bytes(), 9).unwrap())).unwrap();
+    assert_eq!(report["usage"], json!({"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}));
 }
 
 #[test]
