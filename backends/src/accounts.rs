@@ -57,7 +57,7 @@ pub struct Commitment {
 }
 
 /// A request that has been answered.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     /// Prompt and answer.
     pub tokens: u64,

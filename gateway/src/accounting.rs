@@ -14,10 +14,15 @@ use pointsman_policies::fleet::EndpointState;
 use pointsman_policies::units::Micros;
 use tokio::time::MissedTickBehavior;
 
+use late::Late;
+
 use crate::config::write::replace;
 use crate::gateway::Gateway;
 use crate::record::Record;
 use crate::snapshot::Snapshot;
+
+/// What a process books that has handed its accounts on.
+mod late;
 
 /// The file in the folder of the process's state.
 const FILE: &str = "accounts.json";
@@ -35,6 +40,8 @@ pub struct Accounting {
     saved: Mutex<Accounts>,
     statement: ArcSwap<Statement>,
     file: PathBuf,
+    /// Since a successor keeps the file.
+    late: Mutex<Option<Late>>,
 }
 
 impl Accounting {
@@ -52,7 +59,8 @@ impl Accounting {
             }
         };
         let saved = Mutex::new(accounts.clone());
-        Accounting { accounts: Mutex::new(accounts), saved, statement: ArcSwap::default(), file }
+        let (accounts, late) = (Mutex::new(accounts), Mutex::default());
+        Accounting { accounts, saved, statement: ArcSwap::default(), file, late }
     }
 
     /// Books a request that has ended.
@@ -61,19 +69,28 @@ impl Accounting {
         let pools = &decision.snapshot.portfolio.facts;
         let place = |name: &str| pools.iter().position(|pool| *pool.name == *name);
         let tokens = usage.input_tokens.saturating_add(usage.output_tokens);
-        let (mut accounts, mut said, mut others_usd) = (self.accounts.lock(), 0, 0.0);
+        let (mut said, mut others_usd) = (0, 0.0);
         // Each of several machines read the prompt and what was said before it, and is owed for it.
         for (attempt, part) in record.attempts.iter().filter_map(|attempt| Some((attempt, attempt.continued?))) {
             said += part.output_tokens;
             others_usd += part.usd;
             let Some(pool) = place(&attempt.pool) else { continue };
             let entry = Entry { tokens: usage.input_tokens.saturating_add(said), usd: part.usd, joules: 0.0 };
-            accounts.book(unix(), &decision.snapshot.terms(), pool, &entry);
+            self.enter(unix(), &decision.snapshot.terms(), pool, &entry);
         }
         // Nobody, where all had been said when the last stream broke.
         let Some(pool) = record.endpoint().and_then(|attempt| place(&attempt.pool)) else { return };
         let entry = Entry { tokens, usd: record.usd - others_usd, joules: record.joules.unwrap_or(0.0) };
-        accounts.book(unix(), &decision.snapshot.terms(), pool, &entry);
+        self.enter(unix(), &decision.snapshot.terms(), pool, &entry);
+    }
+
+    fn enter(&self, now: Micros, terms: &Terms<'_>, pool: usize, entry: &Entry) {
+        let mut accounts = self.accounts.lock();
+        accounts.book(now, terms, pool, entry);
+        let name = terms.portfolio.facts.get(pool).map(|facts| &facts.name);
+        if let (Some(late), Some(name)) = (self.late.lock().as_mut(), name) {
+            late.add(name, entry);
+        }
     }
 
     /// Lets decisions know what follows; `now` is the fleet's time.
@@ -90,8 +107,49 @@ impl Accounting {
 
     /// Writes the file where anything has changed. Blocks.
     pub fn save(&self) -> io::Result<()> {
-        let accounts = self.accounts.lock().at_rest();
         let mut saved = self.saved.lock();
+        if self.late.lock().is_some() {
+            return Ok(()); // a successor keeps it
+        }
+        let accounts = self.accounts.lock().at_rest();
+        self.write(&mut saved, accounts)
+    }
+
+    /// Writes the file for a successor, which keeps it from then on. Blocks.
+    pub fn hand_on(&self) -> io::Result<()> {
+        let mut saved = self.saved.lock();
+        let accounts = self.accounts.lock();
+        *self.late.lock() = Some(Late::default()); // what is booked from here on is not in the file
+        let at_rest = accounts.at_rest();
+        drop(accounts);
+        self.write(&mut saved, at_rest)
+    }
+
+    /// The successor did not take over.
+    pub fn take_back(&self) {
+        *self.late.lock() = None;
+    }
+
+    /// Leaves to the successor what was booked since. Blocks.
+    pub fn leave(&self) -> io::Result<()> {
+        let late = self.late.lock().take().unwrap_or_default();
+        late.leave(&self.file, unix())
+    }
+
+    /// Books what processes before have left. Blocks.
+    pub fn collect(&self, now: Micros, terms: &Terms<'_>) -> io::Result<()> {
+        for (name, entry) in late::left(&self.file)? {
+            match terms.portfolio.facts.iter().position(|facts| facts.name == name) {
+                Some(pool) => self.enter(now, terms, pool, &entry),
+                None => {
+                    tracing::warn!("the pool `{name}` is gone, ${:.6} that were spent there are not counted", entry.usd)
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&self, saved: &mut Accounts, accounts: Accounts) -> io::Result<()> {
         if *saved == accounts || accounts.is_empty() {
             return Ok(());
         }
@@ -115,7 +173,11 @@ impl Accounting {
                 continue;
             }
             let saving = Arc::clone(&gateway);
-            let saved = tokio::task::spawn_blocking(move || saving.accounting().save()).await;
+            let save = move || {
+                let (accounting, snapshot) = (saving.accounting(), saving.snapshot());
+                accounting.collect(unix(), &snapshot.terms()).and(accounting.save())
+            };
+            let saved = tokio::task::spawn_blocking(save).await;
             if let Ok(Err(error)) = saved
                 && !std::mem::replace(&mut complained, true)
             {

@@ -186,17 +186,18 @@ impl Running {
             end(std::mem::take(&mut keeping)).await;
         }
         let drain = gateway.snapshot().process.timeouts.drain;
-        let abort = data.abort_handle();
-        if tokio::time::timeout(drain, data).await.is_err() {
+        let mut data = data;
+        if tokio::time::timeout(drain, &mut data).await.is_err() {
             tracing::warn!("requests still ran after {drain:?} and were cut");
-            abort.abort();
+            end(vec![data]).await;
         }
         admin.abort();
         let _ = admin.await;
         end(serving).await;
         end(std::mem::take(&mut keeping)).await;
-        if !succeeded {
-            save(&gateway).await;
+        match succeeded {
+            true => leave(&gateway).await,
+            false => save(&gateway, Accounting::save).await,
         }
         gateway.fleet().shut_down(LAST_CONNECTIONS).await;
         gateway.telemetry().recorder().stop().await;
@@ -274,15 +275,26 @@ async fn end(tasks: Vec<JoinHandle<()>>) {
     }
 }
 
-/// Writes down what the next process goes on from.
-async fn save(gateway: &Arc<Gateway>) {
+/// Writes down what was booked since a successor took over.
+async fn leave(gateway: &Arc<Gateway>) {
+    let gateway = Arc::clone(gateway);
+    let leaving = tokio::task::spawn_blocking(move || {
+        if let Err(error) = gateway.accounting().leave() {
+            tracing::warn!("what was spent since the successor took over is lost: {error}");
+        }
+    });
+    let _ = leaving.await;
+}
+
+/// Writes down what the next process goes on from, its accounts by `keep`.
+async fn save(gateway: &Arc<Gateway>, keep: fn(&Accounting) -> io::Result<()>) {
     let gateway = Arc::clone(gateway);
     let saving = tokio::task::spawn_blocking(move || {
         if let Err(error) = gateway.trials().save() {
             tracing::warn!("the counts of the trial are lost: {error}");
         }
         learning::save_and_log(&gateway);
-        if let Err(error) = gateway.accounting().save() {
+        if let Err(error) = keep(gateway.accounting()) {
             tracing::warn!("what was spent of late is lost: {error}");
         }
     });

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use pointsman_tests::client::{Ask, Connection, Next};
+use pointsman_tests::client::{Ask, Connection, Next, send};
 use pointsman_tests::files::{CHEAPEST, Files, PROCESS, PoolText, portfolio};
 use pointsman_tests::machines::{self, chat, url};
 use pointsman_tests::process::{Process, Served};
 use pointsman_tests::run::beside_others;
+use pointsman_tests::wait;
 use rustix::process::Signal;
 use tokio::task::JoinSet;
 
@@ -122,6 +123,32 @@ fn successors_take_over_under_load_and_nothing_is_lost() {
         println!("sent {sent} = ok {ok} + failed {failed}, {RESTARTS} restarts");
         assert_eq!((sent, failed), (ok, 0));
         assert!(ok > 100, "there was load");
+    });
+}
+
+/// A request that ends while its process drains is spent as well: the successor hears of it.
+#[test]
+fn what_is_spent_while_a_process_drains_is_counted_by_the_next() {
+    beside_others(async {
+        let machine = machines::start("h100").await;
+        let pools = portfolio(&[PoolText::new("gpu", [url(&machine)]).price(2)]);
+        let files = Files::new(PROCESS, &pools, CHEAPEST);
+        let mut before = Served::start(files.folder(), &[]).await;
+        let spent = async |served: &Served| {
+            let reply = send(served.admin, Ask::get("/api/v1/prices")).await.json();
+            reply["prices"]["pools"][0]["tokens_this_month"].as_f64().unwrap()
+        };
+        let mut stream = Connection::http1(before.address).await.open(Ask::chat(&chat(3000, true))).await;
+        assert!(matches!(stream.next().await, Next::Event(_)));
+        let successor = Served::inheriting(files.folder()).await;
+        assert_eq!(spent(&successor).await, 0.0, "it runs on");
+        let (_, end) = stream.rest().await;
+        assert_eq!(end, Next::End);
+        assert!(before.process.until_exit(LAST_STREAMS).success());
+        let counted =
+            wait::some("it is counted", async || Some(spent(&successor).await).filter(|tokens| *tokens > 0.0));
+        let counted = counted.await;
+        assert!(counted > 3000.0, "prompt and answer, not {counted} tokens");
     });
 }
 

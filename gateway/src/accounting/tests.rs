@@ -33,6 +33,56 @@ fn a_process_goes_on_where_the_last_one_ended() {
     assert_eq!((statement.budgets[0].spent_usd, statement.pools[0].tokens_this_month), (2.5, 1_000.0));
 }
 
+/// The successor counts what its predecessor books while it drains, once, and nothing twice.
+#[test]
+fn what_is_booked_after_the_accounts_were_handed_on_reaches_the_successor() {
+    let folder = TempDir::new().unwrap();
+    let (portfolio, policy) = files();
+    let terms = Terms { portfolio: &portfolio, policy: &policy };
+    let entry = |usd: f64| Entry { tokens: 1_000, usd, joules: 7.0 };
+    let spent = |accounting: &Accounting| {
+        let statement = accounting.accounts.lock().tick(NOON, &terms, &portfolio.idle()).statement;
+        (statement.budgets[0].spent_usd, statement.pools[0].tokens_this_month)
+    };
+    let first = Accounting::open(folder.path());
+    first.enter(NOON, &terms, 0, &entry(2.5));
+    first.hand_on().unwrap();
+    first.enter(NOON, &terms, 0, &entry(1.0));
+    first.save().unwrap();
+    let second = Accounting::open(folder.path());
+    assert_eq!(spent(&second), (2.5, 1_000.0), "who has handed them on writes them no more");
+    second.enter(NOON, &terms, 0, &entry(4.0));
+    second.collect(NOON, &terms).unwrap();
+    assert_eq!(spent(&second), (6.5, 2_000.0), "nothing was left yet");
+    first.enter(NOON, &terms, 0, &entry(0.5));
+    first.leave().unwrap();
+    for _ in 0..2 {
+        second.collect(NOON, &terms).unwrap();
+        assert_eq!(spent(&second), (8.0, 4_000.0));
+    }
+    second.save().unwrap();
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "the accounts and nothing else");
+    std::fs::write(folder.path().join("accounts.late-7-7.json"), "{ half").unwrap();
+    second.collect(NOON, &terms).unwrap();
+    assert_eq!(spent(&Accounting::open(folder.path())), (8.0, 4_000.0));
+}
+
+#[test]
+fn where_no_successor_came_the_accounts_are_kept_as_before() {
+    let folder = TempDir::new().unwrap();
+    let (portfolio, policy) = files();
+    let terms = Terms { portfolio: &portfolio, policy: &policy };
+    let first = Accounting::open(folder.path());
+    first.hand_on().unwrap();
+    first.enter(NOON, &terms, 0, &Entry { tokens: 1_000, usd: 2.5, joules: 7.0 });
+    first.take_back();
+    first.save().unwrap();
+    let second = Accounting::open(folder.path());
+    second.collect(NOON, &terms).unwrap();
+    let statement = second.accounts.lock().tick(NOON, &terms, &portfolio.idle()).statement;
+    assert_eq!(statement.budgets[0].spent_usd, 2.5);
+}
+
 #[test]
 fn what_cannot_be_read_is_set_aside_and_not_overwritten() {
     let folder = TempDir::new().unwrap();

@@ -16,6 +16,7 @@ use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::inherited::{GREETING, READY};
+use crate::accounting::Accounting;
 use crate::decision_log::writer::LogFiles;
 use crate::gateway::Gateway;
 
@@ -70,6 +71,7 @@ impl Offer {
                 Err(_) => tracing::warn!("a successor did not serve within {START_TIME:?}, this process goes on"),
             }
             gateway.history().take_back();
+            gateway.accounting().take_back();
             if let Some(files) = recording
                 && let Err(error) = gateway.telemetry().recorder().start(files).await
             {
@@ -90,7 +92,7 @@ impl Offer {
         }
         // The successor goes on from what is on disk.
         gateway.telemetry().recorder().stop().await;
-        super::save(gateway).await;
+        super::save(gateway, Accounting::hand_on).await;
         gateway.history().let_go();
         let [data, admin] = &self.sockets;
         let sockets = [data.as_fd(), admin.as_fd()];
