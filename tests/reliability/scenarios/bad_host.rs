@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use pointsman_tests::client::{Ask, send};
 use pointsman_tests::files::portfolio;
+use pointsman_tests::wait;
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use tokio::task::JoinSet;
 
@@ -39,7 +40,10 @@ pub(super) async fn few_files(scale: Scale) -> Report {
     }
     let mut report = Report::default();
     report.book(client::sum(all).await);
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    wait::some("its clients have gone", async || {
+        (stand.metric("pointsman_client_connections ").await == 0.0).then_some(())
+    })
+    .await;
     let mut after = Ledger::default();
     for _ in 0..20 {
         after.book(&client::once(address, Wish::stream(10, 2)).await);
@@ -78,31 +82,39 @@ pub(super) async fn full_disk(scale: Scale) -> Report {
     let more = format!("state = {path:?}\n[record]\nfile = {log:?}\n");
     let stand = Stand::start(&more, &[pool("gpu", "h1", [machine.url()])]).await;
     let load = Load::start(stand.address(), 8, Wish::stream(5, 2), Duration::ZERO);
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    answered(&stand, 8.0).await;
     let fill = path.join("fill");
     let _ = std::fs::write(&fill, vec![0; 512 << 10]);
     tokio::time::sleep(scale.of(Duration::from_secs(3), Duration::from_secs(60))).await;
     let room = std::fs::write(path.join("more"), vec![0; 8 << 10]).is_ok();
     stand.files.replace("policy.toml", &policy("while-full"));
     stand.served.process.signal(Signal::HUP);
-    tokio::time::sleep(Duration::from_millis(700)).await;
-    let status = send(stand.served.admin, Ask::get("/api/v1/status")).await.text();
+    let in_force = async || {
+        let status = send(stand.served.admin, Ask::get("/api/v1/status")).await.text();
+        status.contains("while-full").then_some(())
+    };
+    wait::some("the policy is in force though the disk is full", in_force).await;
     let dropped = stand.metric("pointsman_decisions_recorded_total{result=\"dropped\"}").await;
     let _ = std::fs::remove_file(&fill);
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    answered(&stand, 8.0).await;
     let ledger = load.stop().await;
     let mut report = Report::default();
     report.none("the disk was not full", u64::from(room));
     report.none("refused", ledger.refused);
-    report.none("a policy was not put in force", u64::from(!status.contains("while-full")));
     report.figure("decisions that found no room", dropped, Promise::None);
     report.book(ledger);
     report
 }
 
+/// Waits until so many more requests have been answered.
+async fn answered(stand: &Stand, more: f64) {
+    let count = async || stand.metric("pointsman_requests_total").await;
+    let before = count().await;
+    wait::some("requests are answered", async || (count().await >= before + more).then_some(())).await;
+}
+
 /// Where Debian puts it.
 const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
-const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Streams, time limits and held requests go by a clock that cannot jump.
 pub(super) async fn clock(scale: Scale) -> Report {
@@ -124,13 +136,19 @@ pub(super) async fn clock(scale: Scale) -> Report {
     let pools = portfolio(&[pool("gpu", "h2", [machine.url()])]);
     let stand = Stand::with("", &pools, &policy("cheapest"), &environment).await;
     let load = Load::start(stand.address(), 20, Wish::stream(30, 100), Duration::ZERO);
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let mut seen_days: f64 = 0.0;
+    wait::some("streams run", async || (stand.metric("pointsman_client_connections ").await >= 20.0).then_some(()))
+        .await;
+    let (mut seen_days, mut looks): (f64, u32) = (0.0, 0);
     for _ in 0..scale.of(1, 10) {
-        for offset in ["+30d\n", "-30d\n", "+0\n"] {
+        for (offset, days) in [("+30d\n", 30.0), ("-30d\n", -30.0), ("+0\n", 0.0)] {
             std::fs::write(file, offset).expect("the file can be written");
-            tokio::time::sleep(Duration::from_millis(2200)).await;
-            seen_days = seen_days.max(days_ahead(&stand).await);
+            wait::some("its clock has jumped", async || {
+                looks += 1;
+                let ahead = days_ahead(&stand, &format!("look-{looks}")).await;
+                seen_days = seen_days.max(ahead);
+                (ahead - days).abs().lt(&1.0).then_some(())
+            })
+            .await;
         }
     }
     let mut report = Report::default();
@@ -144,41 +162,12 @@ pub(super) async fn clock(scale: Scale) -> Report {
     report
 }
 
-/// How far its clock is ahead of ours, by the date of an answer.
-async fn days_ahead(stand: &Stand) -> f64 {
-    let reply = send(stand.address(), Ask::get("/v1/models")).await;
-    // The day of the month and its name are enough: a month ahead it is another month.
-    let date = httpdate(reply.header("date"));
-    date.map_or(0.0, |date| (date - now_days()).max(0.0).min(MONTH.as_secs_f64()))
-}
-
-fn now_days() -> f64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64() / 86_400.0)
-}
-
-/// Days since 1970 of `Sun, 06 Nov 1994 08:49:37 GMT`.
-fn httpdate(text: &str) -> Option<f64> {
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let mut words = text.split(' ').skip(1);
-    let day: f64 = words.next()?.parse().ok()?;
-    let month = words.next()?;
-    let month = MONTHS.iter().position(|name| *name == month)? as f64;
-    let year: f64 = words.next()?.parse().ok()?;
-    let hours: f64 = words.next()?.split(':').next()?.parse().ok()?;
-    // The civil calendar, counted from March.
-    let (year, month) = if month < 2.0 { (year - 1.0, month + 10.0) } else { (year, month - 2.0) };
-    let leap = (year / 4.0).floor() - (year / 100.0).floor() + (year / 400.0).floor();
-    Some(365.0 * year + leap + ((153.0 * month + 2.0) / 5.0).floor() + day - 1.0 - 719_468.0 + hours / 24.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dates_are_days() {
-        assert_eq!(httpdate("Thu, 01 Jan 1970 12:00:00 GMT"), Some(0.5));
-        assert_eq!(httpdate("Sun, 06 Nov 1994 00:49:37 GMT"), Some(9075.0));
-        assert_eq!(httpdate("Tue, 29 Feb 2000 00:00:00 GMT"), Some(11016.0));
-    }
+/// How far its clock is ahead of ours, by the time that it remembers of a request.
+async fn days_ahead(stand: &Stand, id: &str) -> f64 {
+    send(stand.address(), Ask::chat(&Wish::stream(1, 1).body()).header("x-request-id", id)).await;
+    let list = send(stand.served.admin, Ask::get("/api/v1/decisions?limit=1000")).await.json();
+    let lines = list["decisions"].as_array().cloned().unwrap_or_default();
+    let told = lines.iter().find(|line| line["request_id"] == id).and_then(|line| line["unix_ms"].as_f64());
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+    told.map_or(f64::NAN, |ms| (ms / 1e3 - now) / 86_400.0)
 }
