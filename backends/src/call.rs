@@ -45,7 +45,7 @@ const OF_BROWSERS: [HeaderName; 2] = [header::SET_COOKIE, header::ALT_SVC];
 /// Prefixes of headers that tell of the account behind a key.
 const ACCOUNT_PREFIXES: [&str; 2] = ["x-ratelimit-", "openai-"];
 
-/// Prefix of the gateway's own headers, which no machine sees.
+/// Prefix of the gateway's own headers, which no machine sees or sends on.
 const OWN_PREFIX: &str = "x-pointsman-";
 
 /// Sends a request to an endpoint and waits for the head of its answer.
@@ -68,8 +68,8 @@ pub async fn call(
     live.connections.send(outgoing, connect_timeout).await
 }
 
-/// Takes from an answer what belonged to the connection to the machine, what only a browser would obey, and what tells
-/// of the account behind a pool's key; length and framing are made anew.
+/// Takes from an answer what belonged to the connection to the machine, what only a browser would obey, what tells of the
+/// account behind a pool's key, and what could be taken for the gateway's own; length and framing are made anew.
 pub fn strip_headers(pool: &Pool, headers: &mut HeaderMap) {
     for name in named_by_connection(headers) {
         headers.remove(name.as_str());
@@ -78,6 +78,7 @@ pub fn strip_headers(pool: &Pool, headers: &mut HeaderMap) {
     let ends_here = |name: &&HeaderName| {
         (OURS.contains(name) && **name != header::CONTENT_ENCODING)
             || OF_BROWSERS.contains(name)
+            || name.as_str().starts_with(OWN_PREFIX)
             || (!pool.forward_authorization && account(name))
     };
     // One or two, usually.

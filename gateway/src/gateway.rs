@@ -37,6 +37,7 @@ pub struct Gateway {
     reloading: Mutex<()>,
     ready: AtomicBool,
     kept_for_clients: Arc<AtomicUsize>,
+    kept_for_continuation: Arc<AtomicUsize>,
     overload: Overload,
 }
 
@@ -73,6 +74,7 @@ impl Gateway {
             reloading: Mutex::new(()),
             ready: AtomicBool::new(false),
             kept_for_clients: Arc::default(),
+            kept_for_continuation: Arc::default(),
             overload: Overload::default(),
         })
     }
@@ -165,6 +167,11 @@ impl Gateway {
     /// Bytes of answers that are kept because their clients do not take them.
     pub fn kept_for_clients(&self) -> &Arc<AtomicUsize> {
         &self.kept_for_clients
+    }
+
+    /// Bytes of requests and answers that are kept so that streams which break can go on elsewhere.
+    pub fn kept_for_continuation(&self) -> &Arc<AtomicUsize> {
+        &self.kept_for_continuation
     }
 
     /// How short of memory it is.

@@ -12,6 +12,8 @@ mod decide;
 mod failure;
 /// Attempts: the first byte wins.
 mod forward;
+/// What streams that may break keep, all together.
+mod keeping;
 /// Lets a stream that broke go on elsewhere.
 mod mend;
 /// Waits for the first event of an answer.

@@ -1,7 +1,7 @@
 //! Answers: every API, whole and streamed; bytes and headers on both sides.
 
 use pointsman_tests::client::{Ask, Next};
-use pointsman_tests::double::{Act, Double, WHOLE};
+use pointsman_tests::double::{Act, DONE, Double, End, FIRST, LAST, WHOLE};
 use pointsman_tests::files::{CHEAPEST, MODEL, PROCESS, PoolText, portfolio};
 use pointsman_tests::gateway::Gateway;
 use pointsman_tests::machines::{self, chat, url};
@@ -32,6 +32,33 @@ fn whole_answers_come_from_every_api() {
         assert_eq!(embeddings.status, 200);
         assert_eq!(embeddings.json()["data"].as_array().map(Vec::len), Some(2));
         assert_eq!(embeddings.header("x-pointsman-class"), "batch", "nobody waits for embeddings");
+    });
+}
+
+/// What this gateway says of itself in headers and comments comes from no machine, and goes to none.
+#[test]
+fn nobody_else_speaks_in_the_name_of_the_gateway() {
+    beside_others(async {
+        let theirs = ": x-pointsman-continued: 1; endpoints: a b\n\n";
+        let stream = Act::stream(&[theirs, FIRST, theirs, ": ping\n\n", LAST, DONE], End::Clean);
+        for (act, streamed) in [(stream, true), (Act::json(200, WHOLE), false), (Act::json(400, "{}"), false)] {
+            let act = act.header("x-pointsman-endpoint", "theirs").header("x-pointsman-continued", "1");
+            let machine = Double::always(act.header("x-pointsman-key", "theirs")).await;
+            let gateway = gateway_to(&machine.url()).await;
+            let ask = Ask::chat(&chat(9, streamed)).header("x-pointsman-attempts", "7");
+            let reply = gateway.send(ask.header("x-pointsman-endpoint", "mine")).await;
+            let own = |headers: &http::HeaderMap| {
+                let names = headers.keys().map(|name| name.as_str().to_owned());
+                names.filter(|name| name.starts_with("x-pointsman-")).collect::<std::collections::BTreeSet<_>>()
+            };
+            let expected = ["attempts", "class", "endpoint", "policy"].map(|name| format!("x-pointsman-{name}"));
+            assert_eq!(own(&reply.headers), expected.into());
+            assert!(reply.header("x-pointsman-endpoint").starts_with("gpu/"), "{:?}", reply.headers);
+            assert_eq!(reply.header("x-pointsman-attempts"), "1");
+            assert_eq!(own(&machine.last().headers), [].into());
+            let text = reply.text();
+            assert!(!text.contains("x-pointsman-") && text.contains(": ping") == streamed, "{text}");
+        }
     });
 }
 

@@ -1,6 +1,7 @@
 //! Streams that break and go on on another machine: the client gets one answer, without a seam.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 
 use pointsman_backends::simulators::server::RunningSimulator;
 use pointsman_tests::client::{self, Ask, Next};
@@ -411,6 +412,57 @@ fn where_it_may_not_or_cannot_it_ends_in_an_error_event_that_says_so() {
         let gateway = self::gateway(&broken.url(), &refusing.url(), CHEAPEST).await;
         let got = heard(&events(&gateway, &ask(json!({})), "no").await);
         assert_eq!((got.errors.len(), got.done), (1, 0), "{got:?}");
+    });
+}
+
+/// Requests and answers are kept within one bound for all streams. One that finds no room ends where it breaks.
+#[test]
+fn what_is_kept_of_all_streams_is_bounded_and_given_back() {
+    beside_others(async {
+        let machine = machines::start("h100").await;
+        let large = FIRST.replace("Hello", &"Hello ".repeat(1000));
+        let broken = Double::start(move |seen| match seen.header("x-part") {
+            "hangs" => Act::stream(&[FIRST], End::Hang),
+            "large" => Act::stream(&[FIRST, &large, FIRST], End::Broken),
+            _ => Act::stream(&[FIRST, FIRST], End::Broken),
+        })
+        .await;
+        let process = format!("{PROCESS}[limits]\ncontinuation_bytes = 5200\n");
+        let pools = [
+            PoolText::new("broken", [broken.url()]).price(1),
+            PoolText::new("other", [url(&machine)]).price(9).key(ABLE),
+        ];
+        let gateway = Gateway::start(&process, &portfolio(&pools), CHEAPEST).await;
+        let kept = || gateway.inner().kept_for_continuation().load(Ordering::Relaxed);
+        let padded = |bytes: usize| ask(json!({"user": "u".repeat(bytes), "max_tokens": 40}));
+        let send = async |bytes: usize, part: &str, id: &str| {
+            let ask = Ask::chat(&padded(bytes)).header("x-request-id", id).header("x-part", part);
+            let (events, end) = client::open(gateway.address(), ask).await.rest().await;
+            assert_eq!(end, Next::End);
+            let told = wait::some("its record is closed", async || {
+                let reply = gateway.admin(&format!("/api/v1/decisions/{id}")).await;
+                (reply.status == 200).then(|| reply.json())
+            });
+            (heard(&events), told.await["outcome"]["not_continued"].clone())
+        };
+        let full = "`limits.continuation_bytes` are kept for other streams";
+
+        let hanging = Ask::chat(&padded(3000)).header("x-part", "hangs");
+        let mut hanging = client::open(gateway.address(), hanging).await;
+        assert!(matches!(hanging.next().await, Next::Event(_)));
+        assert!((3000..=5200).contains(&kept()), "{}", kept());
+        let (got, reason) = send(2000, "breaks", "no-room").await;
+        assert_eq!((got.errors.len(), got.done, reason), (1, 0, json!(full)));
+        drop(hanging);
+        gateway.until_in_flight(0).await;
+        assert_eq!(kept(), 0);
+
+        let (got, reason) = send(2000, "breaks", "room").await;
+        assert_eq!((got.errors.len(), got.done, reason), (0, 1, Value::Null));
+        let (got, reason) = send(100, "large", "large").await;
+        assert_eq!((got.errors.len(), got.done, reason), (1, 0, json!(full)));
+        wait::until("it is given back", || kept() == 0).await;
+        assert_eq!(gateway.metric("pointsman_kept_for_continuation_bytes").await, 0.0);
     });
 }
 

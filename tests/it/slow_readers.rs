@@ -184,6 +184,31 @@ fn a_slow_client_of_http1_is_cut_and_its_machine_let_go() {
     });
 }
 
+/// The time that an answer may take goes by while its client leaves no room for it.
+#[test]
+fn an_answer_that_takes_too_long_ends_though_its_client_is_behind() {
+    beside_others(async {
+        for http in ["h2", "h1"] {
+            let mut events = events(300, 2000);
+            events.pop();
+            let pieces: Vec<&str> = events.iter().map(String::as_str).collect();
+            let machine = Double::always(Act::stream(&pieces, End::Hang)).await;
+            let keys = "[limits]\nclient_buffer_bytes = 4096\n[timeouts]\ntotal_s = 1";
+            let gateway = gateway(keys, &machine, http).await;
+            let mut sender = narrow(&gateway).await;
+            let body = ask(&mut sender).await;
+            gateway.until_in_flight(0).await; // not when the client is cut, which is after half a minute
+            let all = body.collect().await.unwrap().to_bytes();
+            let told = String::from_utf8(all.to_vec()).unwrap();
+            let last = told.trim_end().lines().last().unwrap();
+            assert!(last.contains("stream_broken") && last.contains("timeouts.total_s"), "machine {http}: {last}");
+            let sent = told.len() / 300;
+            assert!(sent < 2000, "what was kept for it, not all that the machine had: {sent} events");
+            assert_eq!(gateway.inner().kept_for_clients().load(Ordering::Relaxed), 0);
+        }
+    });
+}
+
 #[test]
 fn what_is_kept_for_all_clients_is_bounded() {
     beside_others(async {

@@ -108,6 +108,11 @@ pub struct LimitsShape {
     #[schemars(range(min = 4096))]
     #[schemars(example = 268_435_456)]
     pub client_buffers_bytes: Option<usize>,
+    /// Bytes of requests and answers that are kept so that streams which break can go on on another machine, of all streams
+    /// together; 268435456 (256 MiB) where not given. A stream that finds no room ends where it breaks.
+    #[schemars(range(min = 0))]
+    #[schemars(example = 268_435_456)]
+    pub continuation_bytes: Option<usize>,
     /// Memory that the process may use, MiB; that of its control group where not given, and no bound without one. From 80 % on
     /// classes that may be shed are refused with 503, from 90 % on all new requests, and from 95 % on idle connections are
     /// closed.

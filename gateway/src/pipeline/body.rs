@@ -50,6 +50,12 @@ impl Prompt {
         self.body.len()
     }
 
+    /// Memory that it takes: its body and its head.
+    pub(super) fn memory(&self) -> usize {
+        let head: usize = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        self.body.len() + head
+    }
+
     /// The same request with another body; `None` where that cannot be read.
     pub(super) fn with_body(&self, body: Vec<u8>) -> Option<Prompt> {
         let parsed = prompt::parse(self.api, &body).ok()?;

@@ -17,6 +17,7 @@ use super::Answer;
 use super::body::Prompt;
 use super::failure::{Failure, may_retry};
 use super::forward::{Added, Opened, Won, added_headers, begin_attempt, one_attempt};
+use super::keeping::Keeping;
 use super::opening::Opening;
 use crate::gateway::Gateway;
 use crate::record::{BROKEN_OFF, Continued, DecisionRecord, OUTRUN, Record};
@@ -24,8 +25,13 @@ use crate::record::{BROKEN_OFF, Continued, DecisionRecord, OUTRUN, Record};
 /// The largest request that is kept until its stream has ended, bytes: long prompts are many, streams that break are few.
 const LARGEST_KEPT: usize = 2 << 20;
 
+/// Why a stream does not go on where too many may have to.
+const FULL: Unable = "`limits.continuation_bytes` are kept for other streams";
+
 /// What a stream needs to go on elsewhere.
 pub(super) struct Mending {
+    keeping: Keeping,
+    request_bytes: usize,
     prompt: Prompt,
     said: Said,
     /// Since another machine goes on.
@@ -60,7 +66,7 @@ pub(super) fn keep(mut response: Response<Answer>, prompt: Prompt) -> Response<A
 
 impl Mending {
     /// Of an answer that has begun; an error says why it could not go on elsewhere, `None` that nobody wants it to.
-    pub(super) fn of(record: &Record, prompt: Prompt) -> Result<Option<Mending>, Unable> {
+    pub(super) fn of(gateway: &Gateway, record: &Record, prompt: Prompt) -> Result<Option<Mending>, Unable> {
         let Some(made) = &record.decision else { return Ok(None) };
         let route = made.deciding().policy.routes.get(made.route);
         let able = made.snapshot.portfolio.pools.iter().any(|pool| pool.continues_answers);
@@ -79,8 +85,24 @@ impl Mending {
         if prompt.bytes() > LARGEST_KEPT {
             return Err("its request is larger than is kept");
         }
+        let most = made.snapshot.process.edge.continuation_bytes;
+        let mut keeping = Keeping::new(gateway.kept_for_continuation(), most);
+        let request_bytes = prompt.memory();
+        if !keeping.hold(request_bytes) {
+            return Err(FULL);
+        }
         let (said, broke) = (Said::default(), String::new());
-        Ok(Some(Mending { prompt, said, seam: None, trying: None, broke, untold: false, guessed: false }))
+        Ok(Some(Mending {
+            keeping,
+            request_bytes,
+            prompt,
+            said,
+            seam: None,
+            trying: None,
+            broke,
+            untold: false,
+            guessed: false,
+        }))
     }
 
     /// An event with content as the client gets it; `None` where the client has it.
@@ -90,7 +112,20 @@ impl Mending {
             None => event,
         };
         self.said.note(&event);
+        if !self.keeping.hold(self.memory()) {
+            self.said.give_up(FULL);
+        }
         Some(event)
+    }
+
+    /// What is kept for it.
+    fn memory(&self) -> usize {
+        self.request_bytes + self.said.bytes()
+    }
+
+    /// Why nothing of what is kept is of use any more, if so: it cannot go on elsewhere, and has not.
+    pub(super) fn is_over(&self) -> Option<Unable> {
+        self.said.unable().filter(|_| self.seam.is_none())
     }
 
     /// Whether another machine is being asked.
@@ -147,6 +182,7 @@ impl Mending {
             let failure = match std::task::ready!(trying.as_mut().poll(context)) {
                 Ok(opened) => {
                     self.trying = None;
+                    self.keeping.hold(self.memory());
                     return Poll::Ready(Some(opened));
                 }
                 Err(failure) => failure,
@@ -213,6 +249,10 @@ impl Mending {
             record.not_continued = Some("no other machine can go on with it");
             return false;
         };
+        if !self.keeping.hold(self.memory() + prompt.memory()) {
+            record.not_continued = Some(FULL);
+            return false;
+        }
         if !may_retry(gateway, record) {
             record.not_continued = Some("its route has no attempts left");
             return false;

@@ -27,8 +27,12 @@ use crate::record::{Outcome, Record};
 use crate::refusal::broken_stream_event;
 use crate::serve::strict::Answering;
 
+/// Why an answer ends at its deadline, however it is read.
+const TOOK_TOO_LONG: &str = "the answer took longer than `timeouts.total_s`";
 /// A machine that leaves the connection open after the last event is let go after this.
 const AFTER_LAST_EVENT: Duration = Duration::from_millis(250);
+/// How comments begin that tell what became of a stream here. A machine's own could be taken for them.
+const OWN_COMMENT: &[u8] = b": x-pointsman-";
 /// How streams end.
 const LAST_EVENT: &[u8] = b"data: [DONE]\n\n";
 /// Answers that come whole are kept up to this size for their usage report, bytes; no copy is made.
@@ -148,7 +152,7 @@ impl Relay {
     /// Keeps what a stream needs to go on elsewhere, should it break.
     pub(super) fn may_go_on(&mut self, prompt: Prompt) {
         let Some(record) = self.record.as_mut().filter(|_| self.streamed) else { return };
-        match Mending::of(record, prompt) {
+        match Mending::of(&self.gateway, record, prompt) {
             Ok(mending) => self.mending = mending.map(Box::new),
             Err(unable) => record.not_continued = Some(unable),
         }
@@ -197,6 +201,10 @@ impl Relay {
         match Pin::new(&mut self.body).poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.last_progress = Instant::now();
+                if self.last_progress >= self.deadline {
+                    let complete = self.done || self.is_complete();
+                    return Poll::Ready(if complete { self.end() } else { self.broken(TOOK_TOO_LONG) });
+                }
                 if let Ok(bytes) = frame.into_data() {
                     self.arrived(bytes);
                 }
@@ -244,10 +252,7 @@ impl Relay {
     fn event(&mut self, bytes: Bytes) -> Option<Bytes> {
         match self.dialect.event_kind(&bytes) {
             EventKind::Content => {
-                let bytes = match &mut self.mending {
-                    Some(mending) => mending.pass(bytes)?,
-                    None => bytes,
-                };
+                let bytes = self.pass(bytes)?;
                 let [last, before] = &mut self.last;
                 std::mem::swap(last, before);
                 last.clear();
@@ -274,9 +279,23 @@ impl Relay {
                 }
                 self.error_event(&bytes);
             }
+            EventKind::Comment if bytes.starts_with(OWN_COMMENT) => return None, // none but this gateway's own
             EventKind::Comment => {}
         }
         Some(bytes)
+    }
+
+    /// An event with content as the client gets it; `None` where the client has it.
+    fn pass(&mut self, event: Bytes) -> Option<Bytes> {
+        let Some(mending) = &mut self.mending else { return Some(event) };
+        let passed = mending.pass(event);
+        if let Some(unable) = mending.is_over() {
+            self.mending = None;
+            if let Some(record) = &mut self.record {
+                record.not_continued = Some(unable);
+            }
+        }
+        passed
     }
 
     /// What the machine says went wrong.
@@ -342,10 +361,11 @@ impl Relay {
             idle.as_mut().reset(due);
         }
         while idle.as_mut().poll(context).is_ready() {
-            if Instant::now() < due {
+            let now = Instant::now();
+            if now < due {
                 idle.as_mut().reset(due);
-            } else if due == self.deadline {
-                return Some("the answer took longer than `timeouts.total_s`".to_owned());
+            } else if now >= self.deadline {
+                return Some(TOOK_TOO_LONG.to_owned());
             } else {
                 return Some(format!("the machine sent nothing for {limit:?}"));
             }
@@ -500,6 +520,11 @@ impl Relay {
             true => self.unsettled = Some(record),
             false => settle::settle(&self.gateway, *record),
         }
+    }
+
+    /// When it must have come, unless it has.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        (!self.finished).then_some(self.deadline)
     }
 
     /// What is given from now on is kept for a client that does not take it.

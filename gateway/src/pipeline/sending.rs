@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -177,12 +177,35 @@ impl Behind {
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
-    /// From the machine, in the client's place.
+    /// From the machine, in the client's place; ready when the client is to be cut.
     fn take_over(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let now = Instant::now();
-        let stalled = *self.stalled.get_or_insert(now);
+        loop {
+            let now = Instant::now();
+            let stalled = *self.stalled.get_or_insert(now);
+            self.take(now, context);
+            let full = self.fullness(now).and_then(|since| since.checked_add(self.patience.full));
+            let clients = full.into_iter().chain(stalled.checked_add(self.patience.nothing_taken)).min();
+            // The machine's time goes by while there is no room for what it sends.
+            let machines = self.relay.deadline().filter(|due| self.ended.is_none() && *due > now);
+            let Some(due) = clients.into_iter().chain(machines).min() else { return Poll::Pending };
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
+            if timer.deadline() != due {
+                timer.as_mut().reset(due);
+            }
+            ready!(timer.as_mut().poll(context));
+            if clients == Some(due) {
+                self.kept_no_more();
+                self.relay.client_is_cut();
+                return Poll::Ready(());
+            }
+        }
+    }
+
+    /// Keeps what the machine has sent, as far as there is room; an answer that has run out of time has its end kept, too.
+    fn take(&mut self, now: Instant, context: &mut Context<'_>) {
         self.relay.client_is_behind();
-        while self.ended.is_none() && self.has_room() {
+        let out_of_time = self.relay.deadline().is_some_and(|due| due <= now);
+        while self.ended.is_none() && (out_of_time || self.has_room()) {
             match self.relay.poll(context) {
                 Poll::Ready(Some(Ok(frame))) => {
                     if let Ok(bytes) = frame.into_data() {
@@ -195,19 +218,6 @@ impl Behind {
                 Poll::Pending => break,
             }
         }
-        let full = self.fullness(now).and_then(|since| since.checked_add(self.patience.full));
-        let silent = stalled.checked_add(self.patience.nothing_taken);
-        let Some(due) = full.into_iter().chain(silent).min() else { return Poll::Pending };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
-        if timer.deadline() != due {
-            timer.as_mut().reset(due);
-        }
-        if timer.as_mut().poll(context).is_pending() {
-            return Poll::Pending;
-        }
-        self.kept_no_more();
-        self.relay.client_is_cut();
-        Poll::Ready(())
     }
 
     fn has_room(&self) -> bool {

@@ -123,6 +123,8 @@ pub mod metric {
     pub const OVERLOAD: &str = "pointsman_overload_level";
     /// Bytes of answers that wait for their clients.
     pub const KEPT_FOR_CLIENTS: &str = "pointsman_kept_for_clients_bytes";
+    /// Bytes of requests and answers that wait for their streams to break.
+    pub const KEPT_FOR_CONTINUATION: &str = "pointsman_kept_for_continuation_bytes";
     /// Failed attempts by pool and cause.
     pub const ATTEMPT_FAILURES: &str = "pointsman_attempt_failures";
     /// Parts of SLOs kept and missed.

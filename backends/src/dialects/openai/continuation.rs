@@ -136,6 +136,11 @@ impl Said {
         *self = Said { unable: Some(unable), count: self.count, ..Said::default() };
     }
 
+    /// Why it cannot go on elsewhere, if so.
+    pub fn unable(&self) -> Option<Unable> {
+        self.unable
+    }
+
     /// Tokens of what was said: the machine's own count, or a guess.
     pub fn tokens(&self) -> u64 {
         self.count.guess(self.text.len())

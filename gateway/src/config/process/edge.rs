@@ -13,6 +13,8 @@ pub struct EdgeLimits {
     pub client_buffer_bytes: usize,
     /// The same for all clients together.
     pub client_buffers_bytes: usize,
+    /// Bytes of requests and answers that are kept so that streams which break can go on elsewhere, of all together.
+    pub continuation_bytes: usize,
     /// Memory of the process, where that is said.
     pub memory_bytes: Option<u64>,
 }
@@ -21,6 +23,9 @@ pub struct EdgeLimits {
 const CLIENT_BUFFER_BYTES: usize = 256 << 10;
 /// A thousand clients that are as far behind as they may be.
 const CLIENT_BUFFERS_BYTES: usize = 256 << 20;
+
+/// Ten thousand streams of some thousand tokens, prompt and answer.
+const CONTINUATION_BYTES: usize = 256 << 20;
 
 impl EdgeLimits {
     /// Connections from one address where nothing else is said: a client that opens more does not reuse them.
@@ -33,6 +38,7 @@ impl EdgeLimits {
             client_buffer_bytes: shape.client_buffer_bytes.unwrap_or(CLIENT_BUFFER_BYTES),
             memory_bytes: shape.memory_mib.map(|mib| mib.saturating_mul(1 << 20)),
             client_buffers_bytes: shape.client_buffers_bytes.unwrap_or(CLIENT_BUFFERS_BYTES),
+            continuation_bytes: shape.continuation_bytes.unwrap_or(CONTINUATION_BYTES),
         }
     }
 }

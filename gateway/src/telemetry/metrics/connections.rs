@@ -44,6 +44,7 @@ pub struct Connections {
     memory_limit: Gauge,
     overload: Gauge,
     kept_for_clients: Gauge,
+    kept_for_continuation: Gauge,
 }
 
 impl Default for Connections {
@@ -64,6 +65,7 @@ impl Default for Connections {
             memory_limit: Gauge::default(),
             overload: Gauge::default(),
             kept_for_clients: Gauge::default(),
+            kept_for_continuation: Gauge::default(),
         }
     }
 }
@@ -102,6 +104,7 @@ impl Connections {
         self.memory_limit.set(number(overload.limit()));
         self.overload.set(overload.level() as i64);
         self.kept_for_clients.set(number(gateway.kept_for_clients().load(Ordering::Relaxed) as u64));
+        self.kept_for_continuation.set(number(gateway.kept_for_continuation().load(Ordering::Relaxed) as u64));
     }
 
     pub(super) fn register(&self, r: &mut Registry) {
@@ -120,6 +123,8 @@ impl Connections {
         r.register(metric::OVERLOAD, help, self.overload.clone());
         let help = "Bytes of answers that are kept because their clients do not take them";
         r.register(metric::KEPT_FOR_CLIENTS, help, self.kept_for_clients.clone());
+        let help = "Bytes of requests and answers that are kept so that streams which break can go on elsewhere";
+        r.register(metric::KEPT_FOR_CONTINUATION, help, self.kept_for_continuation.clone());
         r.register(metric::NOT_ACCEPTED, "Connections that could not be accepted", self.not_accepted.clone());
     }
 }
