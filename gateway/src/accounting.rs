@@ -130,10 +130,14 @@ impl Accounting {
         *self.late.lock() = None;
     }
 
-    /// Leaves to the successor what was booked since. Blocks.
+    /// Leaves to the successor what was booked since it took over, or since the last time. Blocks.
     pub fn leave(&self) -> io::Result<()> {
-        let late = self.late.lock().take().unwrap_or_default();
-        late.leave(&self.file, unix())
+        let Some(late) = self.late.lock().as_mut().map(std::mem::take) else { return Ok(()) };
+        let left = late.leave(&self.file, unix());
+        if let (Err(_), Some(kept)) = (&left, self.late.lock().as_mut()) {
+            kept.add_all(&late); // for the next time
+        }
+        left
     }
 
     /// Books what processes before have left. Blocks.

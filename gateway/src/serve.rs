@@ -57,6 +57,8 @@ use listener::Listener;
 
 /// How often idle connections to machines are swept.
 const SWEEP: Duration = Duration::from_secs(1);
+/// How often a successor hears what is spent while requests end: as often as it is written where there is none.
+const LEAVE: Duration = Duration::from_secs(5);
 /// How long connections to machines get to close.
 const LAST_CONNECTIONS: Duration = Duration::from_secs(1);
 /// How long traces still waiting at the end get to leave.
@@ -187,7 +189,16 @@ impl Running {
         }
         let drain = gateway.snapshot().process.timeouts.drain;
         let mut data = data;
-        if tokio::time::timeout(drain, &mut data).await.is_err() {
+        let drained = async {
+            let mut tick = tokio::time::interval(LEAVE);
+            loop {
+                tokio::select! {
+                    _ = &mut data => return,
+                    _ = tick.tick(), if succeeded => leave(&gateway).await,
+                }
+            }
+        };
+        if tokio::time::timeout(drain, drained).await.is_err() {
             tracing::warn!("requests still ran after {drain:?} and were cut");
             end(vec![data]).await;
         }

@@ -52,6 +52,9 @@ async fn keep_asking(address: SocketAddr, http2: bool, ledger: Arc<Ledger>, over
             Ok(reply) => {
                 ledger.sent.fetch_add(1, Ordering::Relaxed);
                 ledger.note(reply.status == 200);
+                if reply.status != 200 {
+                    println!("http2 {http2}: {} {}", reply.status, reply.text());
+                }
                 if reply.header("connection") == "close" {
                     connection = connect().await;
                 }
@@ -76,7 +79,10 @@ async fn keep_connecting(address: SocketAddr, ledger: Arc<Ledger>, over: Arc<Ato
     while !over.load(Ordering::Relaxed) {
         ledger.sent.fetch_add(1, Ordering::Relaxed);
         let reply = Connection::http1(address).await.try_send(Ask::chat(&chat(1, false))).await;
-        ledger.note(reply.is_ok_and(|reply| reply.status == 200));
+        ledger.note(reply.as_ref().is_ok_and(|reply| reply.status == 200));
+        if !reply.as_ref().is_ok_and(|reply| reply.status == 200) {
+            println!("anew: {reply:?}");
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-//! What a process books after it has handed its accounts on: put down beside the file when its last request has ended, and
-//! booked by the successor, which keeps the file, so that a restart loses no spend.
+//! What a process books after it has handed its accounts on: put down beside the file again and again while its last requests
+//! end, and booked by the successor, which keeps the file, so that a restart loses no spend.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -32,6 +32,11 @@ impl Late {
         sum.tokens = sum.tokens.saturating_add(entry.tokens);
         sum.usd += entry.usd;
         sum.joules += entry.joules;
+    }
+
+    /// Adds other sums.
+    pub(super) fn add_all(&mut self, other: &Late) {
+        other.pools.iter().for_each(|(pool, entry)| self.add(pool, entry));
     }
 
     /// Writes it beside the accounts.

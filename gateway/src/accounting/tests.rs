@@ -60,11 +60,23 @@ fn what_is_booked_after_the_accounts_were_handed_on_reaches_the_successor() {
         second.collect(NOON, &terms).unwrap();
         assert_eq!(spent(&second), (8.0, 4_000.0));
     }
+    first.save().unwrap();
+    first.leave().unwrap();
+    second.collect(NOON, &terms).unwrap();
+    assert_eq!(spent(&second), (8.0, 4_000.0), "nothing more was spent");
+    first.enter(NOON, &terms, 0, &entry(0.25));
+    let aside = folder.path().with_extension("aside");
+    std::fs::rename(folder.path(), &aside).unwrap();
+    assert!(first.leave().is_err(), "there is no folder to leave it in");
+    std::fs::rename(&aside, folder.path()).unwrap();
+    first.leave().unwrap();
+    second.collect(NOON, &terms).unwrap();
+    assert_eq!(spent(&second), (8.25, 5_000.0), "what could not be left is left the next time");
     second.save().unwrap();
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "the accounts and nothing else");
     std::fs::write(folder.path().join("accounts.late-7-7.json"), "{ half").unwrap();
     second.collect(NOON, &terms).unwrap();
-    assert_eq!(spent(&Accounting::open(folder.path())), (8.0, 4_000.0));
+    assert_eq!(spent(&Accounting::open(folder.path())), (8.25, 5_000.0));
 }
 
 #[test]
