@@ -147,7 +147,6 @@ fn what_is_spent_while_a_process_drains_is_counted_by_the_next() {
         let mut stream = Connection::http1(before.address).await.open(Ask::chat(&chat(3000, true))).await;
         assert!(matches!(stream.next().await, Next::Event(_)));
         let successor = Served::inheriting(files.folder()).await;
-        assert_eq!(spent(&successor).await, 0.0, "it runs on");
         let (_, end) = stream.rest().await;
         assert_eq!(end, Next::End);
         assert!(before.process.until_exit(LAST_STREAMS).success());

@@ -10,7 +10,7 @@ use pointsman_tests::process::Served;
 use pointsman_tests::run::beside_others;
 use pointsman_tests::wait;
 use rustix::process::Signal;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// For what happens at once, on a busy machine.
@@ -27,6 +27,29 @@ fn assert_was_cut((events, end): (Vec<String>, Next)) {
     let told = events.last().is_some_and(|event| event.contains("\"code\":\"stream_broken\""));
     assert!(told || matches!(end, Next::Broken(_)), "cut, and not like a good end: {:?}", events.last());
     assert!(!events.iter().any(|event| event == "[DONE]"));
+}
+
+/// The first request of a connection that was accepted when the end came may be on its way: it is not lost.
+#[test]
+fn a_first_request_that_is_on_its_way_is_answered() {
+    beside_others(async {
+        let machine = machines::start("h100").await;
+        let files = files("lame_duck_s = 0.001\ndrain_s = 30", &url(&machine));
+        let mut served = Served::start(files.folder(), &[]).await;
+        let mut silent = TcpStream::connect(served.address).await.unwrap();
+        wait::some("it is accepted", async || {
+            let metrics = client::send(served.admin, Ask::get("/metrics")).await.text();
+            metrics.contains("\npointsman_client_connections 1\n").then_some(())
+        })
+        .await;
+        served.process.signal(Signal::TERM);
+        wait::some("it refuses new connections", async || TcpStream::connect(served.address).await.err()).await;
+        silent.write_all(b"GET /v1/models HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        let mut told = String::new();
+        silent.read_to_string(&mut told).await.unwrap();
+        assert!(told.starts_with("HTTP/1.1 200") && told.contains("connection: close"), "{told}");
+        assert!(served.process.until_exit(AT_ONCE).success());
+    });
 }
 
 #[test]

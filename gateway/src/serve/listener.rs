@@ -178,15 +178,21 @@ fn count(metrics: &Metrics, error: &io::Error, reason: &'static str) {
     }
 }
 
-/// A client that has not said a word does not hold up the end; `None` where it has come.
+/// A client that has not said a word does not hold up the end; `None` where it has come. Its first request may be on its way,
+/// as any that comes last.
 async fn unless_stopped<T>(
     closing: &mut watch::Receiver<Closing>,
     opening: impl Future<Output = io::Result<T>>,
 ) -> io::Result<Option<T>> {
+    let mut heard = closing.clone();
+    let over = async {
+        let _ = heard.wait_for(|closing| *closing == Closing::All).await;
+        tokio::time::sleep(LAST_REQUESTS).await;
+    };
     tokio::select! {
         biased;
         opened = opening => opened.map(Some),
-        _ = closing.wait_for(|closing| *closing == Closing::All) => Ok(None),
+        () = over => Ok(None),
     }
 }
 
