@@ -11,36 +11,36 @@ use crate::connect::{ConnectError, Hold, Outgoing, Spliced};
 use crate::fleet::Live;
 use crate::portfolio::{Endpoint, Pool};
 
-/// Headers that belong to one connection or are made anew for each.
-const OURS: [HeaderName; 14] = [
-    header::HOST,
-    header::CONNECTION,
-    header::TRANSFER_ENCODING,
-    header::CONTENT_LENGTH,
-    header::CONTENT_ENCODING,
-    header::TE,
-    header::TRAILER,
-    header::UPGRADE,
-    header::PROXY_AUTHORIZATION,
-    header::PROXY_AUTHENTICATE,
-    header::EXPECT,
-    header::ACCEPT_ENCODING,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-];
+/// Whether a header belongs to one connection or is made anew for each.
+fn is_ours(name: &str) -> bool {
+    matches!(
+        name,
+        "host"
+            | "connection"
+            | "transfer-encoding"
+            | "content-length"
+            | "content-encoding"
+            | "te"
+            | "trailer"
+            | "upgrade"
+            | "proxy-authorization"
+            | "proxy-authenticate"
+            | "expect"
+            | "accept-encoding"
+            | "keep-alive"
+            | "proxy-connection"
+    )
+}
 
-/// Credentials that a caller may carry; they end at the gateway unless the pool says otherwise.
-const CREDENTIALS: [HeaderName; 6] = [
-    header::AUTHORIZATION,
-    header::COOKIE,
-    HeaderName::from_static("x-api-key"),
-    HeaderName::from_static("api-key"),
-    HeaderName::from_static("openai-organization"),
-    HeaderName::from_static("openai-project"),
-];
+/// Whether it is a credential that a caller may carry; they end at the gateway unless the pool says otherwise.
+fn is_credential(name: &str) -> bool {
+    matches!(name, "authorization" | "cookie" | "x-api-key" | "api-key" | "openai-organization" | "openai-project")
+}
 
-/// Headers of an answer that are meant for browsers.
-const OF_BROWSERS: [HeaderName; 2] = [header::SET_COOKIE, header::ALT_SVC];
+/// Whether it is a header of an answer that is meant for browsers.
+fn is_for_browsers(name: &str) -> bool {
+    matches!(name, "set-cookie" | "alt-svc")
+}
 
 /// Prefixes of headers that tell of the account behind a key.
 const ACCOUNT_PREFIXES: [&str; 2] = ["x-ratelimit-", "openai-"];
@@ -74,11 +74,12 @@ pub fn strip_headers(pool: &Pool, headers: &mut HeaderMap) {
     for name in named_by_connection(headers) {
         headers.remove(name.as_str());
     }
-    let account = |name: &HeaderName| ACCOUNT_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix));
+    let account = |name: &str| ACCOUNT_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
     let ends_here = |name: &&HeaderName| {
-        (OURS.contains(name) && **name != header::CONTENT_ENCODING)
-            || OF_BROWSERS.contains(name)
-            || name.as_str().starts_with(OWN_PREFIX)
+        let name = name.as_str();
+        (is_ours(name) && name != "content-encoding")
+            || is_for_browsers(name)
+            || name.starts_with(OWN_PREFIX)
             || (!pool.forward_authorization && account(name))
     };
     // One or two, usually.
@@ -105,10 +106,11 @@ fn headers_for(pool: &Pool, caller: &HeaderMap, more: usize) -> HeaderMap {
     let named_by_connection = named_by_connection(caller);
     let mut headers = HeaderMap::with_capacity(caller.len() + more + 3);
     for (name, value) in caller {
-        let ends_here = OURS.contains(name)
-            || name.as_str().starts_with(OWN_PREFIX)
-            || (CREDENTIALS.contains(name) && !pool.forward_authorization)
-            || named_by_connection.iter().any(|named| named == name.as_str());
+        let text = name.as_str();
+        let ends_here = is_ours(text)
+            || text.starts_with(OWN_PREFIX)
+            || (is_credential(text) && !pool.forward_authorization)
+            || named_by_connection.iter().any(|named| named == text);
         if !ends_here {
             headers.append(name.clone(), value.clone());
         }

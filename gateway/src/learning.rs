@@ -128,7 +128,7 @@ impl Learning {
         let classified = classify(policy, facts).and_then(|classified| policy.classes.get(classified.class.0));
         let class = classified.map_or("", |class| class.name.as_str());
         let Facts { tenant, model, input_tokens, max_output_tokens, .. } = *facts;
-        self.output_length(&Asked { tenant, model, class, input_tokens }, max_output_tokens).mean.round() as u64
+        self.output_tokens(&Asked { tenant, model, class, input_tokens }, max_output_tokens).round() as u64
     }
 
     /// What decisions on pools read of it.
@@ -142,6 +142,11 @@ impl Learning {
             known: learner.known(),
             ..Learned::default()
         }
+    }
+
+    /// The mean of what is expected of an answer, tokens.
+    pub fn output_tokens(&self, asked: &Asked<'_>, max_tokens: Option<u64>) -> f64 {
+        self.state.lock().learner.output_lengths.mean(asked, max_tokens)
     }
 
     /// What is expected of an answer.

@@ -38,13 +38,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::gateway::Gateway;
 use crate::identity::Caller;
-use crate::record::{Outcome, Record};
+use crate::record::{Outcome, REQUEST_ID, Record};
 use crate::refusal::Refusal;
 use crate::serve::strict::Answering;
 use crate::snapshot::{self, Snapshot};
@@ -81,7 +81,7 @@ pub async fn serve(
     admitted: Result<(), Refusal>,
 ) -> Response<Answer> {
     let sampled = |now| gateway.telemetry().sampler().begin(now);
-    let record = Record::open(request.method(), request.uri().path(), request.headers(), sampled);
+    let record = Box::new(Record::open(request.method(), request.uri().path(), request.headers(), sampled));
     let mut record = OpenRecord::new(Arc::clone(&gateway), record);
     let snapshot = gateway.snapshot(); // one immutable view per request, whatever becomes of it
     let answered = async {
@@ -117,7 +117,7 @@ async fn answer(
     }
 } // relay streams the body and carries the record; settle accounts once, also on drop
 
-fn list_models(gateway: &Gateway, snapshot: &Snapshot, json: Bytes, mut record: Record) -> Response<Answer> {
+fn list_models(gateway: &Gateway, snapshot: &Snapshot, json: Bytes, mut record: Box<Record>) -> Response<Answer> {
     let mut response = Response::new(Answer::Whole(Some(json)));
     let headers = response.headers_mut();
     headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -129,7 +129,7 @@ fn list_models(gateway: &Gateway, snapshot: &Snapshot, json: Bytes, mut record: 
     response
 }
 
-fn refuse(gateway: &Gateway, snapshot: &Snapshot, mut record: Record, refusal: &Refusal) -> Response<Answer> {
+fn refuse(gateway: &Gateway, snapshot: &Snapshot, mut record: Box<Record>, refusal: &Refusal) -> Response<Answer> {
     let mut response = refusal.response().map(|body| Answer::Whole(Some(body)));
     let headers = response.headers_mut();
     let version = record.decision.as_ref().map(|decision| decision.deciding().version_header.clone());
@@ -150,7 +150,7 @@ fn refuse(gateway: &Gateway, snapshot: &Snapshot, mut record: Record, refusal: &
 
 fn identify(response: &mut Response<Answer>, record: &Record) {
     if let Ok(id) = HeaderValue::try_from(&record.request_id) {
-        response.headers_mut().insert(HeaderName::from_static("x-request-id"), id);
+        response.headers_mut().insert(REQUEST_ID, id);
     }
 }
 

@@ -90,7 +90,7 @@ pub fn parse(api: Api, body: &[u8]) -> Result<Parsed, ParseError> {
     if body.is_empty() {
         return Err(ParseError::Empty);
     }
-    let text = std::str::from_utf8(body).map_err(|error| ParseError::NotUtf8(error.valid_up_to()))?;
+    let text = simdutf8::compat::from_utf8(body).map_err(|error| ParseError::NotUtf8(error.valid_up_to()))?;
     let fields = quick::fields(text).map_or_else(|| thorough(text), Ok)?;
     parsed(api, text, fields)
 }

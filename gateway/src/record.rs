@@ -10,7 +10,7 @@ mod waited;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use pointsman_backends::dialects::Usage;
 use pointsman_policies::attain::{Observed, Part, parts_kept, parts_missed};
 use pointsman_policies::extra::RetriesSpent;
@@ -25,6 +25,11 @@ use crate::prompt::Text;
 pub use attempt::{AttemptRecord, BROKEN_OFF, Continued, OUT_OF_LEASE, OUTRUN, OVERLOADED};
 pub use decision::{DecisionRecord, Planned, work};
 pub use waited::Waited;
+
+/// Where a request stands among traces, as W3C Trace Context writes it.
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// What a request is called.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Where a request stands among traces, by W3C Trace Context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +48,7 @@ impl TraceContext {
     /// Continues the trace of a `traceparent` header, or starts one where there is none or it is malformed; `sampled` says
     /// whether one that starts here is kept.
     pub fn from_headers(headers: &HeaderMap, sampled: impl FnOnce() -> bool) -> TraceContext {
-        let given = headers.get("traceparent").and_then(|value| value.to_str().ok()).and_then(parse_traceparent);
+        let given = headers.get(&TRACEPARENT).and_then(|value| value.to_str().ok()).and_then(parse_traceparent);
         let (trace_id, parent_id, sampled) = match given {
             Some((trace_id, parent_id, sampled)) => (trace_id, Some(parent_id), sampled),
             None => (fastrand::u128(1..), None, sampled()),
@@ -204,7 +209,7 @@ impl Record {
         headers: &HeaderMap,
         sampled: impl FnOnce(SystemTime) -> bool,
     ) -> Record {
-        let given = headers.get("x-request-id").and_then(|value| value.to_str().ok());
+        let given = headers.get(&REQUEST_ID).and_then(|value| value.to_str().ok());
         let given = given.filter(|id| !id.is_empty() && id.len() <= LONGEST_REQUEST_ID);
         let wall = SystemTime::now();
         Record {

@@ -88,10 +88,10 @@ impl Telemetry {
     }
 
     /// A request has ended: counts it, and passes it on for recording and tracing.
-    pub fn request(&self, mut record: Record) {
+    pub fn request(&self, mut record: Box<Record>) {
         self.metrics.request(&record);
         record.trace.sampled |= self.sampler.look_again(&record);
-        let record = Arc::new(record);
+        let record: Arc<Record> = Arc::from(record);
         self.recorder.offer(&record);
         self.recent.keep(&record);
         let read = match self.readers {

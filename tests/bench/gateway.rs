@@ -48,6 +48,8 @@ pub(crate) struct Load {
 
 /// One sentence.
 pub(crate) const SHORT: Load = Load { name: "short prompts", rate: 1_000, shared: 0, own: 0 };
+/// The same, as many as keep the core busy most of the time: whatever else runs there has less time to empty its caches.
+pub(crate) const BUSY: Load = Load { name: "short prompts, busy", rate: 3_000, shared: 0, own: 0 };
 /// Instructions and documents that everybody's prompt begins with, and a conversation.
 pub(crate) const LONG: Load =
     Load { name: "prompts of 100 kB, of which all share 64", rate: 200, shared: 64 << 10, own: 36 << 10 };

@@ -60,6 +60,7 @@ fn main() {
         }
         if wanted("gateway") {
             gateway::deciding(pools, each, gateway::SHORT);
+            gateway::deciding(pools, each, gateway::BUSY);
             gateway::deciding(pools, each, gateway::LONG);
         }
     }

@@ -63,8 +63,10 @@ impl Dialect for OpenAi {
     }
 
     fn usage(&self, json: &[u8]) -> Option<Usage> {
-        let json = if json.starts_with(b"{") { json } else { sse::data(json) };
-        let usage = serde_json::from_slice::<WithUsage>(json).ok()?.usage?;
+        let whole = json.starts_with(b"{");
+        let json = if whole { json } else { sse::data(json) };
+        let at_end = if whole { usage_at_end(json) } else { None };
+        let usage = at_end.or_else(|| serde_json::from_slice::<WithUsage>(json).ok()?.usage)?;
         Some(Usage {
             input_tokens: usage.prompt_tokens,
             output_tokens: usage.completion_tokens.unwrap_or(0),
@@ -79,6 +81,21 @@ impl Dialect for OpenAi {
             ErrorBody { message, .. } => message,
         }
     }
+}
+
+/// The usage of a whole answer where it usually stands: last, or before a few plain fields. The answer before it, which is
+/// passed on whatever it says, is not read. With one brace left to close, the usage is that of the answer itself, and a quote
+/// inside of text has a backslash before it.
+fn usage_at_end(json: &[u8]) -> Option<UsageField> {
+    const NAME: &[u8] = b"\"usage\"";
+    let at = memchr::memmem::rfind(json, NAME)?;
+    let value = json.get(at + NAME.len()..)?.trim_ascii_start().strip_prefix(b":")?;
+    let mut values = serde_json::Deserializer::from_slice(value).into_iter::<UsageField>();
+    let usage = values.next()?.ok()?;
+    let behind = value.get(values.byte_offset()..)?;
+    let last = memchr::memchr2(b'{', b'}', behind)?;
+    let whole = behind.get(last..)?.strip_prefix(b"}")?.trim_ascii_end().is_empty();
+    whole.then_some(usage)
 }
 
 /// An error event by its first bytes; a chunk that carries `"error": null` is none.
@@ -207,6 +224,18 @@ mod tests {
         assert_eq!(OpenAi.usage(cached).map(|usage| usage.cached_tokens), Some(Some(8)));
         let silent = br#"{"usage":{"prompt_tokens":12,"prompt_tokens_details":null}}"#;
         assert_eq!(OpenAi.usage(silent).map(|usage| usage.cached_tokens), Some(None));
+        let of_two = |last: &str| format!("{{\"usage\":{{\"prompt_tokens\":12,\"completion_tokens\":34}},{last}}}");
+        for last in [
+            r#""text":"and then \"usage\":{\"prompt_tokens\":7}""#,
+            r#""a":{"usage":{"prompt_tokens":7}}"#,
+            r#""a":[{"usage":{"prompt_tokens":7}}]"#,
+            r#""a":"usage""#,
+            r#""service_tier":"x}","b":null"#,
+        ] {
+            assert_eq!(OpenAi.usage(of_two(last).as_bytes()), expected, "{last}");
+        }
+        let plain = of_two(r#""service_tier":"default" , "b":null} "#);
+        assert!(usage_at_end(plain[..plain.len() - 1].as_bytes()).is_some(), "{plain}");
     }
 
     #[test]

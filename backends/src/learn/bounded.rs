@@ -1,6 +1,7 @@
 //! A map that never grows past a bound: what was not asked for lately makes room, in constant time.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use serde::{Deserialize, Serialize};
 
@@ -8,15 +9,35 @@ use serde::{Deserialize, Serialize};
 /// is written or updated moves to the young.
 #[derive(Clone, Debug)]
 pub(super) struct Bounded<V> {
-    young: HashMap<u64, V>,
-    old: HashMap<u64, V>,
+    young: ByKey<V>,
+    old: ByKey<V>,
     per_generation: usize,
+}
+
+type ByKey<V> = HashMap<u64, V, BuildHasherDefault<AsItIs>>;
+
+/// A [`key`] is a hash already.
+#[derive(Clone, Copy, Debug, Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = xxhash_rust::xxh3::xxh3_64_with_seed(bytes, self.0);
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 impl<V> Bounded<V> {
     /// An empty map that never holds more than `capacity` entries.
     pub(super) fn new(capacity: usize) -> Bounded<V> {
-        Bounded { young: HashMap::new(), old: HashMap::new(), per_generation: (capacity / 2).max(1) }
+        Bounded { young: ByKey::default(), old: ByKey::default(), per_generation: (capacity / 2).max(1) }
     }
 
     /// The entry, wherever it stands; reading does not keep it alive.

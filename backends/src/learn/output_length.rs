@@ -54,18 +54,26 @@ impl Default for OutputLengths {
 }
 
 impl OutputLengths {
+    /// The mean, cut at the caller's bound: for work and price.
+    pub fn mean(&self, asked: &Asked<'_>, max_tokens: Option<u64>) -> f64 {
+        self.shares(asked).mean(longest(max_tokens))
+    }
+
     /// What is expected, cut at the caller's bound.
     pub fn expected(&self, asked: &Asked<'_>, max_tokens: Option<u64>) -> OutputLength {
-        let shares = asked.keys().iter().fold(self.prior, |parent, key| match self.sketches.get(*key) {
-            Some(sketch) => sketch.shrunk_to(&parent, PARENT_ANSWERS),
-            None => parent,
-        });
-        let longest = max_tokens.map_or(f64::MAX, |bound| bound as f64);
+        let (shares, longest) = (self.shares(asked), longest(max_tokens));
         OutputLength {
             mean: shares.mean(longest),
             p50: shares.quantile(0.5, longest),
             p90: shares.quantile(0.9, longest),
         }
+    }
+
+    fn shares(&self, asked: &Asked<'_>) -> Shares {
+        asked.keys().iter().fold(self.prior, |parent, key| match self.sketches.get(*key) {
+            Some(sketch) => sketch.shrunk_to(&parent, PARENT_ANSWERS),
+            None => parent,
+        })
     }
 
     /// An answer came to its end.
@@ -95,6 +103,10 @@ impl Asked<'_> {
         let bucket = [self.input_tokens.max(1).ilog2() as u8];
         [key(&[model, class]), key(&[model, class, &bucket]), key(&[model, class, &bucket, tenant])]
     }
+}
+
+fn longest(max_tokens: Option<u64>) -> f64 {
+    max_tokens.map_or(f64::MAX, |bound| bound as f64)
 }
 
 #[cfg(test)]

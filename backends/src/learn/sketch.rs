@@ -1,5 +1,7 @@
 //! The spread of a length as a few counts on a logarithmic scale; old counts fade, so that it follows what changes.
 
+use std::sync::LazyLock;
+
 use serde::{Deserialize, Serialize};
 
 /// Bins: two to the octave, from 1 token to 65,536.
@@ -57,7 +59,8 @@ impl Shares {
 
     /// The mean of lengths that are cut at `longest`, tokens.
     pub(super) fn mean(&self, longest: f64) -> f64 {
-        self.0.iter().enumerate().map(|(at, share)| share * mean_within(edge(at), edge(at + 1), longest)).sum()
+        let bins = self.0.iter().zip(SCALE.iter());
+        bins.map(|(share, bin)| share * if bin.high <= longest { bin.mean } else { bin.mean_below(longest) }).sum()
     }
 
     /// The length that a part of all stays below, cut at `longest`, tokens.
@@ -83,14 +86,29 @@ fn edge(bin: usize) -> f64 {
     (bin as f64 / PER_OCTAVE).exp2()
 }
 
-/// The mean of `min(length, longest)` for lengths between two edges, even on the logarithmic scale.
-fn mean_within(low: f64, high: f64, longest: f64) -> f64 {
-    if longest <= low {
-        return longest;
+/// Lengths between two edges, even on the logarithmic scale.
+#[derive(Clone, Copy, Debug)]
+struct Bin {
+    low: f64,
+    high: f64,
+    mean: f64,
+}
+
+/// All bins, reckoned once.
+static SCALE: LazyLock<[Bin; BINS]> = LazyLock::new(|| std::array::from_fn(|at| Bin::between(edge(at), edge(at + 1))));
+
+impl Bin {
+    fn between(low: f64, high: f64) -> Bin {
+        Bin { low, high, mean: (high - low) / (high / low).ln() }
     }
-    let cut = high.min(longest);
-    let whole = (high / low).ln();
-    ((cut - low) + longest * (high / cut).ln()) / whole
+
+    /// The mean of `min(length, longest)`, where `longest` is not above the bin.
+    fn mean_below(self, longest: f64) -> f64 {
+        if longest <= self.low {
+            return longest;
+        }
+        ((longest - self.low) + longest * (self.high / longest).ln()) / (self.high / self.low).ln()
+    }
 }
 
 #[cfg(test)]

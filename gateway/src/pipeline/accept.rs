@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use pointsman_policies::facts::Api;
 
-use super::wishes::{self, Wishes};
+use super::wishes::Wishes;
 use crate::gateway::Gateway;
 use crate::identity::{self, Caller};
 use crate::record::Record;
@@ -47,8 +47,6 @@ pub(super) struct Call {
     pub(super) path: String,
     /// The headers as sent.
     pub(super) headers: HeaderMap,
-    /// The class that the caller declared; empty where it did not.
-    pub(super) declared_class: String,
     /// What the caller wants, and who it says it is.
     pub(super) wishes: Wishes,
     /// Who it is, where it was asked.
@@ -82,13 +80,12 @@ pub(super) async fn accept(
     }
     record.api = Some(api);
     refuse_foreign_body(&head.headers)?;
-    let declared_class = wishes::header(&head.headers, snapshot::CLASS_HEADER_NAME)?.unwrap_or_default().to_owned();
     let mut wishes = Wishes::read(&head.headers)?;
     if let Some(caller) = &caller {
         caller.name.as_ref().clone_into(&mut wishes.tenant); // what is proven, not what is said
     }
     let path = path.to_owned();
-    Ok(Asked::Generate(Call { api, path, headers: head.headers, declared_class, wishes, caller, body }))
+    Ok(Asked::Generate(Call { api, path, headers: head.headers, wishes, caller, body }))
 }
 
 /// What the listener found wrong, and what is wrong by any version of HTTP.

@@ -28,8 +28,6 @@ pub(super) struct Prompt {
     pub(super) path: String,
     /// The headers as sent.
     pub(super) headers: HeaderMap,
-    /// The class that the caller declared; empty where it did not.
-    pub(super) declared_class: String,
     /// What the caller wants, and who it says it is.
     pub(super) wishes: Wishes,
     /// Who it is, where it was asked.
@@ -59,9 +57,9 @@ impl Prompt {
     /// The same request with another body; `None` where that cannot be read.
     pub(super) fn with_body(&self, body: Vec<u8>) -> Option<Prompt> {
         let parsed = prompt::parse(self.api, &body).ok()?;
-        let (path, headers, declared_class) = (self.path.clone(), self.headers.clone(), self.declared_class.clone());
+        let (path, headers) = (self.path.clone(), self.headers.clone());
         let (api, wishes, caller, body) = (self.api, self.wishes.clone(), self.caller.clone(), Bytes::from(body));
-        Some(Prompt { api, path, headers, declared_class, wishes, caller, parsed, body })
+        Some(Prompt { api, path, headers, wishes, caller, parsed, body })
     }
 
     /// The body with the model's name replaced where a pool knows it by another; the other bytes are untouched.
@@ -80,7 +78,7 @@ pub(super) async fn read(
     call: Call,
     record: &mut Record,
 ) -> Result<Prompt, Refusal> {
-    let Call { api, path, headers, declared_class, wishes, caller, body } = call;
+    let Call { api, path, headers, wishes, caller, body } = call;
     let body = collect(snapshot, &headers, body).await?;
     record.read_at = record.elapsed();
     let mut parsed = prompt::parse(api, &body).map_err(|error| refuse(&error))?;
@@ -97,7 +95,7 @@ pub(super) async fn read(
     if caller.as_ref().is_some_and(|caller| !caller.scope.models.admits(&parsed.model)) {
         return Err(Refusal::Forbidden(format!("its key is not for the model `{}`", record.model)));
     }
-    Ok(Prompt { api, path, headers, declared_class, wishes, caller, parsed, body })
+    Ok(Prompt { api, path, headers, wishes, caller, parsed, body })
 }
 
 /// The refusal for a model that no pool serves.

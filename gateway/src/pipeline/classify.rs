@@ -61,7 +61,7 @@ pub(super) fn classify<'p>(
     let unix_s = record.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let facts = facts(prompt, &headers, unix_s);
     let (arm, classified) = arm_and_class(snapshot, &facts, &record.request_id)
-        .ok_or_else(|| Unserved::unknown_class(&prompt.declared_class, &snapshot.policy))?;
+        .ok_or_else(|| Unserved::unknown_class(&prompt.wishes.class, &snapshot.policy))?;
     let class = snapshot.deciding(arm).policy.classes.get(classified.class.0);
     record.class = snapshot.deciding(arm).class_names.get(classified.class.0).cloned();
     record.because = classified.because.as_str();
@@ -90,8 +90,8 @@ pub(super) fn refuse_if_short_of_memory(
 fn output_tokens(gateway: &Gateway, prompt: &Prompt, class: &str, facts: &Facts<'_>) -> u64 {
     let Facts { tenant, model, input_tokens, max_output_tokens, .. } = *facts;
     let choices = prompt.parsed.text.choices;
-    let length = gateway.learning().output_length(&Asked { tenant, model, class, input_tokens }, max_output_tokens);
-    (length.mean * choices as f64).round() as u64
+    let mean = gateway.learning().output_tokens(&Asked { tenant, model, class, input_tokens }, max_output_tokens);
+    (mean * choices as f64).round() as u64
 }
 
 /// Who decides, and the class by that policy. What names a class that a candidate has dropped is left to the policy in
@@ -112,7 +112,7 @@ fn facts<'p>(prompt: &'p Prompt, headers: &'p HeaderView<'p>, unix_s: u64) -> Fa
         model: &parsed.model,
         stream: parsed.stream,
         service_tier: &parsed.service_tier,
-        declared_class: &prompt.declared_class,
+        declared_class: &prompt.wishes.class,
         input_tokens: parsed.input_tokens,
         max_output_tokens: parsed.max_output_tokens,
         output_tokens: parsed.output_tokens,

@@ -28,12 +28,14 @@ use super::sending::{Patience, Reader};
 use super::settle::{OpenRecord, settle};
 use crate::gateway::Gateway;
 use crate::learning::served;
-use crate::record::{AttemptRecord, DecisionRecord, Outcome, Record};
+use crate::record::{AttemptRecord, DecisionRecord, Outcome, REQUEST_ID, Record, TRACEPARENT};
 use crate::refusal::Refusal;
 use crate::snapshot::{self, Snapshot, Target};
 
 /// How much of a machine's error answer is read, bytes.
 const LONGEST_ERROR: usize = 64 << 10;
+/// Where the time went, for browsers.
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 /// What our own headers of an answer usually come to, bytes.
 const LENGTH_OF_OURS: usize = 256;
 /// What machines are told besides usually comes to, bytes.
@@ -227,8 +229,8 @@ pub(super) fn added_headers(record: &Record) -> Added {
     record.trace.write_traceparent(span_id, &mut text);
     let traceparent = text.split();
     text.put_slice(record.request_id.as_bytes());
-    [("traceparent", traceparent), ("x-request-id", text)]
-        .map(|(name, text)| Some((HeaderName::from_static(name), HeaderValue::from_maybe_shared(text.freeze()).ok()?)))
+    [(TRACEPARENT, traceparent), (REQUEST_ID, text)]
+        .map(|(name, text)| Some((name, HeaderValue::from_maybe_shared(text.freeze()).ok()?)))
 }
 
 /// How an attempt was answered.
@@ -361,8 +363,8 @@ fn write_headers(headers: &mut HeaderMap, target: Target<'_>, record: &Record) {
     let values = [
         (snapshot::CLASS_HEADER, value(&|text| text.put_slice(record.class.as_deref().unwrap_or_default().as_bytes()))),
         (snapshot::ENDPOINT_HEADER, value(&|text| text.put_slice(target.endpoint.id.as_str().as_bytes()))),
-        (HeaderName::from_static("x-request-id"), value(&|text| text.put_slice(record.request_id.as_bytes()))),
-        (HeaderName::from_static("server-timing"), value(&|text| timing(record, text))),
+        (REQUEST_ID, value(&|text| text.put_slice(record.request_id.as_bytes()))),
+        (SERVER_TIMING, value(&|text| timing(record, text))),
     ];
     for (name, value) in values {
         if let Ok(value) = value {

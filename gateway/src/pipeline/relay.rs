@@ -105,7 +105,7 @@ impl fmt::Debug for Relay {
 }
 
 impl Relay {
-    pub(super) fn new(gateway: Arc<Gateway>, opening: Opening, dispatched: Dispatched, record: Record) -> Relay {
+    pub(super) fn new(gateway: Arc<Gateway>, opening: Opening, dispatched: Dispatched, record: Box<Record>) -> Relay {
         let Opening { source, streamed, events, first, ended } = opening;
         let timeouts = record.decision.as_ref().map(|decision| decision.snapshot.process.timeouts);
         let timeouts = timeouts.unwrap_or_else(|| gateway.snapshot().process.timeouts);
@@ -117,7 +117,7 @@ impl Relay {
             hold: Some(source.hold),
             dialect: source.dialect,
             dispatched: Some(dispatched),
-            record: Some(Box::new(record)),
+            record: Some(record),
             streamed,
             events,
             ready: first,
@@ -518,7 +518,7 @@ impl Relay {
         }
         match self.behind {
             true => self.unsettled = Some(record),
-            false => settle::settle(&self.gateway, *record),
+            false => settle::settle(&self.gateway, record),
         }
     }
 
@@ -536,7 +536,7 @@ impl Relay {
     pub(super) fn client_has_all(&mut self) {
         self.behind = false;
         if let Some(record) = self.unsettled.take() {
-            settle::settle(&self.gateway, *record);
+            settle::settle(&self.gateway, record);
         }
     }
 
@@ -552,7 +552,7 @@ impl Relay {
         self.close(Some(outcome.clone()));
         if let Some(mut record) = self.unsettled.take() {
             record.outcome = outcome;
-            settle::settle(&self.gateway, *record);
+            settle::settle(&self.gateway, record);
         }
     }
 }

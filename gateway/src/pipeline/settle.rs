@@ -1,7 +1,8 @@
 //! Books what a request cost, once, and hands its record to telemetry.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+use std::time::{Instant, SystemTime};
 
 use pointsman_backends::dialects::Usage;
 use pointsman_policies::fleet::PoolFacts;
@@ -12,36 +13,39 @@ use crate::gateway::Gateway;
 use crate::record::{AttemptRecord, DecisionRecord, OUTRUN, Outcome, Record};
 use crate::trial;
 
-/// A record that will be settled exactly once: by whoever takes it, or on drop, because the client has left.
+/// A record that will be settled exactly once: by whoever takes it, or on drop, because the client has left. It stays in one
+/// place of the heap: it is large, and many hands pass it on.
 pub(super) struct OpenRecord {
     gateway: Arc<Gateway>,
-    record: Record,
+    record: Option<Box<Record>>,
     open: bool,
 }
 
+/// What is read of a record that somebody has taken.
+static NOTHING: LazyLock<Record> = LazyLock::new(|| Record::blank(Instant::now(), SystemTime::UNIX_EPOCH));
+
 impl OpenRecord {
-    pub(super) fn new(gateway: Arc<Gateway>, record: Record) -> OpenRecord {
-        OpenRecord { gateway, record, open: true }
+    pub(super) fn new(gateway: Arc<Gateway>, record: Box<Record>) -> OpenRecord {
+        OpenRecord { gateway, record: Some(record), open: true }
     }
 
     /// Hands the record over; settling it is now the taker's duty.
-    pub(super) fn take(&mut self) -> Record {
+    pub(super) fn take(&mut self) -> Box<Record> {
         self.open = false;
-        let blank = Record::blank(self.record.began, self.record.wall);
-        std::mem::replace(&mut self.record, blank)
+        self.record.take().unwrap_or_else(|| Box::new(NOTHING.clone()))
     }
 }
 
 impl Deref for OpenRecord {
     type Target = Record;
     fn deref(&self) -> &Record {
-        &self.record
+        self.record.as_deref().unwrap_or(&NOTHING)
     }
 }
 
 impl DerefMut for OpenRecord {
     fn deref_mut(&mut self) -> &mut Record {
-        &mut self.record
+        self.record.get_or_insert_with(|| Box::new(NOTHING.clone()))
     }
 }
 
@@ -56,7 +60,7 @@ impl Drop for OpenRecord {
 }
 
 /// Closes a record: price, energy, metrics, trace, log.
-pub(super) fn settle(gateway: &Gateway, mut record: Record) {
+pub(super) fn settle(gateway: &Gateway, mut record: Box<Record>) {
     record.ended_at = record.elapsed();
     let ended = record.ended_at;
     if let Some(attempt) = record.attempts.last_mut().filter(|attempt| attempt.failure.is_none()) {

@@ -7,10 +7,9 @@ use pointsman_policies::facts::{Api, OwnedFacts};
 use pointsman_policies::prefix::Prefix;
 
 use super::body;
-use super::wishes::{Wishes, header};
+use super::wishes::Wishes;
 use crate::prompt::{self, Text};
 use crate::refusal::Refusal;
-use crate::snapshot;
 
 /// A request as a client would send it.
 #[derive(Clone, Debug)]
@@ -27,8 +26,8 @@ pub struct Supposed {
 /// since 1970.
 pub fn suppose(path: &str, headers: &HeaderMap, json: &[u8], unix_s: u64) -> Result<Supposed, Refusal> {
     let api = Api::at(path).ok_or_else(|| Refusal::UnknownPath(path.to_owned()))?;
-    let declared_class = header(headers, snapshot::CLASS_HEADER_NAME)?.unwrap_or_default().to_owned();
-    let Wishes { deadline_ms, slo_ttft_ms, slo_itl_ms, session, tenant } = Wishes::read(headers)?;
+    let Wishes { class: declared_class, deadline_ms, slo_ttft_ms, slo_itl_ms, session, tenant } =
+        Wishes::read(headers)?;
     let parsed = prompt::parse(api, json).map_err(|error| body::refuse(&error))?;
     let visible = headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
     let facts = OwnedFacts {

@@ -1,16 +1,20 @@
 //! What callers say of themselves and of their patience, in the headers that are in use for it.
 
-use http::HeaderMap;
-use pointsman_policies::wishes::{self, DEADLINE, ITL, LONGEST_MS, SESSION, TENANT, TTFT};
+use http::{HeaderMap, HeaderValue};
+use pointsman_policies::wishes::{self, CLASS, DEADLINE, ITL, LONGEST_MS, SESSION, TENANT, TTFT};
 
 use crate::refusal::Refusal;
 
-/// Longest name of a session or tenant that is read, bytes.
+/// Longest name of a class, session or tenant that is read, bytes.
 const LONGEST_NAME: usize = 256;
+/// How the names of all these headers begin, and those of few others.
+const BEGINNING: &str = "x-";
 
 /// What a caller says of itself.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Wishes {
+    /// The class; empty where it declares none.
+    pub class: String,
     /// The whole answer within, milliseconds.
     pub deadline_ms: Option<f64>,
     /// The first token within, milliseconds.
@@ -24,56 +28,83 @@ pub struct Wishes {
 }
 
 impl Wishes {
-    /// Reads them; a header that cannot be understood is refused by its name.
+    /// Reads them, in one pass over the headers; one that cannot be understood is refused by its name.
     pub fn read(headers: &HeaderMap) -> Result<Wishes, Refusal> {
+        let mut said = [
+            Said::by(&CLASS),
+            Said::by(&DEADLINE),
+            Said::by(&TTFT),
+            Said::by(&ITL),
+            Said::by(&SESSION),
+            Said::by(&TENANT),
+        ];
+        for (name, value) in headers {
+            let name = name.as_str();
+            if name.starts_with(BEGINNING) {
+                said.iter_mut().try_for_each(|said| said.note(name, value))?;
+            }
+        }
+        let [class, deadline, ttft, itl, session, tenant] = said;
         Ok(Wishes {
-            deadline_ms: milliseconds(headers, &DEADLINE)?,
-            slo_ttft_ms: milliseconds(headers, &TTFT)?,
-            slo_itl_ms: milliseconds(headers, &ITL)?,
-            session: name(headers, &SESSION)?,
-            tenant: name(headers, &TENANT)?,
+            class: class.name()?,
+            deadline_ms: deadline.milliseconds()?,
+            slo_ttft_ms: ttft.milliseconds()?,
+            slo_itl_ms: itl.milliseconds()?,
+            session: session.name()?,
+            tenant: tenant.name()?,
         })
     }
 }
 
-fn milliseconds(headers: &HeaderMap, names: &[&'static str]) -> Result<Option<f64>, Refusal> {
-    let Some((name, text)) = first(headers, names)? else { return Ok(None) };
-    wishes::milliseconds(text).map(Some).ok_or_else(|| Refusal::BadHeader {
-        header: name,
-        problem: format!("`{text}` is not a number of milliseconds between 0 and {LONGEST_MS}"),
-    })
+/// What is said by one of several headers: the first of them that is there.
+struct Said<'h> {
+    names: &'static [&'static str],
+    first: Option<(usize, &'h HeaderValue)>,
 }
 
-fn name(headers: &HeaderMap, names: &[&'static str]) -> Result<String, Refusal> {
-    match first(headers, names)? {
-        Some((name, text)) if text.len() > LONGEST_NAME => {
-            Err(Refusal::BadHeader { header: name, problem: format!("it is longer than {LONGEST_NAME} bytes") })
-        }
-        found => Ok(found.map_or_else(String::new, |(_, text)| text.to_owned())),
+impl<'h> Said<'h> {
+    fn by(names: &'static [&'static str]) -> Said<'h> {
+        Said { names, first: None }
     }
-}
 
-/// The first of several headers that is there.
-fn first<'h>(headers: &'h HeaderMap, names: &[&'static str]) -> Result<Option<(&'static str, &'h str)>, Refusal> {
-    for name in names {
-        if let Some(text) = header(headers, name)? {
-            return Ok(Some((name, text)));
+    fn note(&mut self, name: &str, value: &'h HeaderValue) -> Result<(), Refusal> {
+        let Some(place) = self.names.iter().position(|known| *known == name) else { return Ok(()) };
+        match self.first {
+            Some((known, _)) if known == place => Err(self.bad(place, "it is given more than once".to_owned())),
+            Some((known, _)) if known < place => Ok(()),
+            _ => {
+                self.first = Some((place, value));
+                Ok(())
+            }
         }
     }
-    Ok(None)
-}
 
-/// A header that concerns the gateway: at most one, visible ASCII.
-pub(super) fn header<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h str>, Refusal> {
-    let mut values = headers.get_all(name).iter();
-    let Some(first) = values.next() else { return Ok(None) };
-    if values.next().is_some() {
-        return Err(Refusal::BadHeader { header: name, problem: "it is given more than once".to_owned() });
+    /// Its text, which is visible ASCII, and its place among the names.
+    fn text(&self) -> Result<Option<(usize, &'h str)>, Refusal> {
+        let Some((place, value)) = self.first else { return Ok(None) };
+        let text = value.to_str().map_err(|_| self.bad(place, "its value is not visible ASCII".to_owned()))?;
+        Ok(Some((place, text.trim())))
     }
-    let text = first
-        .to_str()
-        .map_err(|_| Refusal::BadHeader { header: name, problem: "its value is not visible ASCII".to_owned() })?;
-    Ok(Some(text.trim()))
+
+    fn milliseconds(self) -> Result<Option<f64>, Refusal> {
+        let Some((place, text)) = self.text()? else { return Ok(None) };
+        wishes::milliseconds(text).map(Some).ok_or_else(|| {
+            self.bad(place, format!("`{text}` is not a number of milliseconds between 0 and {LONGEST_MS}"))
+        })
+    }
+
+    fn name(self) -> Result<String, Refusal> {
+        match self.text()? {
+            Some((place, text)) if text.len() > LONGEST_NAME => {
+                Err(self.bad(place, format!("it is longer than {LONGEST_NAME} bytes")))
+            }
+            found => Ok(found.map_or_else(String::new, |(_, text)| text.to_owned())),
+        }
+    }
+
+    fn bad(&self, place: usize, problem: String) -> Refusal {
+        Refusal::BadHeader { header: self.names.get(place).copied().unwrap_or_default(), problem }
+    }
 }
 
 #[cfg(test)]
@@ -81,6 +112,11 @@ mod tests {
     use http::{HeaderName, HeaderValue};
 
     use super::*;
+
+    fn wishes_begin_alike() -> bool {
+        let all: [&[&str]; 6] = [&CLASS, &DEADLINE, &TTFT, &ITL, &SESSION, &TENANT];
+        all.iter().flat_map(|names| *names).all(|name| name.starts_with(BEGINNING))
+    }
 
     #[test]
     fn wishes_are_read_or_refused_by_name() {
@@ -96,8 +132,11 @@ mod tests {
             ("x-slo-tpot-ms", "10"),
             ("x-session-id", "s-1"),
             ("x-pointsman-tenant", "acme"),
+            ("x-pointsman-class", " batch "),
+            ("x-unknown", "\t"),
         ]);
         let expected = Wishes {
+            class: "batch".to_owned(),
             deadline_ms: Some(1500.0),
             slo_ttft_ms: Some(200.5),
             slo_itl_ms: Some(10.0),
@@ -108,6 +147,12 @@ mod tests {
         assert_eq!(read(&[]).ok(), Some(Wishes::default()));
         let ours = read(&[("x-pointsman-ttft-ms", "1"), ("x-llm-d-slo-ttft-ms", "2")]);
         assert_eq!(ours.unwrap().slo_ttft_ms, Some(1.0), "our own name comes first");
+        let ours = read(&[("x-llm-d-slo-ttft-ms", "2"), ("x-pointsman-ttft-ms", "1")]);
+        assert_eq!(ours.unwrap().slo_ttft_ms, Some(1.0), "wherever it stands");
+        let mut twice = HeaderMap::new();
+        (0..2).for_each(|_| drop(twice.append("x-session-id", HeaderValue::from_static("s"))));
+        assert!(matches!(Wishes::read(&twice), Err(Refusal::BadHeader { header: "x-session-id", .. })));
+        assert!(wishes_begin_alike());
         for (name, value) in
             [("x-pointsman-deadline-ms", "soon"), ("x-slo-ttft-ms", "-1"), ("x-session-id", &"x".repeat(257))]
         {

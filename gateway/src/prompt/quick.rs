@@ -75,16 +75,24 @@ struct Texts {
 }
 
 impl Texts {
-    fn piece(&mut self, piece: &[u8], look: &mut Look) {
-        if self.gathered.len() + piece.len() > GATHERED {
+    /// A piece of text, and the character that was escaped behind it.
+    fn piece(&mut self, piece: &[u8], escaped: Option<char>, look: &mut Look) -> usize {
+        if self.gathered.len() + piece.len() + char::MAX_LEN_UTF8 > GATHERED {
             self.flush(look);
         }
-        if piece.len() > GATHERED {
+        if piece.len() + char::MAX_LEN_UTF8 > GATHERED {
             look.at(piece);
             self.chain.text(piece);
         } else {
             self.gathered.extend_from_slice(piece);
         }
+        let Some(escaped) = escaped else { return piece.len() };
+        if escaped.is_ascii() {
+            self.gathered.push(escaped as u8);
+        } else {
+            self.gathered.extend_from_slice(escaped.encode_utf8(&mut [0; char::MAX_LEN_UTF8]).as_bytes());
+        }
+        piece.len() + escaped.len_utf8()
     }
 
     fn flush(&mut self, look: &mut Look) {
@@ -130,10 +138,7 @@ fn member(scan: &mut Scan<'_>, key: &[u8], texts: &mut Texts, deeper: usize, sum
 
 fn string(scan: &mut Scan<'_>, texts: &mut Texts) -> Option<Size> {
     let (mut look, mut text_bytes) = (Look::default(), 0);
-    scan.text(|piece| {
-        texts.piece(piece, &mut look);
-        text_bytes += piece.len() as u64;
-    })?;
+    scan.text(|piece, escaped| text_bytes += texts.piece(piece, escaped, &mut look) as u64)?;
     texts.flush(&mut look);
     texts.chain.text(&CUT);
     Some(Size { text_bytes, texts: 1, look, ..Size::default() })

@@ -14,12 +14,15 @@ const DIGITS: usize = 18;
 pub(super) struct Scan<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// Whether there is a control character anywhere, blanks of the JSON included. Where there is none, only quotes and
+    /// backslashes are looked for in strings, which goes several times as fast.
+    controls: bool,
 }
 
 impl<'a> Scan<'a> {
     /// At the beginning of a text.
     pub(super) fn new(text: &'a str) -> Scan<'a> {
-        Scan { bytes: text.as_bytes(), at: 0 }
+        Scan { bytes: text.as_bytes(), at: 0, controls: has_controls(text.as_bytes()) }
     }
 
     /// The offset of the next byte that is no blank.
@@ -85,46 +88,64 @@ impl<'a> Scan<'a> {
     pub(super) fn plain_string(&mut self) -> Option<&'a [u8]> {
         self.take(b'"').then_some(())?;
         let rest = self.bytes.get(self.at..)?;
-        let length = plain(rest);
+        let length = self.plain(rest);
         (*rest.get(length)? == b'"').then_some(())?;
         self.at += length + 1;
         rest.get(..length)
     }
 
-    /// A string in pieces, its escapes resolved.
-    pub(super) fn text(&mut self, mut piece: impl FnMut(&[u8])) -> Option<()> {
+    /// A string in pieces, its escapes resolved: each with the character behind it, where one was escaped.
+    pub(super) fn text(&mut self, mut piece: impl FnMut(&[u8], Option<char>)) -> Option<()> {
         self.take(b'"').then_some(())?;
+        let mut long = false;
         loop {
             let rest = self.bytes.get(self.at..)?;
-            let length = plain(rest);
-            piece(rest.get(..length)?);
+            // After a long piece another is likely.
+            let length = if long { special(rest) } else { self.plain(rest) };
+            long = !self.controls && length > STRIDE;
             self.at += length + 1;
+            let plain = rest.get(..length)?;
             match rest.get(length)? {
-                b'"' => return Some(()),
-                b'\\' => self.escape(&mut piece)?,
+                b'"' => {
+                    piece(plain, None);
+                    return Some(());
+                }
+                b'\\' => piece(plain, Some(self.escaped()?)),
                 _ => return None,
             }
         }
     }
 
-    fn escape(&mut self, piece: &mut impl FnMut(&[u8])) -> Option<()> {
-        let byte = match self.bytes.get(self.at)? {
-            byte @ (b'"' | b'\\' | b'/') => *byte,
-            b'b' => 8,
-            b'f' => 12,
-            b'n' => b'\n',
-            b'r' => b'\r',
-            b't' => b'\t',
-            b'u' => return self.escaped_char(piece),
+    /// Bytes before the first quote, backslash or control character.
+    fn plain(&self, text: &[u8]) -> usize {
+        match text.split_at_checked(STRIDE) {
+            // Most strings are short, and end before a call of this would have begun.
+            Some((first, behind)) if !self.controls => match plain(first) {
+                STRIDE => STRIDE + special(behind),
+                length => length,
+            },
+            _ => plain(text),
+        }
+    }
+
+    /// What stands behind a backslash.
+    fn escaped(&mut self) -> Option<char> {
+        let char = match self.bytes.get(self.at)? {
+            byte @ (b'"' | b'\\' | b'/') => char::from(*byte),
+            b'b' => '\u{8}',
+            b'f' => '\u{c}',
+            b'n' => '\n',
+            b'r' => '\r',
+            b't' => '\t',
+            b'u' => return self.escaped_by_number(),
             _ => return None,
         };
         self.at += 1;
-        piece(&[byte]);
-        Some(())
+        Some(char)
     }
 
     /// What stands behind `\`: `uXXXX`, or two of them that are one character.
-    fn escaped_char(&mut self, piece: &mut impl FnMut(&[u8])) -> Option<()> {
+    fn escaped_by_number(&mut self) -> Option<char> {
         let high = self.hex()?;
         let code = match high {
             0xd800..0xdc00 => {
@@ -135,8 +156,7 @@ impl<'a> Scan<'a> {
             }
             other => other,
         };
-        piece(char::from_u32(code)?.encode_utf8(&mut [0; 4]).as_bytes());
-        Some(())
+        char::from_u32(code)
     }
 
     fn hex(&mut self) -> Option<u32> {
@@ -189,7 +209,7 @@ impl<'a> Scan<'a> {
         match self.peek()? {
             b'{' => self.object(|scan, _| scan.skip_within(deeper)),
             b'[' => self.array(|scan| scan.skip_within(deeper)),
-            b'"' => self.text(|_| ()),
+            b'"' => self.text(|_, _| ()),
             b't' | b'f' => self.boolean().map(drop),
             b'n' => self.word(b"null").then_some(()),
             _ => self.skip_number(),
@@ -229,6 +249,20 @@ fn plain(text: &[u8]) -> usize {
     from + words.len() * 8 + behind.iter().position(|byte| is_special(*byte)).unwrap_or(behind.len())
 }
 
+/// Bytes before the first quote or backslash, of text without control characters.
+fn special(text: &[u8]) -> usize {
+    memchr::memchr2(b'"', b'\\', text).unwrap_or(text.len())
+}
+
+/// Looked at together for control characters, bytes.
+const BLOCK: usize = 512;
+
+fn has_controls(text: &[u8]) -> bool {
+    let (blocks, behind) = text.as_chunks::<BLOCK>();
+    let least = |bytes: &[u8]| bytes.iter().fold(u8::MAX, |least, byte| least.min(*byte));
+    blocks.iter().any(|block| least(block) < 0x20) || least(behind) < 0x20
+}
+
 fn is_special(byte: u8) -> bool {
     (byte == b'"') | (byte == b'\\') | (byte < 0x20)
 }
@@ -255,11 +289,29 @@ mod tests {
                 let mut text = vec![b'a'; length];
                 text.extend([special, b'"', 0x80, 0xff]);
                 assert_eq!(plain(&text), length);
+                let text = format!("\"{}", text[..=length].escape_ascii());
+                let scan = Scan::new(&text);
+                let expected = text[1..].find(['"', '\\']).unwrap_or(text.len() - 1);
+                assert_eq!((scan.controls, scan.plain(&text.as_bytes()[1..])), (false, expected));
             }
             for usual in [b' ', b'!', b'#', b'[', b']', 0x7f, 0x80, 0xa2, 0xdc, 0xff] {
                 assert_eq!(plain(&vec![usual; length]), length, "{usual:#x}");
             }
         }
+    }
+
+    #[test]
+    fn control_characters_are_found_wherever_they_stand() {
+        for length in [1, 511, 512, 513, 1_300] {
+            assert!(!has_controls(&vec![b' '; length]));
+            for at in (0..length).step_by(37).chain([length - 1]) {
+                let mut text = vec![0xff; length];
+                text[at] = 0x1f;
+                assert!(has_controls(&text), "{at} of {length}");
+            }
+        }
+        let mut scan = Scan::new("\"0123456789012345678901234567890123456789\n\"");
+        assert_eq!(scan.skip(), None);
     }
 
     #[test]

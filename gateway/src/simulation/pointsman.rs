@@ -137,8 +137,8 @@ impl Pointsman {
     fn with_length<'a>(&self, facts: &Facts<'a>, class: ClassId) -> Facts<'a> {
         let class = self.snapshot.policy.classes.get(class.0).map_or("", |class| class.name.as_str());
         let Facts { tenant, model, input_tokens, max_output_tokens, .. } = *facts;
-        let length = self.learning.output_length(&Asked { tenant, model, class, input_tokens }, max_output_tokens);
-        Facts { output_tokens: length.mean.round() as u64, ..*facts }
+        let mean = self.learning.output_tokens(&Asked { tenant, model, class, input_tokens }, max_output_tokens);
+        Facts { output_tokens: mean.round() as u64, ..*facts }
     }
 
     /// Follows a decision.
