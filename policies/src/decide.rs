@@ -338,7 +338,7 @@ fn judge(
     // Whoever has waited long is likely to wait long again, whatever the queue looks like: others keep coming.
     let room = powered && !place.full && has_room(request.facts, view, endpoint);
     let longer_ms = if room { 0.0 } else { (request.facts.waited_ms * WAITS_AGAIN - predicted.wait_ms).max(0.0) };
-    let estimate = predicted.put_off(longer_ms);
+    let estimate = if longer_ms > 0.0 { predicted.put_off(longer_ms) } else { predicted };
     if let Some(ceiling) = max_usd.filter(|ceiling| estimate.usd > *ceiling) {
         return Err(Rejection::Price { usd: estimate.usd, ceiling });
     }

@@ -1,8 +1,6 @@
 //! The order in which candidates are tried: better score first, and chance among near-ties so that many gateways that
 //! see the same do not all choose the same.
 
-use std::cmp::Ordering;
-
 use crate::decide::Candidate;
 use crate::home::counts;
 use crate::plan::MAX_ATTEMPTS;
@@ -14,7 +12,10 @@ pub const NEAR_TIE: f64 = 0.02;
 /// A candidate that passed, by what ranks it.
 #[derive(Clone, Copy)]
 struct Entry {
-    /// What counts before the score: smaller comes first.
+    /// Smaller comes first: what counts before the score, the score, whether it has no room, how busy it is. In one number,
+    /// since most of the time of ranking goes into comparing. Among equals the first comes first.
+    rank: u128,
+    /// What counts before the score.
     precedence: (u8, u8),
     score: f64,
     /// Among ties, those with room come first.
@@ -31,16 +32,23 @@ struct Entry {
 /// tier where the route spills over to keep the promise. Among those tied with the best, those with most of the
 /// prompt in their caches or its homes, two are drawn and the less busy goes first.
 pub fn rank(candidates: &[Candidate], route: &Route, input_tokens: u64, draw: u64) -> Vec<usize> {
-    let mut entries = entries(candidates, route, input_tokens);
+    let entries = entries(candidates, route, input_tokens);
     let Some(first) = first(&entries, draw) else { return Vec::new() };
-    let first = entries.swap_remove(first);
-    // Nobody asks what comes after the last attempt, so the rest of a large fleet is not sorted.
-    if entries.len() >= MAX_ATTEMPTS {
-        entries.select_nth_unstable_by(MAX_ATTEMPTS - 1, order);
-        entries.truncate(MAX_ATTEMPTS - 1);
+    let mut ranking: Vec<Entry> = Vec::with_capacity(entries.len().min(MAX_ATTEMPTS));
+    ranking.extend(entries.get(first));
+    for entry in entries.iter().enumerate().filter_map(|(at, entry)| (at != first).then_some(entry)) {
+        // Nobody asks what comes after the last attempt, so the rest of a large fleet is not sorted.
+        if ranking.len() == MAX_ATTEMPTS {
+            if ranking.last().is_some_and(|last| last.rank <= entry.rank) {
+                continue;
+            }
+            ranking.pop();
+        }
+        let behind_first = ranking.get(1..).unwrap_or_default();
+        let place = behind_first.partition_point(|ranked| ranked.rank <= entry.rank);
+        ranking.insert(1 + place, *entry);
     }
-    entries.sort_unstable_by(order);
-    std::iter::once(first).chain(entries).map(|entry| entry.index).collect()
+    ranking.into_iter().map(|entry| entry.index).collect()
 }
 
 fn entries(candidates: &[Candidate], route: &Route, input_tokens: u64) -> Vec<Entry> {
@@ -54,10 +62,12 @@ fn entries(candidates: &[Candidate], route: &Route, input_tokens: u64) -> Vec<En
             Spill::Unavailable => (candidate.tier, 0),
         };
         let cached_tokens = scored.estimate.cached_tokens;
+        let held = !scored.room;
         Some(Entry {
+            rank: in_one_number(precedence, scored.score, held, candidate.in_flight),
             precedence,
             score: scored.score,
-            held: !scored.room,
+            held,
             home: scored.home,
             cached_tokens: if counts(cached_tokens, input_tokens) { cached_tokens } else { 0 },
             in_flight: candidate.in_flight,
@@ -69,13 +79,12 @@ fn entries(candidates: &[Candidate], route: &Route, input_tokens: u64) -> Vec<En
     entries
 }
 
-fn order(a: &Entry, b: &Entry) -> Ordering {
-    a.precedence
-        .cmp(&b.precedence)
-        .then(a.score.total_cmp(&b.score))
-        .then(a.held.cmp(&b.held))
-        .then(a.in_flight.cmp(&b.in_flight))
-        .then(a.index.cmp(&b.index))
+fn in_one_number((first, second): (u8, u8), score: f64, held: bool, in_flight: u32) -> u128 {
+    let precedence = u128::from(u16::from_be_bytes([first, second]));
+    // In the order of `f64::total_cmp`.
+    let bits = score.to_bits();
+    let score = u128::from(if score.is_sign_negative() { !bits } else { bits | 1 << 63 });
+    precedence << 97 | score << 33 | u128::from(held) << 32 | u128::from(in_flight)
 }
 
 /// What of the most cached is as good as the most, in tenths.
@@ -84,13 +93,17 @@ const AS_GOOD_CACHED: u64 = 9;
 /// Which entry goes first: the best, or of those tied with it those that have most of the prompt in their caches, or are
 /// its homes, the less busy of two that are drawn.
 fn first(entries: &[Entry], draw: u64) -> Option<usize> {
-    let (at, best) = entries.iter().enumerate().min_by(|a, b| order(a.1, b.1))?;
+    let (at, best) = entries.iter().enumerate().min_by_key(|(_, entry)| entry.rank)?;
     let limit = best.score + best.score.abs() * NEAR_TIE;
     let is_tied =
-        |entry: &Entry| entry.precedence == best.precedence && entry.score <= limit && entry.held == best.held;
+        |entry: &Entry| entry.score <= limit && entry.precedence == best.precedence && entry.held == best.held;
     let tied = || (0..).zip(entries).filter(|(_, entry)| is_tied(entry));
-    let most_cached = tied().map(|(_, entry)| entry.cached_tokens).max().unwrap_or(0);
-    let homes = tied().any(|(_, entry)| entry.home);
+    let (all, most_cached, homes) = tied().fold((0, 0, false), |(all, most, homes), (_, entry)| {
+        (all + 1, entry.cached_tokens.max(most), homes || entry.home)
+    });
+    if all < 2 {
+        return Some(at);
+    }
     let fits = |entry: &Entry| match most_cached {
         0 => entry.home || !homes,
         most => entry.cached_tokens >= most / 10 * AS_GOOD_CACHED,
@@ -105,4 +118,28 @@ fn first(entries: &[Entry], draw: u64) -> Option<usize> {
     let drawn = [one, other].map(|drawn| fit().nth(drawn as usize));
     let busy = |at: &usize| entries.get(*at).map(|entry| entry.in_flight);
     drawn.into_iter().flatten().min_by_key(busy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_number_orders_as_its_parts_do() {
+        let scores = [f64::NEG_INFINITY, -2.5, -0.0, 0.0, 1e-300, 0.1, 7.0, f64::MAX, f64::INFINITY];
+        let mut before = None;
+        for first in [0, 1, 255] {
+            for second in [0, 9] {
+                for score in scores {
+                    for held in [false, true] {
+                        for in_flight in [0, 1, u32::MAX] {
+                            let rank = Some(in_one_number((first, second), score, held, in_flight));
+                            assert!(before < rank, "{first} {second} {score} {held} {in_flight}");
+                            before = rank;
+                        }
+                    }
+                }
+            }
+        }
+    }
 }

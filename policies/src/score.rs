@@ -72,7 +72,8 @@ pub struct Term {
 
 /// The score of one candidate under an objective: the sum of its terms; lower is better.
 pub fn score(objective: Objective, scored: &Scored, best: &Best) -> f64 {
-    terms(objective, scored, best).iter().map(|term| term.value).sum()
+    let [first, second, third, fourth] = terms(objective, scored, best).map(|term| term.value);
+    first + second + third + fourth
 }
 
 /// What a score consists of. Unknown energy is taken as the worst there is.
