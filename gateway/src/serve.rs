@@ -59,6 +59,8 @@ use listener::Listener;
 const SWEEP: Duration = Duration::from_secs(1);
 /// How often a successor hears what is spent while requests end: as often as it is written where there is none.
 const LEAVE: Duration = Duration::from_secs(5);
+/// How long what operators have asked gets to be answered, once requests have ended.
+const LAST_ADMIN: Duration = Duration::from_secs(1);
 /// How long connections to machines get to close.
 const LAST_CONNECTIONS: Duration = Duration::from_secs(1);
 /// How long traces still waiting at the end get to leave.
@@ -202,8 +204,11 @@ impl Running {
             tracing::warn!("requests still ran after {drain:?} and were cut");
             end(vec![data]).await;
         }
-        admin.abort();
-        let _ = admin.await;
+        let _ = stop_admin.send(true);
+        let mut admin = admin;
+        if tokio::time::timeout(LAST_ADMIN, &mut admin).await.is_err() {
+            end(vec![admin]).await;
+        }
         end(serving).await;
         end(std::mem::take(&mut keeping)).await;
         match succeeded {
