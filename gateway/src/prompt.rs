@@ -22,7 +22,7 @@ use content::{Content, Tools};
 
 /// Answers (`n` to each prompt) that are counted; machines refuse more than about this many, and what a caller writes
 /// must not outweigh everybody else's work in the load of an endpoint.
-const MAX_CHOICES: u64 = 128;
+pub(crate) const MAX_CHOICES: u64 = 128;
 /// An image is taken for this many prompt tokens.
 const TOKENS_PER_IMAGE: u64 = 800;
 /// JSON nested deeper than this is refused before it reaches a machine's parser.

@@ -296,7 +296,7 @@ async fn leave(gateway: &Arc<Gateway>) {
     let gateway = Arc::clone(gateway);
     let leaving = tokio::task::spawn_blocking(move || {
         if let Err(error) = gateway.accounting().leave() {
-            tracing::warn!("what was spent since the successor took over is lost: {error}");
+            tracing::warn!("what was spent since the successor took over cannot be left to it now: {error}");
         }
     });
     let _ = leaving.await;

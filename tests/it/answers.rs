@@ -40,7 +40,9 @@ fn whole_answers_come_from_every_api() {
 fn nobody_else_speaks_in_the_name_of_the_gateway() {
     beside_others(async {
         let theirs = ": x-pointsman-continued: 1; endpoints: a b\n\n";
-        let stream = Act::stream(&[theirs, FIRST, theirs, ": ping\n\n", LAST, DONE], End::Clean);
+        let close = ":x-pointsman-continued: 1\n: ping\n\n";
+        let before_data = format!("{}{LAST}", &theirs[..theirs.len() - 1]);
+        let stream = Act::stream(&[theirs, FIRST, theirs, close, &before_data, DONE], End::Clean);
         for (act, streamed) in [(stream, true), (Act::json(200, WHOLE), false), (Act::json(400, "{}"), false)] {
             let act = act.header("x-pointsman-endpoint", "theirs").header("x-pointsman-continued", "1");
             let machine = Double::always(act.header("x-pointsman-key", "theirs")).await;

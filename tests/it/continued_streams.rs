@@ -96,7 +96,7 @@ fn first_of(events: &[String], count: usize, end: End) -> Act {
     Act::stream(&pieces.iter().map(String::as_str).collect::<Vec<_>>(), end)
 }
 
-/// What of a stream's usage is a guess: nothing where its report came before the break.
+/// What of a stream's usage is a guess: nothing where its report came before the break, or nothing else had come.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Guess {
     Nothing,
@@ -146,6 +146,7 @@ fn an_answer_cut_anywhere_is_the_answer_that_was_not_cut() {
             for end in [End::Broken, End::Clean] {
                 for cut in 1..whole.len() {
                     let guess = match cut {
+                        1 => Guess::Nothing, // nothing had been said
                         _ if cut > last + 1 => Guess::Nothing,
                         _ if cut > last || (cut == last && finish == "length") => Guess::Prompt,
                         _ => Guess::Shares,
@@ -237,6 +238,7 @@ fn an_answer_of_any_letters_is_cut_no_shorter_than_its_bound() {
             let last = last_choice(&whole);
             for cut in 1..whole.len() {
                 let guess = match cut {
+                    1 => Guess::Nothing,
                     _ if cut > last + 1 => Guess::Nothing,
                     _ if cut > last || (cut == last && most == 9) => Guess::Prompt,
                     _ => Guess::Shares,
@@ -319,6 +321,31 @@ fn it_is_told_in_the_stream_the_record_and_the_metrics_and_its_cost_is_true() {
         let metric = "pointsman_attempt_failures_total{pool=\"broken\",cause=\"broken-off\"}";
         assert_eq!(gateway.metric(metric).await, 1.0);
         assert_eq!(broken.seen().len(), 1, "who broke is not asked again");
+    });
+}
+
+/// Also by a machine that cannot be followed by another, and tells nothing of what it used.
+#[test]
+fn what_goes_on_is_counted_to_its_end() {
+    beside_others(async {
+        let event = |delta: Value, finish: Value| {
+            let choice = json!({"index": 0, "delta": delta, "finish_reason": finish});
+            json!({"id": "t", "created": 1, "model": MODEL, "choices": [choice]}).to_string()
+        };
+        let word = || event(json!({"content": " on"}), Value::Null);
+        let begun = [event(json!({"role": "assistant", "content": ""}), Value::Null), word(), word()];
+        let mut rest = vec![begun[0].clone(), event(json!({"reasoning_content": "hm"}), Value::Null)];
+        rest.extend((0..20).map(|_| word()));
+        rest.extend([event(json!({}), json!("stop")), "[DONE]".to_owned()]);
+        let broken = Double::always(first_of(&begun, begun.len(), End::Broken)).await;
+        let other = Double::always(first_of(&rest, rest.len(), End::Clean)).await;
+        let gateway = gateway(&broken.url(), &other.url(), CHEAPEST).await;
+        let body = ask(json!({"stream_options": {"include_usage": false}}));
+        assert_eq!(heard(&events(&gateway, &body, "cut").await).done, 1);
+        let told = record(&gateway, "cut").await;
+        let tokens = told["outcome"]["output_tokens"].as_u64().unwrap();
+        assert!((22..=26).contains(&tokens), "{told}");
+        assert_eq!(told["outcome"]["usage_estimated"], true, "{told}");
     });
 }
 

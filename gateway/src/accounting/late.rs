@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use pointsman_backends::accounts::Entry;
 use pointsman_policies::units::Micros;
 use serde::{Deserialize, Serialize};
 
 use super::MAX_BYTES;
-use crate::config::write::replace;
+use crate::config::write::put;
 
 /// How the names of its files begin; process id and time follow, so that none is written twice.
 const PREFIX: &str = "accounts.late-";
@@ -45,11 +45,12 @@ impl Late {
             return Ok(());
         }
         let file = accounts.with_file_name(format!("{PREFIX}{}-{}.json", std::process::id(), now.0));
-        replace(&file, &serde_json::to_vec(self)?)
+        put(&file, &serde_json::to_vec(self)?)
     }
 }
 
-/// What was left beside the accounts. Each file is taken away before it counts: what cannot be is not counted again and again.
+/// What was left beside the accounts. Each file is taken away before it counts: what cannot be is not counted again and again,
+/// and keeps no other from being counted.
 pub(super) fn left(accounts: &Path) -> io::Result<Vec<(String, Entry)>> {
     let folder = accounts.parent().unwrap_or(Path::new("."));
     let files = match fs::read_dir(folder) {
@@ -60,18 +61,25 @@ pub(super) fn left(accounts: &Path) -> io::Result<Vec<(String, Entry)>> {
     for file in files {
         let file = file?;
         if file.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX)) {
-            all.extend(taken(file.path())?.pools);
+            all.extend(taken(&file.path()).pools);
         }
     }
     Ok(all)
 }
 
-fn taken(file: PathBuf) -> io::Result<Late> {
-    let mut text = Vec::new();
-    fs::File::open(&file)?.take(MAX_BYTES).read_to_end(&mut text)?;
-    fs::remove_file(&file)?;
-    serde_json::from_slice(&text).or_else(|error| {
-        tracing::warn!("`{}` cannot be read: {error}; what was spent during a restart is not counted", file.display());
-        Ok(Late::default())
+fn taken(file: &Path) -> Late {
+    let read = || {
+        let mut text = Vec::new();
+        fs::File::open(file)?.take(MAX_BYTES).read_to_end(&mut text)?;
+        fs::remove_file(file)?;
+        Ok(serde_json::from_slice(&text)?)
+    };
+    read().unwrap_or_else(|error: io::Error| {
+        // Where it is gone, another process has counted it.
+        if error.kind() != io::ErrorKind::NotFound {
+            let file = file.display();
+            tracing::warn!("`{file}` cannot be read: {error}; what was spent during a restart is not counted");
+        }
+        Late::default()
     })
 }

@@ -75,8 +75,13 @@ fn what_is_booked_after_the_accounts_were_handed_on_reaches_the_successor() {
     second.save().unwrap();
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "the accounts and nothing else");
     std::fs::write(folder.path().join("accounts.late-7-7.json"), "{ half").unwrap();
+    std::fs::create_dir(folder.path().join("accounts.late-7-8.json")).unwrap();
+    first.enter(NOON, &terms, 0, &entry(0.25));
+    first.leave().unwrap();
     second.collect(NOON, &terms).unwrap();
-    assert_eq!(spent(&Accounting::open(folder.path())), (8.25, 5_000.0));
+    assert_eq!(spent(&second), (8.5, 6_000.0), "what cannot be read keeps nothing else from being counted");
+    second.save().unwrap();
+    assert_eq!(spent(&Accounting::open(folder.path())), (8.5, 6_000.0));
 }
 
 #[test]

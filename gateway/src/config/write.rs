@@ -12,10 +12,13 @@ const NEW_FILE_MODE: u32 = 0o640;
 
 /// Replaces a file, or makes it. Mode and owner of the old one are kept, its owner as far as this process may.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = match folder_of(path) {
-        folder if folder.as_os_str().is_empty() => Path::new("."),
-        folder => folder,
-    };
+    put(path, bytes)?;
+    File::open(folder(path))?.sync_all()
+}
+
+/// The same for those who live to see it read: an error means that it was not done.
+pub fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = folder(path);
     let name = path.file_name().ok_or_else(|| io::Error::other("not the name of a file"))?.to_string_lossy();
     let mut beside = tempfile::Builder::new().prefix(&format!(".{name}.")).tempfile_in(folder)?;
     beside.write_all(bytes)?;
@@ -28,5 +31,12 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
     beside.as_file().sync_all()?;
     beside.persist(path).map_err(|failed| failed.error)?;
-    File::open(folder)?.sync_all()
+    Ok(())
+}
+
+fn folder(path: &Path) -> &Path {
+    match folder_of(path) {
+        folder if folder.as_os_str().is_empty() => Path::new("."),
+        folder => folder,
+    }
 }

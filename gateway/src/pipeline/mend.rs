@@ -144,7 +144,7 @@ impl Mending {
         };
         let said = if let Next::Bound { tokens, .. } = next { tokens } else { self.said.tokens() };
         let output_tokens = said.saturating_sub(record.said_before());
-        self.guessed |= !self.said.is_told();
+        self.guessed |= said > 0 && !self.said.is_told();
         let ended = record.elapsed();
         if let Some(attempt) = record.attempts.last_mut() {
             gateway.telemetry().metrics().attempt_failed(&attempt.pool, BROKEN_OFF);
@@ -206,9 +206,12 @@ impl Mending {
         Some(report)
     }
 
-    /// Tokens that were said.
-    pub(super) fn tokens(&self) -> u64 {
-        self.said.tokens()
+    /// Tokens that were said in so many events: since what is said cannot go on elsewhere, events are the best count.
+    pub(super) fn tokens(&self, events: u64) -> u64 {
+        match self.said.unable() {
+            Some(_) => self.said.tokens().max(events),
+            None => self.said.tokens(),
+        }
     }
 
     /// Whether what is reported of them is a guess.

@@ -1,6 +1,9 @@
 //! Streams an answer event by event, without holding it back; ends a stream that breaks with an error event, never like
 //! a good one; lets go of the machine the moment the client leaves.
 
+/// Leaves out what machines say in our name.
+mod comments;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
@@ -17,12 +20,15 @@ use pointsman_backends::fleet::{Dispatched, Verdict};
 use pointsman_backends::frames::sse::Events;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use comments::without_own_comments;
+
 use super::body::Prompt;
 use super::mend::{Mended, Mending};
 use super::opening::Opening;
 use super::settle;
 use crate::gateway::Gateway;
 use crate::learning::served;
+use crate::prompt::MAX_CHOICES;
 use crate::record::{Outcome, Record};
 use crate::refusal::broken_stream_event;
 use crate::serve::strict::Answering;
@@ -31,8 +37,8 @@ use crate::serve::strict::Answering;
 const TOOK_TOO_LONG: &str = "the answer took longer than `timeouts.total_s`";
 /// A machine that leaves the connection open after the last event is let go after this.
 const AFTER_LAST_EVENT: Duration = Duration::from_millis(250);
-/// How comments begin that tell what became of a stream here. A machine's own could be taken for them.
-const OWN_COMMENT: &[u8] = b": x-pointsman-";
+/// How nearly all events begin.
+const DATA: &[u8] = b"data:";
 /// How streams end.
 const LAST_EVENT: &[u8] = b"data: [DONE]\n\n";
 /// Answers that come whole are kept up to this size for their usage report, bytes; no copy is made.
@@ -250,6 +256,7 @@ impl Relay {
 
     /// One event as the client gets it; `None` where it gets none for it.
     fn event(&mut self, bytes: Bytes) -> Option<Bytes> {
+        let bytes = if bytes.starts_with(DATA) { bytes } else { without_own_comments(bytes)? };
         match self.dialect.event_kind(&bytes) {
             EventKind::Content => {
                 let bytes = self.pass(bytes)?;
@@ -279,7 +286,6 @@ impl Relay {
                 }
                 self.error_event(&bytes);
             }
-            EventKind::Comment if bytes.starts_with(OWN_COMMENT) => return None, // none but this gateway's own
             EventKind::Comment => {}
         }
         Some(bytes)
@@ -310,7 +316,8 @@ impl Relay {
             0 | 1 => self.dialect.completes(event),
             _ => self.dialect.ended(event).all,
         };
-        let all_ended = self.choices > 1 && self.ended_choices.count_ones() >= self.choices;
+        let counted = self.choices > 1 && u64::from(self.choices) < MAX_CHOICES; // of more than that not all are known
+        let all_ended = counted && self.ended_choices.count_ones() >= self.choices;
         self.streamed && (all_ended || self.last.iter().any(ends))
     }
 
@@ -442,7 +449,7 @@ impl Relay {
             }
             Mended::No => return false,
         }
-        let used_tokens = record.input_tokens.saturating_add(mending.tokens());
+        let used_tokens = record.input_tokens.saturating_add(mending.tokens(record.events));
         self.hold = None;
         self.events = Events::default();
         if let Some(dispatched) = self.dispatched.take() {
@@ -502,7 +509,7 @@ impl Relay {
         if record.usage.is_none() && record.stream && record.outcome == Outcome::Answered {
             // The caller asked for no usage report, so the machine sent none: events are the best count there is.
             let continued = mending.filter(|_| record.was_continued());
-            let output_tokens = continued.map_or(record.events, Mending::tokens);
+            let output_tokens = continued.map_or(record.events, |mending| mending.tokens(record.events));
             record.usage = Some(Usage { input_tokens: record.input_tokens, output_tokens, cached_tokens: None });
             record.usage_estimated = true;
         }

@@ -22,7 +22,11 @@ pub(super) struct OpenRecord {
 }
 
 /// What is read of a record that somebody has taken.
-static NOTHING: LazyLock<Record> = LazyLock::new(|| Record::blank(Instant::now(), SystemTime::UNIX_EPOCH));
+static NOTHING: LazyLock<Record> = LazyLock::new(|| *blank());
+
+fn blank() -> Box<Record> {
+    Box::new(Record::blank(Instant::now(), SystemTime::now()))
+}
 
 impl OpenRecord {
     pub(super) fn new(gateway: Arc<Gateway>, record: Box<Record>) -> OpenRecord {
@@ -32,7 +36,7 @@ impl OpenRecord {
     /// Hands the record over; settling it is now the taker's duty.
     pub(super) fn take(&mut self) -> Box<Record> {
         self.open = false;
-        self.record.take().unwrap_or_else(|| Box::new(NOTHING.clone()))
+        self.record.take().unwrap_or_else(blank)
     }
 }
 
@@ -45,7 +49,7 @@ impl Deref for OpenRecord {
 
 impl DerefMut for OpenRecord {
     fn deref_mut(&mut self) -> &mut Record {
-        self.record.get_or_insert_with(|| Box::new(NOTHING.clone()))
+        self.record.get_or_insert_with(blank)
     }
 }
 

@@ -41,7 +41,7 @@ impl Wishes {
         for (name, value) in headers {
             let name = name.as_str();
             if name.starts_with(BEGINNING) {
-                said.iter_mut().try_for_each(|said| said.note(name, value))?;
+                said.iter_mut().for_each(|said| said.note(name, value));
             }
         }
         let [class, deadline, ttft, itl, session, tenant] = said;
@@ -60,28 +60,30 @@ impl Wishes {
 struct Said<'h> {
     names: &'static [&'static str],
     first: Option<(usize, &'h HeaderValue)>,
+    /// Whether that one is given more than once.
+    again: bool,
 }
 
 impl<'h> Said<'h> {
     fn by(names: &'static [&'static str]) -> Said<'h> {
-        Said { names, first: None }
+        Said { names, first: None, again: false }
     }
 
-    fn note(&mut self, name: &str, value: &'h HeaderValue) -> Result<(), Refusal> {
-        let Some(place) = self.names.iter().position(|known| *known == name) else { return Ok(()) };
+    fn note(&mut self, name: &str, value: &'h HeaderValue) {
+        let Some(place) = self.names.iter().position(|known| *known == name) else { return };
         match self.first {
-            Some((known, _)) if known == place => Err(self.bad(place, "it is given more than once".to_owned())),
-            Some((known, _)) if known < place => Ok(()),
-            _ => {
-                self.first = Some((place, value));
-                Ok(())
-            }
+            Some((known, _)) if known < place => {}
+            Some((known, _)) if known == place => self.again = true,
+            _ => (self.first, self.again) = (Some((place, value)), false),
         }
     }
 
     /// Its text, which is visible ASCII, and its place among the names.
     fn text(&self) -> Result<Option<(usize, &'h str)>, Refusal> {
         let Some((place, value)) = self.first else { return Ok(None) };
+        if self.again {
+            return Err(self.bad(place, "it is given more than once".to_owned()));
+        }
         let text = value.to_str().map_err(|_| self.bad(place, "its value is not visible ASCII".to_owned()))?;
         Ok(Some((place, text.trim())))
     }
@@ -155,6 +157,8 @@ mod tests {
             twice.append("x-session-id", HeaderValue::from_static(value));
         }
         assert!(matches!(Wishes::read(&twice), Err(Refusal::BadHeader { header: "x-session-id", .. })));
+        twice.append("x-pointsman-session", HeaderValue::from_static("ours"));
+        assert_eq!(Wishes::read(&twice).unwrap().session, "ours", "what is not read may be anything");
         for (name, value) in
             [("x-pointsman-deadline-ms", "soon"), ("x-slo-ttft-ms", "-1"), ("x-session-id", &"x".repeat(257))]
         {

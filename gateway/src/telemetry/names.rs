@@ -33,7 +33,7 @@ pub mod attribute {
     pub const HOME: &str = "pointsman.home";
     /// Whether an attempt was made beside one that was slow.
     pub const HEDGE: &str = "pointsman.hedge";
-    /// Whether the tokens are counted by the gateway from events, because the machine reported none.
+    /// Whether the tokens are counted by the gateway, because the machine reported none, or told of a part of the answer only.
     pub const USAGE_ESTIMATED: &str = "pointsman.usage_estimated";
     /// What a span is, for OpenInference viewers.
     pub const OPENINFERENCE_SPAN_KIND: &str = "openinference.span.kind";

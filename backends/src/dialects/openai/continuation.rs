@@ -60,6 +60,8 @@ pub struct Said {
     /// Whether its last event with a choice has come.
     ended: bool,
     unable: Option<Unable>,
+    /// Text that was let go when it could not go on any more, bytes.
+    let_go: usize,
 }
 
 /// What all events of one answer share, as it stands in JSON.
@@ -133,7 +135,8 @@ impl Said {
 
     /// It cannot go on elsewhere any more, and what is kept of it is of no use.
     pub fn give_up(&mut self, unable: Unable) {
-        *self = Said { unable: Some(unable), count: self.count, ..Said::default() };
+        let let_go = self.let_go + self.text.len();
+        *self = Said { unable: Some(unable), count: self.count, let_go, ..Said::default() };
     }
 
     /// Why it cannot go on elsewhere, if so.
@@ -141,9 +144,10 @@ impl Said {
         self.unable
     }
 
-    /// Tokens of what was said: the machine's own count, or a guess.
+    /// Tokens of what was said: the machine's own count, or a guess. Of what cannot go on elsewhere, as much as had been said
+    /// when that was found.
     pub fn tokens(&self) -> u64 {
-        self.count.guess(self.text.len())
+        self.count.guess(self.let_go + self.text.len())
     }
 
     /// Whether the machine itself has told of all tokens that were said.

@@ -48,7 +48,9 @@ pub struct RouteTable {
     pub hedge: Option<Located<HedgeTable>>,
     /// Whether a stream that breaks goes on on another machine, from what the client has of it, where the machine's pool
     /// can (`continues_answers` in the portfolio): only plain text of one chat answer can be joined. The further attempt
-    /// counts as a retry; `true` where not given, since the pool has been said to be able to.
+    /// counts as a retry; `true` where not given, since the pool has been said to be able to. Where a machine puts several
+    /// tokens into an event and tells no usage, the answer may hold more than `max_tokens` in all, never less than it
+    /// would have held.
     #[serde(default = "continued")]
     #[schemars(example = false)]
     pub continue_broken_streams: bool,

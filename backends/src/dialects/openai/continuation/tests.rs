@@ -47,6 +47,17 @@ fn the_next_machine_is_given_what_was_said() {
 }
 
 #[test]
+fn what_cannot_go_on_any_more_keeps_its_count() {
+    for texts in [&["one", " two", " three"][..], &["one two three four five six", " seven eight nine ten"]] {
+        let mut said = said(texts);
+        let tokens = said.tokens();
+        said.give_up("of no matter");
+        said.note(&event("more"));
+        assert_eq!((said.tokens(), said.bytes()), (tokens, 0));
+    }
+}
+
+#[test]
 fn where_nothing_was_said_it_is_asked_as_at_first() {
     let (body, _) = asked(&said(&[]), BODY);
     assert_eq!(body, serde_json::from_str::<Value>(BODY).unwrap());
