@@ -1,22 +1,22 @@
 //! The decision: one request, one view of the fleet, one draw → a plan, with a reason for every candidate.
 
-use crate::caps::{SitePower, allows, give_way, powered, read_load, site_power, waits_for_power, yields};
-use crate::estimate::{Estimate, Line, Place, estimate, uncached_tokens};
+use crate::caps::{give_way, yields};
+use crate::estimate::Estimate;
 use crate::explore::explore;
 use crate::facts::Facts;
-use crate::filter::{Rejection, filter};
-use crate::fleet::{Availability, EndpointState, Fleet, ModelFacts, PoolFacts, PoolLoad, ServiceModel};
+use crate::filter::Rejection;
+use crate::fleet::Fleet;
 use crate::hedge::hedge;
 use crate::home::Homes;
-use crate::learned::Margin;
 use crate::mechanisms::Mechanisms;
 use crate::passing::until_passed;
 use crate::pick::rank;
 use crate::plan::{Plan, hold, plan};
 use crate::policy::{Class, ClassId, Env, Policy, Route, Slo};
-use crate::price::PoolPrice;
-use crate::score::{Best, Promise, score, strain};
-use crate::shortlist::shortlist;
+use crate::score::{Best, score};
+use crate::weigh::weigh;
+
+pub use crate::weigh::reserve_s;
 
 /// A classified request and the policy it is decided under.
 #[derive(Clone, Copy)]
@@ -151,226 +151,4 @@ pub fn slo(class: Option<&Class>, facts: &Facts<'_>) -> Slo {
 pub fn first_match(routes: &[Route], env: &Env<'_>) -> usize {
     let matching = routes.iter().position(|route| route.when.as_ref().is_none_or(|when| when.holds(env)));
     matching.unwrap_or(routes.len().saturating_sub(1))
-}
-
-/// Of a provider's limit, so many seconds' worth are left to each class that is more urgent: what is used up to the last
-/// token makes the urgent wait for the next.
-const RESERVE_S_PER_CLASS: f64 = 1.0;
-/// Of the pace that is promised to those who are served, so much is left to each class that is more urgent: who fills a
-/// machine up to what they can bear makes the next of them wait until somebody leaves. A batch beside a chat shows it;
-/// on the merged Azure traces it is worth nothing up to load 2.0 (first 1,167 s: 0.965 kept with and without), and 0.1
-/// costs half a point.
-const PACE_PER_CLASS: f64 = 0.05;
-
-/// How many seconds' worth of a provider's limit a request of a class leaves to those that are more urgent.
-pub fn reserve_s(policy: &Policy, class: Option<&Class>) -> f64 {
-    RESERVE_S_PER_CLASS * more_urgent(policy, class)
-}
-
-/// How many classes are more urgent than one.
-fn more_urgent(policy: &Policy, class: Option<&Class>) -> f64 {
-    let priority = class.map_or(0, |class| class.priority);
-    policy.classes.iter().filter(|other| other.priority > priority).count() as f64
-}
-
-/// The part of the time that a request has waited which it is expected to wait once more where there is no room. Merged
-/// Azure traces, first 1,167 s at load 1.6, two seeds: 0.952 kept with 0, 0.970 with 0.4, 0.976 with 0.75, 0.980 with 1,
-/// which is dearer.
-const WAITS_AGAIN: f64 = 0.75;
-
-/// What is the same for all endpoints of one pool.
-struct PoolView<'p> {
-    pool: &'p PoolFacts,
-    service: &'p ServiceModel,
-    tier: u8,
-    model: Result<&'p ModelFacts, Rejection>,
-    promise: Promise,
-    price: PoolPrice,
-    power: Option<SitePower>,
-    line: PoolLine,
-    /// Seconds' worth of provider's limits that are left to more urgent classes.
-    reserve_s: f64,
-    /// The part of others' pace that may be used up.
-    pace: f64,
-}
-
-/// What the gateway holds for one pool.
-#[derive(Clone, Copy, Default)]
-struct PoolLine {
-    /// What goes before the request, as one endpoint's share.
-    ahead: Line,
-    /// How much the most pressed of those that come after it can be put off, milliseconds.
-    slack_behind_ms: Option<f64>,
-    /// Endpoints that take work.
-    ready: f64,
-}
-
-fn weigh(
-    request: &Request<'_>,
-    fleet: Fleet<'_>,
-    (class, slo): (Option<&Class>, &Slo),
-    route: &Route,
-    env: &Env<'_>,
-    (homes, draw): (&Homes, u64),
-) -> Vec<Candidate> {
-    let limits = &request.policy.limits;
-    let reads_load = request.policy.reads_load || read_load(limits) || !fleet.waiting.is_empty();
-    let loads = match (reads_load, limits.site_power_kw.is_empty()) {
-        (true, true) => fleet.loads_but_power(),
-        (true, false) => fleet.loads(),
-        (false, _) => Vec::new(),
-    };
-    let priority = class.map_or(0, |class| class.priority);
-    let reserve_s = reserve_s(request.policy, class);
-    let pace = (1.0 - PACE_PER_CLASS * more_urgent(request.policy, class)).max(0.0);
-    let margins = fleet.learned.margins(class.map_or("", |class| class.name.as_str()));
-    let views: Vec<PoolView<'_>> = (fleet.pools.iter().enumerate())
-        .filter_map(|(index, pool)| {
-            let load = loads.get(index);
-            let allowed = allowed(request, route, (index, pool, load), env)
-                .and_then(|found| allows(limits, fleet, &loads, request.facts, index).map(|()| found));
-            let (tier, model) = match allowed {
-                Ok((tier, model)) => (tier, Ok(model)),
-                Err(rejection) => (0, Err(rejection)),
-            };
-            let margin = Margin::on(pool.kind, &margins);
-            Some(PoolView {
-                pool,
-                service: fleet.service(index)?,
-                tier,
-                model,
-                promise: Promise { slo: *slo, margin },
-                price: fleet.learned.price(index).with_energy(pool, limits.usd_per_tonne_co2),
-                power: site_power(limits, &loads, index),
-                line: line(fleet, index, load, priority),
-                reserve_s,
-                pace,
-            })
-        })
-        .collect();
-    let max_usd = class.and_then(|class| class.max_usd);
-    let candidate = |index: usize| {
-        let own;
-        let endpoint = match fleet.cached {
-            [] => fleet.endpoints.get(index)?,
-            _ => {
-                own = fleet.endpoint(index)?;
-                &own
-            }
-        };
-        let view = views.get(endpoint.pool);
-        let pinned_elsewhere = route.pin.as_ref().is_some_and(|pinned| !pinned.contains(&index));
-        let verdict = match view {
-            Some(view) if !pinned_elsewhere || view.model.is_err() => judge(request, max_usd, view, endpoint),
-            Some(_) => Err(Rejection::Pinned),
-            None => Err(Rejection::Route),
-        };
-        let tier = view.map_or(0, |view| view.tier);
-        Some(Candidate { endpoint: index, in_flight: endpoint.in_flight, tier, verdict })
-    };
-    let used = |pool: usize| views.get(pool).is_some_and(|view| view.model.is_ok());
-    let listed = shortlist(fleet, homes.places(), used, draw).filter(|_| route.pin.is_none());
-    let mut candidates = Vec::with_capacity(listed.as_ref().map_or(fleet.endpoints.len(), Vec::len));
-    match listed {
-        Some(listed) => candidates.extend(listed.into_iter().filter_map(candidate)),
-        None => candidates.extend((0..fleet.endpoints.len()).filter_map(candidate)),
-    }
-    candidates
-}
-
-/// The tier of the route that a pool is in, and the model as it serves it; or why the route does not use it.
-fn allowed<'p>(
-    request: &Request<'_>,
-    route: &Route,
-    (index, pool, load): (usize, &'p PoolFacts, Option<&PoolLoad>),
-    env: &Env<'_>,
-) -> Result<(u8, &'p ModelFacts), Rejection> {
-    let model = pool.model(request.facts.model).ok_or(Rejection::Model)?;
-    let env = Env { pool: Some(pool), load, ..*env };
-    if route.exclude.as_ref().is_some_and(|exclude| exclude.allows(index, &env)) {
-        return Err(Rejection::Excluded);
-    }
-    let tier = route.tiers.iter().position(|tier| tier.allows(index, &env)).ok_or(Rejection::Route)?;
-    Ok((u8::try_from(tier).unwrap_or(u8::MAX), model))
-}
-
-fn line(fleet: Fleet<'_>, pool: usize, load: Option<&PoolLoad>, priority: i32) -> PoolLine {
-    let ready = f64::from(load.map_or(1, |load| load.ready).max(1));
-    let mut line = PoolLine { ready, ..PoolLine::default() };
-    for waiting in fleet.waiting.iter().filter(|waiting| waiting.pool == pool) {
-        if waiting.priority >= priority {
-            line.ahead.requests += f64::from(waiting.requests) / ready;
-            line.ahead.input_tokens += waiting.input_tokens as f64 / ready;
-        } else if let Some(slack_ms) = waiting.least_slack_ms {
-            line.slack_behind_ms = Some(line.slack_behind_ms.map_or(slack_ms, |least| least.min(slack_ms)));
-        }
-    }
-    line
-}
-
-fn judge(
-    request: &Request<'_>,
-    max_usd: Option<f64>,
-    view: &PoolView<'_>,
-    endpoint: &EndpointState,
-) -> Result<Scored, Rejection> {
-    let model = view.model?;
-    filter(request, model, endpoint)?;
-    let mut place = Place {
-        pool: view.pool,
-        service: view.service,
-        model,
-        endpoint,
-        line: view.line.ahead,
-        full: false,
-        reserve_s: view.reserve_s,
-    };
-    let powered = powered(view.power, view.pool, endpoint)?;
-    let mut predicted = estimate(request.facts, &place);
-    let minds_others = request.mechanisms.victims && endpoint.window.is_some();
-    if minds_others && pushes_others(request.facts, view, endpoint, &predicted) {
-        place.full = true;
-        predicted = estimate(request.facts, &place);
-    }
-    if let Some(site) = view.power.filter(|_| !powered) {
-        predicted = waits_for_power(predicted, site, endpoint);
-    }
-    // Whoever has waited long is likely to wait long again, whatever the queue looks like: others keep coming.
-    let room = powered && !place.full && has_room(request.facts, view, endpoint);
-    let longer_ms = if room { 0.0 } else { (request.facts.waited_ms * WAITS_AGAIN - predicted.wait_ms).max(0.0) };
-    let estimate = if longer_ms > 0.0 { predicted.put_off(longer_ms) } else { predicted };
-    if let Some(ceiling) = max_usd.filter(|ceiling| estimate.usd > *ceiling) {
-        return Err(Rejection::Price { usd: estimate.usd, ceiling });
-    }
-    let Margin { ttft, itl } = view.promise.margin;
-    let margin = Margin { ttft: ttft / endpoint.widening, itl: itl / endpoint.widening };
-    let promise = Promise { margin, ..view.promise };
-    Ok(Scored {
-        estimate,
-        strain: strain(&promise, &estimate, request.facts),
-        effective_usd: view.price.effective_usd(&estimate, endpoint.lease.map_or(0.0, |lease| lease.scarcity())),
-        lost: view.promise.slo.ttft_ms.is_some_and(|ttft_ms| request.facts.waited_ms > ttft_ms),
-        room,
-        score: 0.0,
-        home: false,
-    })
-}
-
-/// Whether somebody who is served there, or waits with a lower class, would lose what he is promised.
-fn pushes_others(facts: &Facts<'_>, view: &PoolView<'_>, endpoint: &EndpointState, estimate: &Estimate) -> bool {
-    let slowed = |planned_ms: f64| estimate.itl_ms > planned_ms * view.pace;
-    let served = endpoint.in_flight > 0 && endpoint.strictest_itl_ms.is_some_and(slowed);
-    let prefill_ms = || uncached_tokens(facts, endpoint) as f64 / view.service.prefill_tokens_per_s * 1e3;
-    let put_off = |slack_ms: f64| prefill_ms() / view.line.ready > slack_ms;
-    served || view.line.slack_behind_ms.is_some_and(put_off)
-}
-
-/// Nobody overtakes those that the gateway holds for the pool and that go before.
-fn has_room(facts: &Facts<'_>, view: &PoolView<'_>, endpoint: &EndpointState) -> bool {
-    let leased = endpoint.lease.is_none_or(|lease| lease.ready_in_ms(facts, view.reserve_s) <= 0.0);
-    let alone = view.line.ahead.requests <= 0.0;
-    alone
-        && leased
-        && endpoint.availability == Availability::Ready
-        && endpoint.has_room(uncached_tokens(facts, endpoint))
 }

@@ -1,6 +1,6 @@
 //! Hard reasons why an endpoint may not be asked; each rejection keeps the number that decided.
 
-use crate::decide::Request;
+use crate::facts::Facts;
 use crate::fleet::{Availability, EndpointState, ModelFacts};
 use crate::price::Period;
 
@@ -162,15 +162,26 @@ impl Rejection {
     }
 }
 
-/// Passes an endpoint of a pool that the route allows, or says why not. Where the gateway holds what cannot be sent at
-/// once, a limit that will allow it again is no reason against an endpoint but a wait.
-pub fn filter(request: &Request<'_>, model: &ModelFacts, endpoint: &EndpointState) -> Result<(), Rejection> {
-    let holds = endpoint.window.is_some();
+/// Passes an endpoint of a pool that the route allows, or says why not; `fits` is whether the request
+/// [fits](fits) the model as the pool serves it.
+#[inline]
+pub fn filter(facts: &Facts<'_>, fits: Result<(), Rejection>, endpoint: &EndpointState) -> Result<(), Rejection> {
     available(endpoint)?;
-    fits(request, model)?;
-    leased(request, endpoint, holds)
+    fits?;
+    leased(facts, endpoint)
 }
 
+/// Whether a model is large enough. The prompt's length is an estimate, so only what clearly does not fit is held back: the
+/// caller's own bound counts in full, the prompt with a tenth off.
+pub fn fits(facts: &Facts<'_>, model: &ModelFacts) -> Result<(), Rejection> {
+    let Some(allowed) = model.context else { return Ok(()) };
+    let input_tokens = facts.input_tokens;
+    // The bound is whatever the caller wrote: it may be larger than any sum.
+    let needed = (input_tokens - input_tokens / 10).saturating_add(facts.max_output_tokens.unwrap_or(0));
+    if needed > allowed { Err(Rejection::Context { needed, allowed }) } else { Ok(()) }
+}
+
+/// Whether an endpoint may be asked at all.
 fn available(endpoint: &EndpointState) -> Result<(), Rejection> {
     match endpoint.availability {
         Availability::Ready => Ok(()),
@@ -180,23 +191,15 @@ fn available(endpoint: &EndpointState) -> Result<(), Rejection> {
     }
 }
 
-/// The prompt's length is an estimate, so only what clearly does not fit is held back: the caller's own bound counts in
-/// full, the prompt with a tenth off.
-fn fits(request: &Request<'_>, model: &ModelFacts) -> Result<(), Rejection> {
-    let Some(allowed) = model.context else { return Ok(()) };
-    let input_tokens = request.facts.input_tokens;
-    // The bound is whatever the caller wrote: it may be larger than any sum.
-    let needed = (input_tokens - input_tokens / 10).saturating_add(request.facts.max_output_tokens.unwrap_or(0));
-    if needed > allowed { Err(Rejection::Context { needed, allowed }) } else { Ok(()) }
-}
-
-fn leased(request: &Request<'_>, endpoint: &EndpointState, holds: bool) -> Result<(), Rejection> {
+/// Whether its provider's limits allow it. Where the gateway holds what cannot be sent at once, a limit that will allow it
+/// again is no reason against an endpoint but a wait.
+fn leased(facts: &Facts<'_>, endpoint: &EndpointState) -> Result<(), Rejection> {
     let Some(lease) = endpoint.lease else { return Ok(()) };
-    let needed = lease.needed_tokens(request.facts);
+    let needed = lease.needed_tokens(facts);
     if lease.tokens_capacity < needed as f64 {
         return Err(Rejection::BeyondLease { needed, allowed: lease.tokens_capacity as u64 });
     }
-    if holds {
+    if endpoint.window.is_some() {
         return Ok(());
     }
     if lease.requests < 1.0 {

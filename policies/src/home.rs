@@ -41,14 +41,17 @@ impl Homes {
             None => (beginning(facts), HOMES, 1.0),
         };
         let Some(seed) = seed else { return Homes::default() };
-        let (mut places, mut first) = (Vec::new(), 0);
+        let homes = homes.max(1);
+        let mut places = Vec::with_capacity(fleet.pools.iter().map(|pool| pool.endpoints.len().min(homes)).sum());
+        let (mut highest, mut first) = (Vec::with_capacity(homes.min(fleet.endpoints.len())), 0);
         for pool in fleet.pools {
             let hash = |(place, name): (usize, &String)| {
                 let name = fleet.names.get(place).copied().unwrap_or_else(|| name_hash(name));
                 (mixed(name ^ seed), place)
             };
+            keep_highest(&mut highest, (first..).zip(&pool.endpoints).map(hash), homes);
             let begun = places.len();
-            places.extend(highest((first..).zip(&pool.endpoints).map(hash), homes.max(1)).map(|(_, place)| place));
+            places.extend(highest.iter().map(|(_, place)| *place));
             if let Some(own) = places.get_mut(begun..) {
                 own.sort_unstable();
             }
@@ -97,23 +100,19 @@ fn mixed(bits: u64) -> u64 {
     bits ^ (bits >> 31)
 }
 
-/// The highest few, in a pass: hardly any but the first are looked at twice.
-fn highest(hashes: impl Iterator<Item = (u64, usize)>, few: usize) -> impl Iterator<Item = (u64, usize)> {
-    let (mut kept, mut least) = (Vec::new(), 0);
+/// Keeps the highest few, the highest first, in a pass: hardly any but the first are looked at twice.
+fn keep_highest(kept: &mut Vec<(u64, usize)>, hashes: impl Iterator<Item = (u64, usize)>, few: usize) {
+    kept.clear();
     for hash in hashes {
-        if kept.len() < few {
-            kept.push(hash);
-        } else if hash.0 > least
-            && let Some(lowest) = kept.first_mut()
-        {
-            *lowest = hash;
-        } else {
-            continue;
+        if kept.len() == few {
+            if kept.last().is_some_and(|least| *least >= hash) {
+                continue;
+            }
+            kept.pop();
         }
-        kept.sort_unstable();
-        least = if kept.len() < few { 0 } else { kept.first().map_or(0, |lowest| lowest.0) };
+        let place = kept.partition_point(|higher| *higher >= hash);
+        kept.insert(place, hash);
     }
-    kept.into_iter()
 }
 
 /// Of one conversation, else of what begins alike.

@@ -52,6 +52,8 @@ pub mod passing;
 pub mod queue;
 /// What a decision can do without.
 pub mod mechanisms;
+/// What each endpoint would do for a request.
+mod weigh;
 /// All of it: facts and fleet → plan and reasons.
 pub mod decide;
 /// A fingerprint of a decision.

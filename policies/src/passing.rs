@@ -2,7 +2,7 @@
 //! where no machine may be asked yet.
 
 use crate::decide::Candidate;
-use crate::estimate::{Estimate, Place, batches, estimate};
+use crate::estimate::{Demand, Estimate, batches};
 use crate::facts::Facts;
 use crate::filter::Rejection;
 use crate::fleet::{Availability, EndpointState, Fleet};
@@ -69,7 +69,7 @@ fn alone(candidate: &Candidate, facts: &Facts<'_>, fleet: Fleet<'_>) -> Option<E
     let model = pool.model(facts.model)?;
     let idle = EndpointState { cached_tokens: state.cached_tokens, ..EndpointState::idle(state.pool) };
     let service = fleet.service(state.pool)?;
-    Some(estimate(facts, &Place::first_in_line(pool, service, model, &idle)))
+    Some(Demand::new(facts, pool, service, model).at(facts, &idle))
 }
 
 /// How long a pool will take for the beginnings of what is held for it, milliseconds.

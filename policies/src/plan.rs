@@ -1,7 +1,7 @@
 //! What will be attempted, in what order, and how long each attempt may take.
 
 use crate::decide::Candidate;
-use crate::estimate::{Estimate, Place, estimate};
+use crate::estimate::{Demand, Estimate};
 use crate::explore::Explored;
 use crate::facts::Facts;
 use crate::fleet::Fleet;
@@ -115,8 +115,8 @@ pub fn hold(first: &Candidate, slo: &Slo, facts: &Facts<'_>, fleet: Fleet<'_>) -
     let endpoint = fleet.endpoint(first.endpoint)?;
     let (index, pool) = (endpoint.pool, fleet.pools.get(endpoint.pool)?);
     // Without those before it: who comes later must not seem more pressed because of them.
-    let place = Place::first_in_line(pool, fleet.service(index)?, pool.model(facts.model)?, &endpoint);
-    Some(Hold { pool: index, slack_ms: slack_ms(&estimate(facts, &place), slo, facts) })
+    let alone = Demand::new(facts, pool, fleet.service(index)?, pool.model(facts.model)?).at(facts, &endpoint);
+    Some(Hold { pool: index, slack_ms: slack_ms(&alone, slo, facts) })
 }
 
 /// How much later a request may be sent than now: what is promised, less what it takes once it is sent. The promise is

@@ -10,7 +10,7 @@ pub const DECODE_SHARE: f64 = 0.75;
 
 /// Sequences that share a machine at work; whoever comes first to an idle one is not charged for all that will follow.
 /// An H100's published 1.1 J per token and a share of what it draws meet here.
-const TYPICAL_BATCH: u32 = 20;
+pub(crate) const TYPICAL_BATCH: u32 = 20;
 
 /// What a machine of a kind draws while idle, as a part of its all-in power: all assumed. Weights that stay in SRAM are
 /// paid for all the time.

@@ -71,12 +71,14 @@ pub struct Term {
 }
 
 /// The score of one candidate under an objective: the sum of its terms; lower is better.
+#[inline]
 pub fn score(objective: Objective, scored: &Scored, best: &Best) -> f64 {
     let [first, second, third, fourth] = terms(objective, scored, best).map(|term| term.value);
     first + second + third + fourth
 }
 
 /// What a score consists of. Unknown energy is taken as the worst there is.
+#[inline]
 pub fn terms(objective: Objective, scored: &Scored, best: &Best) -> [Term; 4] {
     let Scored { estimate, strain, .. } = scored;
     let only = |name, value| [Term { name, value }, Term::default(), Term::default(), Term::default()];

@@ -19,8 +19,13 @@ pub use past::Seen;
 
 /// What fades by itself, such as the trust in an old report, is read anew when it is so old: a fiftieth of its half-life.
 pub(super) const FADED: Micros = Micros(100_000);
-/// At each look at most so many are asked because they have faded; the others are asked at the next.
-const FADED_AT_ONCE: usize = 64;
+/// At each look at most so many are asked because they have faded, and the others at the next: each may take a decision more
+/// than a microsecond, of memory that nobody has touched for long.
+const FADED_AT_ONCE: usize = 6;
+/// Unless nobody has looked for so long that much has faded: then so many.
+const FADED_AFTER_A_PAUSE: usize = 64;
+/// Such a pause.
+const PAUSE: Micros = Micros(1_000_000);
 
 /// The endpoints of one generation, as they were when they were looked at last.
 #[derive(Debug)]
@@ -127,7 +132,8 @@ impl View {
 
     /// Asks those whose moment has come, unless they were asked since and have another.
     fn fade(&mut self, now: Micros) {
-        for _ in 0..FADED_AT_ONCE {
+        let paused = self.fading.first().is_some_and(|(at, _)| *at + PAUSE <= now);
+        for _ in 0..if paused { FADED_AFTER_A_PAUSE } else { FADED_AT_ONCE } {
             let Some((_, place)) = self.fading.first().copied().filter(|(at, _)| *at <= now) else { break };
             self.fading.pop_first();
             let Some(watched) = self.watched.get_mut(place as usize) else { continue };

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Given, Names, promise};
 use crate::decide::{Candidate, Decision, Scored};
-use crate::estimate::{Estimate, Place, estimate};
+use crate::estimate::{Demand, Estimate};
 use crate::filter::Rejection;
 use crate::fleet::{EndpointState, PoolFacts};
 use crate::learned::Margin;
@@ -135,7 +135,7 @@ fn seen(given: &Given<'_>, class: ClassId, candidate: &Candidate, names: &Names)
 /// What the request would experience on an endpoint, were nobody before it.
 fn predicted(given: &Given<'_>, pool: &PoolFacts, endpoint: &EndpointState) -> Option<Estimate> {
     let (model, service) = (pool.model(given.facts.model)?, given.fleet.service(endpoint.pool)?);
-    Some(estimate(given.facts, &Place::first_in_line(pool, service, model, endpoint)))
+    Some(Demand::new(given.facts, pool, service, model).at(given.facts, endpoint))
 }
 
 fn passed_with(reason: CandidateReason, scored: &Scored, objective: Option<Objective>, best: &Best) -> CandidateReason {

@@ -1,6 +1,6 @@
 //! What one request would experience on one endpoint, worked out by hand in the round figures of the world.
 
-use pointsman_policies::estimate::{Estimate, Place, estimate};
+use pointsman_policies::estimate::{Demand, Estimate};
 use pointsman_policies::facts::Facts;
 use pointsman_policies::fleet::{EndpointState, PoolFacts};
 use pointsman_policies::power::joules;
@@ -8,8 +8,8 @@ use pointsman_policies::power::joules;
 use crate::world::{GPU, WAFER, busy, close, facts, gpu, wafer};
 
 fn predict(facts: &Facts<'_>, pool: &PoolFacts, endpoint: &EndpointState) -> Estimate {
-    let place = |model| Place::first_in_line(pool, &pool.service, model, endpoint);
-    pool.models.first().map(|model| estimate(facts, &place(model))).unwrap_or_default()
+    let demand = |model| Demand::new(facts, pool, &pool.service, model);
+    pool.models.first().map(|model| demand(model).at(facts, endpoint)).unwrap_or_default()
 }
 
 #[test]

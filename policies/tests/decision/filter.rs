@@ -1,17 +1,14 @@
 //! Hard reasons against an endpoint, each with the number that decided.
 
-use pointsman_policies::decide::Request;
 use pointsman_policies::facts::Facts;
-use pointsman_policies::filter::{Rejection, filter};
+use pointsman_policies::filter::{Rejection, filter, fits};
 use pointsman_policies::fleet::{Availability, EndpointState, PoolFacts};
-use pointsman_policies::policy::Objective;
 
-use crate::world::{GPU, STANDARD, close, facts, gpu, leased, policy, with};
+use crate::world::{GPU, close, facts, gpu, leased, with};
 
 fn verdict(facts: &Facts<'_>, pool: &PoolFacts, endpoint: &EndpointState) -> Option<Rejection> {
-    let policy = policy(Objective::Cheapest);
     let model = pool.models.first()?; // there is one
-    filter(&Request::new(&policy, facts, STANDARD), model, endpoint).err()
+    filter(facts, fits(facts, model), endpoint).err()
 }
 
 #[track_caller]

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use pointsman_policies::fleet::{Cached, EndpointState, LeaseState};
 
-/// A stretch of time holds at least so many changes.
-const LEAST_CHANGES: usize = 128;
+/// A stretch of time holds at least so many changes: to begin another copies the states of all endpoints, in the midst of a
+/// decision.
+const LEAST_CHANGES: usize = 1_024;
 
 /// How endpoints were when a stretch of time began, and what was noted of them since, in order.
 #[derive(Debug, Default)]

@@ -88,6 +88,22 @@ fn what_fades_is_never_older_than_a_moment_and_what_is_still_is_not_asked() {
 }
 
 #[test]
+fn what_fades_together_is_asked_in_a_few_looks_or_at_once_after_a_pause() {
+    let hosts: Vec<String> = (0..20).map(|host| format!("\"http://a:{host}\"")).collect();
+    let lives =
+        lives_of(&format!("[pool.own]\nhardware = \"h100\"\nendpoints = [{}]\n[pool.own.model.m]\n", hosts.join(", ")));
+    let mut view = View::new(lives.clone());
+    lives.iter().for_each(|(live, _)| live.take_report(Micros(1), &EngineReport::default(), None));
+    let mut read = |now| {
+        view.look(Micros(now));
+        view.watched.iter().filter(|watched| watched.read == view.looks).count()
+    };
+    assert_eq!(read(1), 20, "all are new");
+    assert_eq!([100_001, 100_002, 100_003, 100_004, 100_005].map(&mut read), [6, 6, 6, 2, 0]);
+    assert_eq!(read(5_000_000), 20, "nobody has looked for long");
+}
+
+#[test]
 fn a_prompt_that_nobody_sees_read_is_taken_for_read_at_its_moment_without_asking_before() {
     let lives = lives();
     let mut view = View::new(lives.clone());

@@ -2,7 +2,7 @@
 
 use super::super::diagnostic::{Diagnostic, Report};
 use super::{ClassNote, Notes};
-use crate::estimate::{Estimate, Place, estimate};
+use crate::estimate::{Demand, Estimate};
 use crate::facts::{Api, Facts};
 use crate::fleet::{EndpointState, PoolFacts};
 use crate::policy::{Class, ClassId, Policy};
@@ -35,7 +35,7 @@ fn unused(report: &mut Report, policy: &Policy, class: ClassId, note: &ClassNote
 fn least(pool: &PoolFacts) -> Option<Estimate> {
     let facts = Facts { input_tokens: 1, output_tokens: 1, ..Facts::plain(Api::ChatCompletions, "") };
     let endpoint = &EndpointState::idle(0);
-    let of = |model| estimate(&facts, &Place::first_in_line(pool, &pool.service, model, endpoint));
+    let of = |model| Demand::new(&facts, pool, &pool.service, model).at(&facts, endpoint);
     pool.models.iter().map(of).min_by(|one, other| one.ttft_ms.total_cmp(&other.ttft_ms))
 }
 
