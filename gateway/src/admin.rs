@@ -15,6 +15,18 @@ pub mod policy;
 pub mod generations;
 /// Decisions made of late, and those that would be made.
 pub mod decisions;
+/// The last requests: filtered, as points, compared.
+pub mod requests;
+/// One request.
+pub mod traces;
+/// Sums by moment.
+pub mod timeseries;
+/// Promises and budgets.
+pub mod slo;
+/// The endpoints.
+pub mod backends;
+/// What happens, as it happens.
+pub mod stream;
 /// Who waits for room.
 pub mod queue;
 /// What prices count as, and why.
@@ -52,6 +64,12 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .merge(policy::reads())
         .merge(generations::reads())
         .merge(decisions::reads())
+        .merge(requests::reads())
+        .merge(traces::reads())
+        .merge(timeseries::reads())
+        .merge(slo::reads())
+        .merge(backends::reads())
+        .merge(stream::reads())
         .merge(queue::reads())
         .merge(record::reads())
         .merge(prices::reads())

@@ -39,6 +39,10 @@ enum Command {
     Replay(commands::replay::Arguments),
     /// See, compare and change the policy of a running gateway.
     Policy(commands::policy::Arguments),
+    /// Show requests of a running gateway as they end, filtered.
+    Tail(commands::tail::Arguments),
+    /// Show one request of a running gateway: where its time went, and why it went there.
+    Trace(commands::trace::Arguments),
     /// Make, list and revoke API keys.
     Keys(commands::keys::Arguments),
     /// Run a simulated machine behind a real port.
@@ -97,6 +101,8 @@ pub fn run() -> ExitCode {
         Command::Hardware => commands::hardware::run(),
         Command::Replay(arguments) => commands::replay::run(&arguments),
         Command::Policy(arguments) => commands::policy::run(&arguments),
+        Command::Tail(arguments) => commands::tail::run(&arguments),
+        Command::Trace(arguments) => commands::trace::run(&arguments),
         Command::Keys(arguments) => commands::keys::run(&arguments),
         Command::Simulate(arguments) => commands::simulate::run(&arguments),
         Command::SimulateFleet(arguments) => commands::simulate_fleet::run(&arguments),

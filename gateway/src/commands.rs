@@ -24,6 +24,10 @@ pub mod simulate;
 pub mod simulate_fleet;
 /// `pointsman policy`
 pub mod policy;
+/// `pointsman tail`
+pub mod tail;
+/// `pointsman trace`
+pub mod trace;
 /// `pointsman keys`
 pub mod keys;
 /// How commands ask a running gateway.

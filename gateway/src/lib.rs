@@ -47,6 +47,8 @@ pub mod record;
 pub mod explained;
 /// Decisions in files, to be made again.
 pub mod decision_log;
+/// What has passed, as operators look at it.
+pub mod traffic;
 /// Metrics, traces, logs.
 pub mod telemetry;
 /// The operators' listener.

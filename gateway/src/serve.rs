@@ -50,6 +50,7 @@ use crate::queue::Queue;
 use crate::record::Record;
 use crate::reload;
 use crate::telemetry::{Readers, Telemetry, otlp};
+use crate::traffic;
 use crate::trial::tend::tend;
 use handover::Offer;
 use inherited::{Inherited, Purpose};
@@ -112,6 +113,7 @@ pub async fn start(set: ConfigSet, options: Options) -> io::Result<Running> {
         (None, None) => Readers::None,
     };
     let telemetry = telemetry.read_by(readers, process.telemetry.traces_per_s);
+    let telemetry = telemetry.remembering(process.telemetry.room());
     let metrics = Arc::clone(telemetry.metrics());
     shortage::raise_limit(process.connections);
     let socket = bind(&mut inherited, Purpose::Data, process.listen).await?;
@@ -144,6 +146,7 @@ pub async fn start(set: ConfigSet, options: Options) -> io::Result<Running> {
     let serving = vec![
         tokio::spawn(sweep(Arc::clone(&gateway))),
         tokio::spawn(Queue::tend(Arc::clone(&gateway))),
+        tokio::spawn(traffic::tend::tend(Arc::clone(&gateway))),
         tokio::spawn(identity::tend(Arc::clone(&gateway))),
         tokio::spawn(identity::ask_issuer(Arc::clone(&gateway))),
     ];

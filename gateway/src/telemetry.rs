@@ -14,8 +14,6 @@ pub mod spans;
 pub mod otlp;
 /// Logs on stderr.
 pub mod logs;
-/// The last requests, kept in memory.
-pub mod recent;
 
 use std::sync::Arc;
 
@@ -23,8 +21,8 @@ use tokio::sync::mpsc;
 
 use crate::decision_log::Recorder;
 use crate::record::Record;
+use crate::traffic::{Room, Traffic};
 use metrics::Metrics;
-use recent::Recent;
 use sampling::{Sampler, TRACES_PER_S};
 
 /// Records waiting to be turned into spans; more are dropped and counted, the data path never waits.
@@ -35,7 +33,7 @@ const WAITING_RECORDS: usize = 8192;
 pub struct Telemetry {
     metrics: Arc<Metrics>,
     recorder: Recorder,
-    recent: Recent,
+    traffic: Traffic,
     sampler: Sampler,
     readers: Readers,
     records: mpsc::Sender<Arc<Record>>,
@@ -59,12 +57,17 @@ impl Telemetry {
         let metrics = Arc::new(Metrics::default());
         let recorder = Recorder::new(Arc::clone(&metrics));
         let (sampler, readers) = (Sampler::new(TRACES_PER_S), Readers::All);
-        (Telemetry { metrics, recorder, recent: Recent::default(), sampler, readers, records }, receiver)
+        (Telemetry { metrics, recorder, traffic: Traffic::new(Room::default()), sampler, readers, records }, receiver)
     }
 
     /// The same, of so many traces a second, for these readers.
     pub fn read_by(self, readers: Readers, traces_per_s: Option<u32>) -> Telemetry {
         Telemetry { sampler: Sampler::new(traces_per_s.unwrap_or(TRACES_PER_S)), readers, ..self }
+    }
+
+    /// The same, with room to remember so much.
+    pub fn remembering(self, room: Room) -> Telemetry {
+        Telemetry { traffic: Traffic::new(room), ..self }
     }
 
     /// Which requests are traced.
@@ -82,9 +85,9 @@ impl Telemetry {
         &self.recorder
     }
 
-    /// The last requests.
-    pub fn recent(&self) -> &Recent {
-        &self.recent
+    /// What has passed.
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     /// A request has ended: counts it, and passes it on for recording and tracing.
@@ -93,7 +96,7 @@ impl Telemetry {
         record.trace.sampled |= self.sampler.look_again(&record);
         let record: Arc<Record> = Arc::from(record);
         self.recorder.offer(&record);
-        self.recent.keep(&record);
+        self.traffic.ended(&record);
         let read = match self.readers {
             Readers::None => false,
             Readers::Traces => record.trace.sampled,

@@ -200,7 +200,7 @@ impl Stage {
     /// The gateway forgets its last requests after a while.
     fn remember(&self, told: &mut HashMap<String, Told>) {
         let new = |record: &Record| !told.contains_key(&record.request_id);
-        let new = self.gateway.inner().telemetry().recent().newest(usize::MAX, new);
+        let new = self.gateway.inner().telemetry().traffic().books().details.newest(usize::MAX, new);
         told.extend(new.iter().map(|record| (record.request_id.clone(), Told::of_record(record))));
     }
 

@@ -10,6 +10,8 @@
 
 /// Answers and their headers.
 mod answers;
+/// What has passed, as operators look at it.
+mod requests;
 /// HTTP/1.1, HTTP/2, TLS.
 mod protocols;
 /// Processes that follow one another.

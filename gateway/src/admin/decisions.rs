@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::guard;
+use super::off_thread;
 use super::problem::Problem;
 use super::query::Query;
 use crate::explained::{explained, unix_ms};
@@ -70,21 +71,28 @@ struct Line {
 async fn list(State(gateway): State<Arc<Gateway>>, uri: Uri) -> Result<Json<serde_json::Value>, Problem> {
     let query = Query::read(&uri, &["class", "pool", "outcome", "limit"])?;
     let most = query.number("limit")?.unwrap_or(LISTED).min(MOST_LISTED);
-    let is = |name: &str, value: Option<&str>| query.text(name).is_none_or(|wanted| value == Some(wanted));
-    let wanted = |record: &Record| {
+    let is = move |name: &str, value: Option<&str>| query.text(name).is_none_or(|wanted| value == Some(wanted));
+    let wanted = move |record: &Record| {
         is("class", record.class.as_deref())
             && is("pool", record.endpoint().map(|attempt| &*attempt.pool))
             && is("outcome", Some(record.outcome.as_str()))
     };
-    let records = gateway.telemetry().recent().newest(most, wanted);
-    let lines: Vec<Line> = records.iter().map(|record| line(record)).collect();
-    Ok(Json(serde_json::json!({ "decisions": lines })))
+    off_thread(move || {
+        let records = gateway.telemetry().traffic().books().details.newest(most, wanted);
+        let lines: Vec<Line> = records.iter().map(|record| line(record)).collect();
+        Ok(Json(serde_json::json!({ "decisions": lines })))
+    })
+    .await
 }
 
 /// One decision, explained as it was made.
 async fn one(State(gateway): State<Arc<Gateway>>, Path(id): Path<String>) -> Result<Json<Explanation>, Problem> {
-    let recent = gateway.telemetry().recent();
-    let Some(record) = recent.find(&id) else { return Err(not_found(&gateway, &id)) };
+    off_thread(move || explain_kept(&gateway, &id)).await
+}
+
+fn explain_kept(gateway: &Gateway, id: &str) -> Result<Json<Explanation>, Problem> {
+    let found = gateway.telemetry().traffic().books().details.find(id);
+    let Some((_, record)) = found else { return Err(not_found(gateway, id)) };
     explained(&record).map(Json).ok_or_else(|| {
         let message = match record.outcome {
             Outcome::Refused(code) => format!("request `{id}` was refused with `{code}` before anything was decided"),
@@ -94,8 +102,9 @@ async fn one(State(gateway): State<Arc<Gateway>>, Path(id): Path<String>) -> Res
     })
 }
 
-fn not_found(gateway: &Gateway, id: &str) -> Problem {
-    let recent = gateway.telemetry().recent().newest(NAMED, |record| record.decision.is_some());
+pub(super) fn not_found(gateway: &Gateway, id: &str) -> Problem {
+    let books = gateway.telemetry().traffic().books();
+    let recent = books.details.newest(NAMED, |record| record.decision.is_some());
     let shown: String = id.chars().filter(|c| !c.is_control()).take(100).collect();
     let problem = Problem::new(StatusCode::NOT_FOUND, "unknown-id", format!("no request `{shown}` is remembered"));
     if recent.is_empty() {

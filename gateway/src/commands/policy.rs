@@ -13,7 +13,7 @@ mod trial;
 /// A trial in words.
 mod trial_words;
 /// Columns, times and colours.
-mod words;
+pub(super) mod words;
 
 use std::process::ExitCode;
 

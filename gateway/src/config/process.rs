@@ -24,6 +24,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
+use crate::traffic::Room;
+
 pub use auth::{Auth, AuthShape, Jwt, KeysAt};
 pub use edge::EdgeLimits;
 pub use operators::{Admin, AdminShape, Generations, GenerationsShape, Token};
@@ -198,6 +200,17 @@ pub struct TelemetryShape {
     /// more than once. A caller's `traceparent` is followed, whatever is given here.
     #[schemars(example = 100)]
     pub traces_per_s: Option<u32>,
+    /// Requests of which a row is kept for lists, filters and comparisons, 96 bytes each; 200000 (19 MB) where not given. The
+    /// oldest is forgotten first.
+    #[schemars(range(min = 1000, max = 10_000_000))]
+    #[schemars(example = 200_000)]
+    pub kept_rows: Option<usize>,
+    /// Memory for whole requests with decision and attempts, bytes; 33554432 (32 MiB) where not given. A quarter of it is
+    /// for failures, a quarter for missed promises, the rest for slow, unusual and ordinary ones; what one does not need,
+    /// others use.
+    #[schemars(range(min = 1_048_576))]
+    #[schemars(example = 33_554_432)]
+    pub kept_detail_bytes: Option<usize>,
     /// `service.name` of the traces; `pointsman` where not given.
     #[schemars(example = &"pointsman")]
     pub service_name: Option<String>,
@@ -209,6 +222,14 @@ pub struct TelemetryShape {
     /// precedence; `info` where not given.
     #[schemars(example = &"info,pointsman=debug")]
     pub log: Option<Located<String>>,
+}
+
+impl TelemetryShape {
+    /// How much is remembered of what has passed.
+    pub fn room(&self) -> Room {
+        let Room { rows, detail_bytes } = Room::default();
+        Room { rows: self.kept_rows.unwrap_or(rows), detail_bytes: self.kept_detail_bytes.unwrap_or(detail_bytes) }
+    }
 }
 
 /// Form of the logs.

@@ -14,7 +14,7 @@ const LONG_LINE: usize = 110;
 
 /// Terminal colours; left out where the output is no terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Colour {
+pub(in crate::commands) enum Colour {
     Plain,
     Good,
     Bad,
@@ -24,7 +24,7 @@ pub(super) enum Colour {
 }
 
 /// A text in a colour.
-pub(super) fn paint(colour: Colour, text: &str) -> String {
+pub(in crate::commands) fn paint(colour: Colour, text: &str) -> String {
     let code = match colour {
         Colour::Plain => return text.to_owned(),
         Colour::Good => 32,
@@ -37,7 +37,7 @@ pub(super) fn paint(colour: Colour, text: &str) -> String {
 }
 
 /// Rows as columns two spaces apart; the last column is cut where it is too long.
-pub(super) fn columns(rows: &[Vec<(Colour, String)>]) -> String {
+pub(in crate::commands) fn columns(rows: &[Vec<(Colour, String)>]) -> String {
     let count = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| {
         let cells = rows.iter().filter(|row| column + 1 < row.len()).filter_map(|row| row.get(column));

@@ -7,6 +7,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("bad-address", "A text is not an address and port."),
     ("bad-certificates", "Certificates or keys cannot be read."),
     ("bad-endpoint", "A text is not the URL of an endpoint."),
+    ("bad-filter", "A filter of requests cannot be read."),
     ("bad-header", "A text cannot be the name of a header."),
     ("bad-host", "A text is not the name of a host."),
     ("bad-jwt", "What is said of signed tokens cannot be used."),

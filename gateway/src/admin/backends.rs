@@ -1,0 +1,138 @@
+//! `/api/v1/backends`: every endpoint, how it is, how it was, how it serves beside what was believed, why it was not chosen.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::routing::get;
+use axum::{Json, Router};
+use pointsman_policies::fleet::{Availability, EndpointState, Fleet};
+use serde_json::{Value, json};
+
+use super::off_thread;
+use super::problem::Problem;
+use crate::flow::Overview;
+use crate::gateway::Gateway;
+use crate::record::Record;
+use crate::snapshot::{Snapshot, Target};
+use crate::traffic::names::Column;
+use crate::traffic::rollup::{Series, Stats};
+use crate::traffic::strip::Change;
+use crate::traffic::summary::Summary;
+use crate::traffic::tend::now_ms;
+
+/// Decisions that are made again to count why endpoints were rejected.
+const DECISIONS: usize = 200;
+/// The span of the sums, seconds.
+const LAST_S: u64 = 60;
+
+/// What changes nothing.
+pub fn reads() -> Router<Arc<Gateway>> {
+    Router::new().route("/api/v1/backends", get(backends))
+}
+
+/// What the books say of an endpoint.
+#[derive(Default)]
+struct Booked {
+    minute: Stats,
+    strip: Vec<Change>,
+}
+
+async fn backends(State(gateway): State<Arc<Gateway>>) -> Result<Json<Value>, Problem> {
+    off_thread(move || {
+        let snapshot = gateway.snapshot();
+        let states = snapshot.endpoint_states(gateway.fleet().now());
+        let (mut booked, decided) = booked(&gateway, &snapshot);
+        let mut rejected = rejected(&decided);
+        let waiting = gateway.queue().flow().overview(gateway.fleet().now());
+        let told: Vec<Value> = snapshot
+            .targets()
+            .zip(&states)
+            .map(|(target, state)| {
+                let name = target.endpoint.id.as_str();
+                let booked = booked.remove(name).unwrap_or_default();
+                let reasons = rejected.remove(name).unwrap_or_default();
+                let reasons: Vec<Value> =
+                    reasons.into_iter().map(|(reason, count)| json!({ "reason": reason, "count": count })).collect();
+                let mut view = endpoint(&snapshot, &target, state, &waiting);
+                if let Some(members) = view.as_object_mut() {
+                    members.insert("minute".to_owned(), minute(&booked.minute));
+                    members.insert("strip".to_owned(), json!(booked.strip));
+                    members.insert("rejected".to_owned(), json!(reasons));
+                }
+                view
+            })
+            .collect();
+        Ok(Json(json!({ "backends": told, "rejected_of": decided.len() })))
+    })
+    .await
+}
+
+fn booked(gateway: &Gateway, snapshot: &Snapshot) -> (HashMap<String, Booked>, Vec<Arc<Record>>) {
+    let books = gateway.telemetry().traffic().books();
+    let mut all: HashMap<String, Booked> = HashMap::new();
+    for (series, stats) in books.rollups.window(LAST_S, now_ms() / 1_000) {
+        if let Series::Endpoint(number) = series {
+            all.entry(books.names.name(Column::Endpoint, number).to_owned()).or_default().minute = stats;
+        }
+    }
+    for target in snapshot.targets() {
+        let name = target.endpoint.id.as_str();
+        all.entry(name.to_owned()).or_default().strip = books.strips.of(name);
+    }
+    (all, books.details.newest(DECISIONS, |record| record.decision.is_some()))
+}
+
+/// By endpoint and reason, how often it was not considered.
+fn rejected(records: &[Arc<Record>]) -> HashMap<String, BTreeMap<&'static str, u32>> {
+    let mut counts: HashMap<String, BTreeMap<&'static str, u32>> = HashMap::new();
+    for decision in records.iter().filter_map(|record| record.decision.as_ref()) {
+        for candidate in decision.again(&decision.endpoints.states()).candidates {
+            let Err(rejection) = candidate.verdict else { continue };
+            let Some(target) = decision.snapshot.target(candidate.endpoint) else { continue };
+            let reasons = counts.entry(target.endpoint.id.as_str().to_owned()).or_default();
+            *reasons.entry(rejection.as_str()).or_default() += 1;
+        }
+    }
+    counts
+}
+
+fn endpoint(snapshot: &Snapshot, target: &Target<'_>, state: &EndpointState, waiting: &[Overview]) -> Value {
+    let retry_in_ms = match state.availability {
+        Availability::BreakerOpen { retry_in_ms } | Availability::BackPressure { retry_in_ms } => Some(retry_in_ms),
+        Availability::Ready | Availability::Draining => None,
+    };
+    let (facts, address) = (target.facts, &target.endpoint.address);
+    let learned = snapshot.learned();
+    let fleet = Fleet { learned: &learned, ..Fleet::new(&snapshot.portfolio.facts, &[]) };
+    let held = waiting.iter().filter(|one| one.pool == facts.name).map(|one| one.requests).sum::<u64>();
+    json!({
+        "endpoint": target.endpoint.id.as_str(),
+        "url": format!("{}://{}{}", if address.tls { "https" } else { "http" }, address.authority, address.base_path),
+        "pool": facts.name,
+        "hardware": facts.hardware,
+        "kind": facts.kind.as_str(),
+        "site": facts.site,
+        "models": facts.models.iter().map(|model| model.name.as_str()).collect::<Vec<_>>(),
+        "state": state.availability.as_str(),
+        "retry_in_ms": retry_in_ms,
+        "in_flight": state.in_flight,
+        "slots": facts.service.slots,
+        "waiting_for_pool": held,
+        "service_of_catalog": facts.service,
+        "service_learned": fleet.service(target.endpoint.pool),
+        "known": learned.known.get(target.endpoint.pool),
+    })
+}
+
+fn minute(stats: &Stats) -> Value {
+    let mut view = json!(Summary::of("minute", stats));
+    let tokens = (stats.input_tokens + stats.output_tokens) as f64;
+    let per_token = |figure: f64| (tokens > 0.0).then(|| figure / tokens);
+    if let Some(members) = view.as_object_mut() {
+        members.insert("output_tokens_per_s".to_owned(), json!(stats.output_tokens as f64 / LAST_S as f64));
+        members.insert("joules_per_token".to_owned(), json!(per_token(stats.joules)));
+        members.insert("usd_per_m_tokens".to_owned(), json!(per_token(stats.usd * 1e6)));
+    }
+    view
+}
