@@ -27,6 +27,8 @@ pub mod slo;
 pub mod backends;
 /// What happens, as it happens.
 pub mod stream;
+/// What Grafana asks.
+pub mod jaeger;
 /// Who waits for room.
 pub mod queue;
 /// What prices count as, and why.
@@ -70,6 +72,7 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .merge(slo::reads())
         .merge(backends::reads())
         .merge(stream::reads())
+        .merge(jaeger::reads())
         .merge(queue::reads())
         .merge(record::reads())
         .merge(prices::reads())

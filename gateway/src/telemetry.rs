@@ -90,6 +90,18 @@ impl Telemetry {
         &self.traffic
     }
 
+    /// A request is kept whole for a reason, so that whoever receives traces shall have it, too.
+    pub fn kept(&self, record: &Arc<Record>) {
+        if self.readers != Readers::Traces || record.trace.sampled || !self.sampler.look_again_at_kept(record) {
+            return;
+        }
+        let mut record = Record::clone(record);
+        record.trace.sampled = true;
+        if self.records.try_send(Arc::new(record)).is_err() {
+            self.metrics.record_dropped();
+        }
+    }
+
     /// A request has ended: counts it, and passes it on for recording and tracing.
     pub fn request(&self, mut record: Box<Record>) {
         self.metrics.request(&record);

@@ -46,6 +46,9 @@ use strip::Strips;
 /// themselves: a sum that misses some would be worse than a late answer.
 const MOST_WAITING: usize = 8_192;
 
+/// Requests between two looks at what is to be traced after all; a receiver of traces is sent less than that.
+const MOST_NOTABLE: usize = 256;
+
 /// What has passed.
 #[derive(Debug)]
 pub struct Traffic {
@@ -83,6 +86,8 @@ pub struct Books {
     pub rollups: Rollups,
     /// States of endpoints.
     pub strips: Strips,
+    /// What is kept for a reason, since somebody took it to be traced.
+    notable: Vec<Arc<Record>>,
 }
 
 impl Traffic {
@@ -94,6 +99,7 @@ impl Traffic {
             details: Details::new(room.detail_bytes),
             rollups: Rollups::default(),
             strips: Strips::default(),
+            notable: Vec::new(),
         };
         Traffic { waiting: Mutex::default(), books: Mutex::new(books), feed: Feed::default() }
     }
@@ -125,6 +131,16 @@ impl Traffic {
         books
     }
 
+    /// Records that wait to be entered.
+    pub fn waiting(&self) -> usize {
+        self.waiting.lock().len()
+    }
+
+    /// Whether somebody has the books.
+    pub fn is_searched(&self) -> bool {
+        self.books.is_locked()
+    }
+
     /// The books as they are, where nobody else has them.
     pub fn try_books(&self) -> Option<MutexGuard<'_, Books>> {
         self.books.try_lock()
@@ -144,7 +160,15 @@ impl Books {
             is_missed: row.slo() == Slo::Missed,
             is_asked_for: row.is(Mark::Asked),
         };
-        self.details.keep(record, &seen, forgotten);
+        let because = self.details.keep(record, &seen, forgotten);
+        if because != Because::Baseline && self.notable.len() < MOST_NOTABLE {
+            self.notable.push(Arc::clone(record));
+        }
+    }
+
+    /// What was kept for a reason since the last time.
+    pub fn take_notable(&mut self) -> Vec<Arc<Record>> {
+        std::mem::take(&mut self.notable)
     }
 
     /// Why a request is kept whole, where it is.

@@ -154,3 +154,66 @@ fn a_receiver_that_is_away_or_hangs_changes_nothing() {
         }
     });
 }
+
+#[test]
+fn what_is_kept_for_a_reason_is_sent_beyond_the_share() {
+    beside_others(async {
+        let (receiver, machine) = (receiver::start().await, machines::start("h100").await);
+        let process = format!("{}traces_per_s = 1\n", process(&receiver.url()));
+        let strict = format!("{CHEAPEST}[class.standard]\nttft_ms = 0.001\n");
+        let gateway = Gateway::start(&process, &portfolio(&[PoolText::new("gpu", [url(&machine)])]), &strict).await;
+        for _ in 0..2 {
+            gateway.send(Ask::chat(&chat(2, false)).header("x-pointsman-class", "standard")).await;
+        }
+        let roots = || receiver::spans(&receiver).iter().filter(|span| span.kind() == SpanKind::Server).count();
+        wait::until("both are sent: one in its share, one because it missed its promise", || roots() == 2).await;
+    });
+}
+
+#[test]
+fn grafana_finds_traces_here_without_a_collector() {
+    beside_others(async {
+        let bad = machines::faulty("cs3", &["error500:1"]).await;
+        let good = machines::start("h100").await;
+        let pools = [PoolText::new("bad", [url(&bad)]).price(1), PoolText::new("good", [url(&good)]).price(2)];
+        let gateway = Gateway::start(PROCESS, &portfolio(&pools), CHEAPEST).await;
+        let reply = gateway.send(Ask::chat(&chat(8, true))).await;
+        let asked = async |path: &str| {
+            let reply = gateway.admin(path).await;
+            assert_eq!(reply.status, 200, "{path}: {}", reply.text());
+            reply.json()["data"].as_array().expect("data").clone()
+        };
+        assert_eq!(asked("/api/services").await, ["pointsman"]);
+        let traces =
+            wait::some("the trace is there", async || asked("/api/traces?service=pointsman").await.pop()).await;
+        let operations = asked("/api/services/pointsman/operations").await;
+        assert!(operations.iter().any(|name| name == "POST /v1/chat/completions"), "{operations:?}");
+        let spans = traces["spans"].as_array().expect("spans");
+        let root = &spans[0];
+        assert_eq!((spans.len(), &root["operationName"]), (6, &"POST /v1/chat/completions".into()));
+        let parent = |span: &serde_json::Value| span["references"][0]["spanID"].clone();
+        let of_root = spans.iter().filter(|span| parent(span) == root["spanID"]).count();
+        assert_eq!((of_root, root["references"].as_array().map(Vec::len)), (3, Some(0)), "classify, route, chat");
+        let has = |span: &serde_json::Value, key: &str, value: &str| {
+            span["tags"]
+                .as_array()
+                .is_some_and(|tags| tags.iter().any(|tag| tag["key"] == key && tag["value"] == value))
+        };
+        assert!(has(root, "pointsman.request_id", reply.header("x-request-id")) && has(root, "span.kind", "server"));
+        for (query, count) in [
+            ("service=pointsman&operation=classify", 1),
+            ("service=other", 0),
+            ("tags=%7B%22error%22%3A%22true%22%7D&limit=5", 1),
+            ("tags=%7B%22pointsman.pool%22%3A%22good%22%7D&lookback=1h", 1),
+            ("tags=%7B%22pointsman.pool%22%3A%22nobody%22%7D", 0),
+            ("minDuration=10m", 0),
+            ("start=1&end=2", 0),
+        ] {
+            assert_eq!(asked(&format!("/api/traces?{query}")).await.len(), count, "{query}");
+        }
+        let id = traces["traceID"].as_str().expect("an id");
+        assert_eq!(asked(&format!("/api/traces/{id}")).await.len(), 1);
+        assert_eq!(gateway.admin("/api/traces/1").await.status, 404);
+        assert_eq!(gateway.admin("/api/traces?minDuration=soon").await.status, 400);
+    });
+}

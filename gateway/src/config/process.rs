@@ -196,8 +196,8 @@ pub struct TelemetryShape {
     /// nor `OTEL_EXPORTER_OTLP_ENDPOINT` is given.
     #[schemars(example = &"http://127.0.0.1:4318")]
     pub otlp_endpoint: Option<Located<String>>,
-    /// Requests traced each second; 100 where not given. As many again are traced of those that broke, failed or were tried
-    /// more than once. A caller's `traceparent` is followed, whatever is given here.
+    /// Requests traced each second; 100 where not given. As many again are traced of those that broke, failed, were
+    /// tried more than once, missed their promise or took longer than 99 of 100 of their class. A caller's `traceparent` is followed, whatever is given here.
     #[schemars(example = 100)]
     pub traces_per_s: Option<u32>,
     /// Requests of which a row is kept for lists, filters and comparisons, 96 bytes each; 200000 (19 MB) where not given. The
@@ -225,6 +225,11 @@ pub struct TelemetryShape {
 }
 
 impl TelemetryShape {
+    /// What the traces say they are of.
+    pub fn service(&self) -> &str {
+        self.service_name.as_deref().unwrap_or("pointsman")
+    }
+
     /// How much is remembered of what has passed.
     pub fn room(&self) -> Room {
         let Room { rows, detail_bytes } = Room::default();

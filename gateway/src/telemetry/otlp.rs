@@ -107,7 +107,7 @@ pub fn exporter(telemetry: &TelemetryShape) -> Result<Option<SpanExporter>, Stri
         .with_endpoint(format!("{}/v1/traces", base.trim_end_matches('/')))
         .build()
         .map_err(|error| format!("telemetry.otlp_endpoint `{base}`: {error}"))?;
-    let name = telemetry.service_name.clone().unwrap_or_else(|| "pointsman".to_owned());
+    let name = telemetry.service().to_owned();
     let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
     exporter.set_resource(&Resource::builder().with_service_name(name).with_attribute(version).build());
     Ok(Some(exporter))

@@ -28,6 +28,13 @@ impl Sampler {
         self.begun.take(now, self.traces_per_s)
     }
 
+    /// Whether a request that is kept whole in memory is traced after all: the same that an operator finds here is found
+    /// where the traces are.
+    pub fn look_again_at_kept(&self, record: &Record) -> bool {
+        let told_not_to = record.trace.parent_id.is_some();
+        !told_not_to && self.gone_wrong.take(SystemTime::now(), self.traces_per_s)
+    }
+
     /// Whether a request that has ended is traced after all, because somebody will want to know what went wrong.
     pub fn look_again(&self, record: &Record) -> bool {
         let told_not_to = record.trace.parent_id.is_some();

@@ -16,6 +16,8 @@ use crate::generations::entry::{Entry, Outcome};
 
 /// How often books are kept.
 const EVERY: Duration = Duration::from_millis(200);
+/// Records that are entered between two requests of the data path: some hundred microseconds.
+const MOST_AT_ONCE: usize = 64;
 /// Changes of policies that are looked at for new ones, each second.
 const LAST_ENTRIES: usize = 8;
 
@@ -34,23 +36,32 @@ pub async fn tend(gateway: Arc<Gateway>) {
         tick.tick().await;
         let now_ms = now_ms();
         let is_new = now_ms / 1_000 != second;
-        let keeping = Arc::clone(&gateway);
-        // a search may hold the books for some milliseconds, which is no thread of the data path's business
-        let kept = tokio::task::spawn_blocking(move || {
-            let traffic = keeping.telemetry().traffic();
-            drop(traffic.books());
-            if is_new {
-                look(&keeping, traffic, now_ms, told_ms);
+        let traffic = gateway.telemetry().traffic();
+        if traffic.waiting() > MOST_AT_ONCE || traffic.is_searched() {
+            // entering many, or waiting until a search has ended, takes milliseconds that are the data path's
+            let keeping = Arc::clone(&gateway);
+            let kept = tokio::task::spawn_blocking(move || keep(&keeping, is_new.then_some((now_ms, told_ms))));
+            if kept.await.is_err() {
+                tracing::error!("the books of requests could not be kept");
             }
-            traffic.feed.wake();
-        });
-        if kept.await.is_err() {
-            tracing::error!("the books of requests could not be kept");
+        } else {
+            keep(&gateway, is_new.then_some((now_ms, told_ms)));
         }
         if is_new {
             (second, told_ms) = (now_ms / 1_000, now_ms);
         }
     }
+}
+
+/// Enters what has ended and, at the end of a second, looks around: now, and since when things are to be told.
+fn keep(gateway: &Gateway, at_second: Option<(u64, u64)>) {
+    let traffic = gateway.telemetry().traffic();
+    let notable = traffic.books().take_notable();
+    notable.iter().for_each(|record| gateway.telemetry().kept(record));
+    if let Some((now_ms, told_ms)) = at_second {
+        look(gateway, traffic, now_ms, told_ms);
+    }
+    traffic.feed.wake();
 }
 
 /// Looks at the endpoints and tells what has happened since the last look.
