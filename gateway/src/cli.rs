@@ -39,6 +39,8 @@ enum Command {
     Replay(commands::replay::Arguments),
     /// See, compare and change the policy of a running gateway.
     Policy(commands::policy::Arguments),
+    /// Show a running gateway at a glance, once a second: figures, classes, endpoints, the last requests.
+    Top(commands::top::Arguments),
     /// Show requests of a running gateway as they end, filtered.
     Tail(commands::tail::Arguments),
     /// Show one request of a running gateway: where its time went, and why it went there.
@@ -101,6 +103,7 @@ pub fn run() -> ExitCode {
         Command::Hardware => commands::hardware::run(),
         Command::Replay(arguments) => commands::replay::run(&arguments),
         Command::Policy(arguments) => commands::policy::run(&arguments),
+        Command::Top(arguments) => commands::top::run(&arguments),
         Command::Tail(arguments) => commands::tail::run(&arguments),
         Command::Trace(arguments) => commands::trace::run(&arguments),
         Command::Keys(arguments) => commands::keys::run(&arguments),

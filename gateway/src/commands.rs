@@ -24,6 +24,8 @@ pub mod simulate;
 pub mod simulate_fleet;
 /// `pointsman policy`
 pub mod policy;
+/// `pointsman top`
+pub mod top;
 /// `pointsman tail`
 pub mod tail;
 /// `pointsman trace`

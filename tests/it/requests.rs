@@ -132,18 +132,19 @@ fn a_trace_tells_where_the_time_went_and_why() {
         let admin = format!("http://{}", gateway.running.admin_address);
         let folder = gateway.files.folder().to_owned();
         let commands = tokio::task::spawn_blocking(move || {
-            ["trace", "tail"].map(|command| {
+            ["trace", "tail", "top"].map(|command| {
                 let told: Vec<&str> = if command == "trace" { vec![&id] } else { vec!["--once", "is:retried"] };
                 let output = process::output(&folder, &[&[command], &told[..], &["--admin", &admin]].concat());
                 (output.status.success(), String::from_utf8(output.stdout).expect("UTF-8"))
             })
         });
-        let [(traced, trace), (tailed, tail)] = commands.await.expect("they end");
+        let [(traced, trace), (tailed, tail), (topped, top)] = commands.await.expect("they end");
         assert!(
             traced && trace.contains("decode") && trace.contains("█") && trace.contains("policy    cheapest@1"),
             "{trace}"
         );
         assert!(tailed && tail.lines().count() == 2 && tail.contains("good/"), "{tail}");
+        assert!(topped && top.contains("cheapest@1") && top.contains("requests/s") && top.ends_with(&tail), "{top}");
     });
 }
 
@@ -166,6 +167,9 @@ fn sums_promises_backends_and_comparisons_are_of_every_request() {
         assert_eq!((&series["name"], series["requests"].as_array().map(Vec::len)), (&json!("standard"), Some(60)));
         assert_eq!(sum(&series, "output_tokens"), 24);
         refused(&gateway.admin("/api/v1/timeseries?step_s=7").await, 400, "bad-parameter");
+        let summary = asked(&gateway, "/api/v1/summary?window_s=60").await;
+        assert_eq!((&summary["all"]["requests"], &summary["classes"][0]["name"]), (&json!(6), &json!("standard")));
+        assert_eq!(summary["pools"].as_array().map(Vec::len), Some(1), "of the last attempt's pool");
 
         let slo = asked(&gateway, "/api/v1/slo").await;
         let classes = slo["classes"].as_array().expect("classes");

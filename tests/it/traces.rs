@@ -202,6 +202,7 @@ fn grafana_finds_traces_here_without_a_collector() {
         assert!(has(root, "pointsman.request_id", reply.header("x-request-id")) && has(root, "span.kind", "server"));
         for (query, count) in [
             ("service=pointsman&operation=classify", 1),
+            ("operation=nothing", 0),
             ("service=other", 0),
             ("tags=%7B%22error%22%3A%22true%22%7D&limit=5", 1),
             ("tags=%7B%22pointsman.pool%22%3A%22good%22%7D&lookback=1h", 1),

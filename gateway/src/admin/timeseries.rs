@@ -1,4 +1,5 @@
-//! `/api/v1/timeseries`: sums of every request, step by step, by class, endpoint or pool.
+//! `/api/v1/timeseries`: sums of every request, step by step, by class, endpoint or pool; `/api/v1/summary`: the same of one
+//! span as a whole.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,11 +18,13 @@ use crate::traffic::Books;
 use crate::traffic::names::Column;
 use crate::traffic::rollup::{Series, Stats, TIERS, step_for};
 use crate::traffic::sketch::WITHIN;
-use crate::traffic::summary::Columns;
+use crate::traffic::summary::{Columns, Summary};
 use crate::traffic::tend::{mark, now_ms};
 
 /// The span where the caller does not say, seconds.
 const WINDOW_S: u64 = 600;
+/// The span of a summary where the caller does not say, seconds.
+const SUMMARY_S: u64 = 60;
 /// Changes of policies that are looked at for marks.
 const MOST_MARKS: usize = 100;
 
@@ -30,7 +33,7 @@ const BY: [&str; 4] = ["all", "class", "endpoint", "pool"];
 
 /// What changes nothing.
 pub fn reads() -> Router<Arc<Gateway>> {
-    Router::new().route("/api/v1/timeseries", get(series))
+    Router::new().route("/api/v1/timeseries", get(series)).route("/api/v1/summary", get(summary))
 }
 
 async fn series(State(gateway): State<Arc<Gateway>>, uri: Uri) -> Result<Json<Value>, Problem> {
@@ -61,6 +64,30 @@ async fn series(State(gateway): State<Arc<Gateway>>, uri: Uri) -> Result<Json<Va
             "quantiles_within": WITHIN,
             "series": columns(&books, &by, &span),
             "marks": marks,
+        })))
+    })
+    .await
+}
+
+async fn summary(State(gateway): State<Arc<Gateway>>, uri: Uri) -> Result<Json<Value>, Problem> {
+    let window_s: u64 = Query::read(&uri, &["window_s"])?.number("window_s")?.unwrap_or(SUMMARY_S).max(1);
+    off_thread(move || {
+        let books = gateway.telemetry().traffic().books();
+        let sums = books.rollups.window(window_s, now_ms() / 1_000);
+        let of = |wanted: fn(&Series) -> Option<(Column, u16)>| {
+            let named = sums.iter().filter_map(|(series, stats)| {
+                let (column, number) = wanted(series)?;
+                Some(Summary::of(books.names.name(column, number), stats))
+            });
+            let mut all: Vec<Summary> = named.collect();
+            all.sort_by(|one, other| one.name.cmp(&other.name));
+            all
+        };
+        Ok(Json(json!({
+            "window_s": window_s,
+            "all": Summary::of("all", sums.get(&Series::All).unwrap_or(&Stats::default())),
+            "classes": of(|series| if let Series::Class(class) = series { Some((Column::Class, *class)) } else { None }),
+            "pools": of(|series| if let Series::Pool(pool) = series { Some((Column::Pool, *pool)) } else { None }),
         })))
     })
     .await

@@ -87,6 +87,11 @@ fn shown(answer: &Value, json: bool, with_head: bool) -> String {
     text + &columns(&rows)
 }
 
+/// The requests of an answer with a head, the newest last.
+pub(super) fn listed(answer: &Value) -> String {
+    shown(answer, false, true)
+}
+
 /// Columns keep their widths from one look to the next.
 const HEAD: [(&str, usize); 9] = [
     ("time", 12),
