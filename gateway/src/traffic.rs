@@ -33,7 +33,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 use pointsman_policies::fleet::HardwareKind;
 
-use crate::record::Record;
+use crate::record::{DecisionRecord, Record};
 use detail::{Because, Details, Seen};
 use feed::Feed;
 use names::{Column, Names};
@@ -49,10 +49,14 @@ const MOST_WAITING: usize = 8_192;
 /// Requests between two looks at what is to be traced after all; a receiver of traces is sent less than that.
 const MOST_NOTABLE: usize = 256;
 
+/// Disagreements of a shadow that are marked at one look: each is looked for among the whole requests.
+const MOST_DISAGREED: usize = 16;
+
 /// What has passed.
 #[derive(Debug)]
 pub struct Traffic {
     waiting: Mutex<Vec<Arc<Record>>>,
+    disagreed: Mutex<Vec<Arc<DecisionRecord>>>,
     books: Mutex<Books>,
     /// What is told to those who watch.
     pub feed: Feed,
@@ -101,7 +105,12 @@ impl Traffic {
             strips: Strips::default(),
             notable: Vec::new(),
         };
-        Traffic { waiting: Mutex::default(), books: Mutex::new(books), feed: Feed::default() }
+        Traffic {
+            waiting: Mutex::default(),
+            disagreed: Mutex::default(),
+            books: Mutex::new(books),
+            feed: Feed::default(),
+        }
     }
 
     /// A request that asked for work has ended.
@@ -119,6 +128,14 @@ impl Traffic {
         }
     }
 
+    /// A shadow would have done something else. Some of those are marked and kept, enough to look at.
+    pub fn disagreed(&self, decision: &Arc<DecisionRecord>) {
+        let mut disagreed = self.disagreed.lock();
+        if disagreed.len() < MOST_DISAGREED {
+            disagreed.push(Arc::clone(decision));
+        }
+    }
+
     /// The books, with everything in them that has ended by now. Nobody on the data path waits for them, but searches take
     /// milliseconds: off the threads that serve.
     pub fn books(&self) -> MutexGuard<'_, Books> {
@@ -128,6 +145,8 @@ impl Traffic {
         for record in &waiting {
             books.enter(record, &mut forgotten);
         }
+        let disagreed = std::mem::take(&mut *self.disagreed.lock());
+        disagreed.iter().for_each(|decision| books.mark_disagreed(decision));
         books
     }
 
@@ -163,6 +182,16 @@ impl Books {
         let because = self.details.keep(record, &seen, forgotten);
         if because != Because::Baseline && self.notable.len() < MOST_NOTABLE {
             self.notable.push(Arc::clone(record));
+        }
+    }
+
+    fn mark_disagreed(&mut self, decision: &Arc<DecisionRecord>) {
+        let Some((seq, record)) = self.details.disagreed(decision) else { return };
+        if let Some(row) = self.rows.get_mut(seq) {
+            row.marks |= Mark::Disagreed as u8;
+        }
+        if self.notable.len() < MOST_NOTABLE {
+            self.notable.push(record);
         }
     }
 

@@ -245,6 +245,11 @@ fn a_shadow_counts_what_it_would_do_and_does_nothing() {
         assert_eq!(class["moves"]["fast"]["slow"], 30, "{view}");
         assert_eq!(gateway.metric("pointsman_shadow_decisions_total{result=\"different\"}").await, 30.0);
         assert_eq!(view["shadow"]["dropped"], 0);
+        wait::some("some are kept to be looked at", async || {
+            let found = gateway.admin("/api/v1/requests?filter=is:disagreed").await.json();
+            (found["requests"][0]["detail"] == "unusual").then_some(())
+        })
+        .await;
     });
 }
 

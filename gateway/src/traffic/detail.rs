@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::sketch::Sketch;
-use crate::record::Record;
+use crate::record::{DecisionRecord, Record};
 
 /// Memory that they may take where nothing is said, bytes.
 pub const DEFAULT_BYTES: usize = 32 << 20;
@@ -40,7 +40,7 @@ pub enum Because {
     SloMiss,
     /// It took longer than 99 of 100 of its class.
     Slow,
-    /// It was tried more than once, or its caller wants it traced, or its policy was new.
+    /// It was tried more than once, or its caller wants it traced, or its policy was new, or a shadow disagreed.
     Unusual,
     /// It is like most.
     Baseline,
@@ -132,6 +132,25 @@ impl Details {
         while self.bytes() > self.most_bytes && self.forget_one(forgotten) {}
         self.forget_generations(record, forgotten);
         because
+    }
+
+    /// A shadow would have decided otherwise: the request is not ordinary, then. Its number and itself, where it is kept.
+    pub fn disagreed(&mut self, decision: &Arc<DecisionRecord>) -> Option<(u64, Arc<Record>)> {
+        let is = |kept: &Kept| kept.record.decision.as_ref().is_some_and(|made| Arc::ptr_eq(made, decision));
+        let ordinary = self.lanes.get_mut(Because::Baseline as usize)?;
+        let found = ordinary.queues.values_mut().find_map(|queue| queue.remove(queue.iter().rposition(is)?));
+        let Some(kept) = found else {
+            let all = self.lanes.iter().flat_map(|lane| lane.queues.values().flat_map(|queue| queue.iter().rev()));
+            return all.into_iter().find(|kept| is(kept)).map(|kept| (kept.seq, Arc::clone(&kept.record)));
+        };
+        ordinary.bytes = ordinary.bytes.saturating_sub(kept.bytes);
+        ordinary.queues.retain(|_, queue| !queue.is_empty());
+        let told = (kept.seq, Arc::clone(&kept.record));
+        self.because.insert(kept.seq, Because::Unusual);
+        let unusual = self.lanes.get_mut(Because::Unusual as usize)?;
+        unusual.bytes += kept.bytes;
+        unusual.queues.entry(0).or_default().push_back(kept);
+        Some(told)
     }
 
     /// Why it is kept; `None` where it is not, or not any more.

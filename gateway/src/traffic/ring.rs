@@ -55,6 +55,11 @@ impl Ring {
         self.rows.get(usize::try_from(seq.checked_sub(self.first)?).ok()?)
     }
 
+    /// Row by number, to be marked.
+    pub fn get_mut(&mut self, seq: u64) -> Option<&mut Row> {
+        self.rows.get_mut(usize::try_from(seq.checked_sub(self.first)?).ok()?)
+    }
+
     /// The oldest row.
     pub fn oldest(&self) -> Option<&Row> {
         self.rows.front()

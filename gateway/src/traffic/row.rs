@@ -50,6 +50,8 @@ pub enum Mark {
     Canary = 16,
     /// Its caller asked for the trace to be kept.
     Asked = 32,
+    /// A shadow policy would have done something else.
+    Disagreed = 64,
 }
 
 /// One request. Times that are not known are NaN, which no comparison holds of.
@@ -261,6 +263,7 @@ pub struct RowView {
     hedged: bool,
     continued: bool,
     held: bool,
+    disagreed: bool,
     queue_ms: Option<f32>,
     ttft_ms: Option<f32>,
     itl_ms: Option<f32>,
@@ -303,6 +306,7 @@ impl RowView {
             hedged: row.is(Mark::Hedged),
             continued: row.is(Mark::Continued),
             held: row.is(Mark::Held),
+            disagreed: row.is(Mark::Disagreed),
             queue_ms: row.is(Mark::Held).then_some(row.queue_ms),
             ttft_ms: known(row.ttft_ms),
             itl_ms: known(row.itl_ms),

@@ -61,7 +61,7 @@ async fn compare_all(gateway: &Gateway) {
 }
 
 /// Decides again what has been decided, by the other policy, with what was known then.
-fn compare(gateway: &Gateway, decision: &DecisionRecord) {
+fn compare(gateway: &Gateway, decision: &Arc<DecisionRecord>) {
     let snapshot = &decision.snapshot;
     let Some(trial) = &snapshot.trial else { return };
     let states = decision.endpoints.states();
@@ -73,6 +73,9 @@ fn compare(gateway: &Gateway, decision: &DecisionRecord) {
     let same = incumbent.class == candidate.class && endpoint(&incumbent) == endpoint(&candidate);
     gateway.telemetry().metrics().shadow(if same { "same" } else { "different" });
     trial.run.counts().agreement.count(&incumbent, &candidate);
+    if !same {
+        gateway.telemetry().traffic().disagreed(decision);
+    }
 }
 
 async fn roll_back_if_failed(gateway: &Arc<Gateway>) {

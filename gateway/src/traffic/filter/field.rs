@@ -74,6 +74,7 @@ pub(super) const BEINGS: &[(&str, Result<Mark, Being>)] = &[
     ("canary", Ok(Mark::Canary)),
     ("stream", Ok(Mark::Stream)),
     ("asked", Ok(Mark::Asked)),
+    ("disagreed", Ok(Mark::Disagreed)),
     ("error", Err(Being::Error)),
     ("retried", Err(Being::Retried)),
     ("detail", Err(Being::Detailed)),

@@ -96,6 +96,6 @@ fn every_name_is_a_field_and_every_mark_can_be_asked_for() {
     assert!(field_names().all(|name| field(name).is_some() && name == name.to_lowercase()));
     assert_eq!(field("e2e"), field("total"));
     assert!(matches!(field("is"), Some(Field::Is)));
-    let marks = [Mark::Stream, Mark::Hedged, Mark::Continued, Mark::Held, Mark::Canary, Mark::Asked];
+    let marks = [Mark::Stream, Mark::Hedged, Mark::Continued, Mark::Held, Mark::Canary, Mark::Asked, Mark::Disagreed];
     assert!(marks.into_iter().all(|mark| BEINGS.iter().any(|(_, being)| *being == Ok(mark))));
 }
