@@ -1,14 +1,18 @@
-//! Filters and contrasts over as many requests as are kept.
+//! Filters and contrasts over as many requests as are kept, and what keeping costs.
 
 use std::hint::black_box;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
+use pointsman::record::Record;
 use pointsman::traffic::contrast::contrast;
 use pointsman::traffic::filter::parse;
 use pointsman::traffic::names::{COLUMNS, Column, Names};
 use pointsman::traffic::ring::{DEFAULT_ROWS, Ring};
 use pointsman::traffic::rollup::{AllGpu, Rollups};
 use pointsman::traffic::row::{Row, Slo};
+use pointsman::traffic::{Room, Traffic};
+use pointsman_policies::facts::Api;
 
 use crate::large::Chance;
 use crate::measure::{report, times};
@@ -34,7 +38,7 @@ pub(crate) fn searching(yardstick: Duration) {
     let (base, selection) = (parse("").expect("a filter"), parse("ttft>900ms").expect("a filter"));
     let calls = times(50, || {
         let bound = (&base.bind(&names), &selection.bind(&names));
-        black_box(contrast(ring.newest_before(u64::MAX), &names, bound, |_| false));
+        black_box(contrast(&ring, &names, bound, &|_| false));
     });
     report(&format!("{DEFAULT_ROWS} requests contrasted"), calls, yardstick);
     let (mut rollups, mut seq) = (Rollups::default(), 0);
@@ -43,6 +47,10 @@ pub(crate) fn searching(yardstick: Duration) {
         rollups.add(&row(seq, &mut names, &mut chance), AllGpu { usd: Some(0.1) });
     });
     report("a request summed up", calls, yardstick);
+    let blank = Record::blank(Instant::now(), SystemTime::UNIX_EPOCH);
+    let record = Arc::new(Record { api: Some(Api::ChatCompletions), ..blank });
+    let traffic = Traffic::new(Room::default());
+    report("a request laid down by the data path", times(8_000, || traffic.ended(&record)), yardstick);
 }
 
 fn row(seq: u64, names: &mut Names, chance: &mut Chance) -> Row {

@@ -127,8 +127,7 @@ async fn compare(State(gateway): State<Arc<Gateway>>, uri: Uri) -> Result<Json<V
         let books = gateway.telemetry().traffic().books();
         let began = Instant::now();
         let bound = (&base.bind(&books.names), &selection.bind(&books.names));
-        let rows = books.rows.newest_before(u64::MAX);
-        let told = contrast(rows, &books.names, bound, |seq| books.why(seq).is_some());
+        let told = contrast(&books.rows, &books.names, bound, &|seq| books.why(seq).is_some());
         let mut view = json!(told);
         if let Some(members) = view.as_object_mut() {
             members.insert("took_us".to_owned(), json!(began.elapsed().as_micros() as u64));

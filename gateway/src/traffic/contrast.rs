@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::filter::Bound;
 use super::names::{Column, Names};
+use super::ring::Ring;
 use super::row::{APIS, KINDS, Mark, OUTCOMES, Row};
 
 /// Values that are told.
@@ -52,16 +53,16 @@ fn count(counts: &mut Counts, number: usize, selected: bool) {
 }
 
 /// Compares those of `base` that are in `selection` with those that are not.
-pub fn contrast<'r>(
-    rows: impl Iterator<Item = (u64, &'r Row)>,
+pub fn contrast(
+    rows: &Ring,
     names: &Names,
     (base, selection): (&Bound, &Bound),
-    detailed: impl Fn(u64) -> bool,
+    detailed: &dyn Fn(u64) -> bool,
 ) -> Contrast {
     let mut named = Column::ALL.map(|_| Counts::new());
     let mut words = WORDS.map(|_| Counts::new());
     let (mut selected, mut rest) = (0_u64, 0_u64);
-    for (seq, row) in rows {
+    for (seq, row) in rows.from(0) {
         if !base.is_met_by(row, || detailed(seq)) {
             continue;
         }
@@ -169,18 +170,16 @@ mod tests {
     #[test]
     fn what_is_over_represented_comes_first_with_the_term_that_filters_by_it() {
         let mut names = Names::default();
-        let rows: Vec<(u64, Row)> = (0..1_000)
-            .map(|seq| {
-                let slow = seq % 10 == 0;
-                let endpoint = if slow || seq % 50 == 1 { "gpu/1" } else { "gpu/2" };
-                let tenant = if seq % 2 == 0 { "a" } else { "b c" };
-                let named = [(Column::Endpoint, endpoint), (Column::Tenant, tenant)];
-                (seq, row(&mut names, &named, |row| row.ttft_ms = if slow { 900.0 } else { 100.0 }))
-            })
-            .collect();
+        let mut rows = Ring::new(1_000);
+        for seq in 0..1_000 {
+            let slow = seq % 10 == 0;
+            let endpoint = if slow || seq % 50 == 1 { "gpu/1" } else { "gpu/2" };
+            let tenant = if seq % 2 == 0 { "a" } else { "b c" };
+            let named = [(Column::Endpoint, endpoint), (Column::Tenant, tenant)];
+            rows.push(row(&mut names, &named, |row| row.ttft_ms = if slow { 900.0 } else { 100.0 }));
+        }
         let bound = |text: &str| parse(text).unwrap().bind(&names);
-        let told =
-            contrast(rows.iter().map(|(seq, row)| (*seq, row)), &names, (&bound(""), &bound("ttft>500ms")), |_| false);
+        let told = contrast(&rows, &names, (&bound(""), &bound("ttft>500ms")), &|_| false);
         assert_eq!((told.selected, told.rest), (100, 900));
         let first = &told.values[0];
         assert_eq!(
@@ -189,8 +188,7 @@ mod tests {
         );
         assert!(told.values.iter().all(|value| value.selected_share > value.rest_share));
         assert!(told.values.iter().any(|value| value.filter == "tenant:a"), "all of the slow ones are even");
-        let none =
-            contrast(rows.iter().map(|(seq, row)| (*seq, row)), &names, (&bound(""), &bound("ttft>9s")), |_| false);
+        let none = contrast(&rows, &names, (&bound(""), &bound("ttft>9s")), &|_| false);
         assert!(none.values.is_empty() && none.selected == 0);
         assert_eq!(term("tenant", "b c"), "tenant:\"b c\"");
     }
