@@ -163,7 +163,7 @@ impl Rejection {
 }
 
 /// Passes an endpoint of a pool that the route allows, or says why not; `fits` is whether the request
-/// [fits](fits) the model as the pool serves it.
+/// [fits] the model as the pool serves it.
 #[inline]
 pub fn filter(facts: &Facts<'_>, fits: Result<(), Rejection>, endpoint: &EndpointState) -> Result<(), Rejection> {
     available(endpoint)?;
