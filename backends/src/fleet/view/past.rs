@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 use pointsman_policies::fleet::{Cached, EndpointState, LeaseState};
 
 /// A stretch of time holds at least so many changes: to begin another copies the states of all endpoints, in the midst of a
-/// decision.
-const LEAST_CHANGES: usize = 1_024;
+/// decision; and whoever remembers one moment of a stretch keeps all of it.
+const LEAST_CHANGES: usize = 32;
 
 /// How endpoints were when a stretch of time began, and what was noted of them since, in order.
 #[derive(Debug, Default)]
@@ -22,7 +22,6 @@ struct Stretch {
 pub(super) struct Past {
     stretch: Arc<Stretch>,
     noted: usize,
-    seen: usize,
 }
 
 impl Past {
@@ -37,16 +36,17 @@ impl Past {
         let most = (2 * states.len()).max(LEAST_CHANGES);
         if self.noted >= most || self.stretch.first.len() != states.len() {
             let noted = Mutex::new(Vec::with_capacity(most));
-            *self = Past { stretch: Arc::new(Stretch { first: states.to_vec(), noted }), noted: 0, seen: 0 };
+            *self = Past { stretch: Arc::new(Stretch { first: states.to_vec(), noted }), noted: 0 };
         }
     }
 
     /// This moment; `leases` are those of pools, which change all the time.
     pub(super) fn moment(&mut self, leases: Vec<(usize, LeaseState)>) -> Seen {
-        // The changes since the moment before are this one's, and a part of the stretch's beginning.
-        let own = (self.noted - self.seen).max(1);
-        self.seen = self.noted;
-        let bytes = (own + own / 2) * size_of::<EndpointState>() + leases.len() * size_of::<(usize, LeaseState)>();
+        // All of the stretch: of those who are remembered, it may be the only one of its time.
+        let room = self.stretch.noted.lock().capacity() * size_of::<(u32, EndpointState)>();
+        let bytes = room
+            + self.stretch.first.len() * size_of::<EndpointState>()
+            + leases.len() * size_of::<(usize, LeaseState)>();
         let (stretch, noted) = (Arc::clone(&self.stretch), self.noted);
         Seen { stretch, noted, leases: Some(leases), own: Vec::new(), bytes }
     }
@@ -78,7 +78,7 @@ impl Seen {
         Seen { bytes: self.bytes + own.capacity() * size_of::<(u32, u64)>(), own, ..self }
     }
 
-    /// About what it takes beside what it shares with others, and its part of that.
+    /// What it takes with all that it keeps from being forgotten, bytes, though others may share that.
     pub fn bytes(&self) -> usize {
         self.bytes
     }

@@ -128,7 +128,7 @@ fn who_still_reads_what_was_seen_keeps_it_and_two_views_of_a_fleet_see_the_same(
 }
 
 #[test]
-fn a_moment_takes_what_changed_not_what_there_is() {
+fn a_moment_counts_all_that_it_keeps_from_being_forgotten() {
     let many: String = (0..1_200).map(|port| format!("\"http://a:{}\",", port + 1)).collect();
     let pools = format!("[pool.own]\nhardware = \"h100\"\nendpoints = [{many}]\n[pool.own.model.m]\n");
     let lives = lives_of(&pools);
@@ -140,7 +140,7 @@ fn a_moment_takes_what_changed_not_what_there_is() {
     let seen = view.seen();
     let states = seen.states();
     assert_eq!((states.len(), states[4].in_flight), (1_200, 1));
-    assert!(seen.bytes() < states.len() * size_of::<EndpointState>() / 3, "{} bytes", seen.bytes());
-    view.look(Micros(3));
-    assert!(view.seen().bytes() < 2 * size_of::<EndpointState>());
+    // The states at the beginning of its stretch, and room for twice as many changes.
+    let least = 3 * states.len() * size_of::<EndpointState>();
+    assert!((least..least + least / 10).contains(&seen.bytes()), "{} bytes, of {least}", seen.bytes());
 }
