@@ -7,6 +7,8 @@ mod machines;
 mod files;
 /// What is asked, when, by whom.
 mod traffic;
+/// What happens by itself, to be looked at.
+mod staging;
 /// One client's request, measured.
 mod client;
 /// What has been seen, by class.
@@ -37,6 +39,7 @@ use crate::telemetry::logs;
 use client::Client;
 use files::Folder;
 use machines::Machines;
+use staging::Stage;
 use tally::Tally;
 
 /// Arguments of `demo`.
@@ -61,6 +64,9 @@ pub struct Arguments {
     /// Record every decision into this file, for `pointsman replay`.
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
+    /// Nothing happens but traffic: no candidate comes into the policy, no machine fails or is late.
+    #[arg(long)]
+    calm: bool,
 }
 
 /// Records on their way from the gateway to the table; more are left out of its sums.
@@ -91,7 +97,8 @@ async fn demonstrate(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (tap, records) = mpsc::channel(WAITING_RECORDS);
     let running = start(&folder, tap, arguments.record.clone()).await?;
     let drawn = !arguments.json && std::io::stdout().is_terminal();
-    let greeting = report::greeting(&running, &folder, &machines, arguments.record.as_deref());
+    let staged = (!arguments.calm).then(|| Stage::new(&folder, &machines));
+    let greeting = report::greeting(&running, &folder, &machines, arguments);
     let screen = report::Screen::new(drawn, greeting, running.gateway.snapshot().generation);
     let tally = Arc::new(Mutex::new(Tally::default()));
     let tasks = TaskTracker::new();
@@ -101,10 +108,12 @@ async fn demonstrate(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let replay = traffic::Replay { load: arguments.load, seed: arguments.seed };
     let replaying = tokio::spawn(traffic::replay(replay, client, stop.clone(), LAST_ANSWERS));
     let power_off = CancellationToken::new();
+    let staging = tokio::spawn(Stage::play(staged, stop.clone()));
     let restarting = tokio::spawn(machines.keep_alive(power_off.clone()));
     watch(arguments.duration, screen, &running, &tally).await?;
     stop.cancel();
     let let_go = replaying.await.context("the replay failed")?;
+    let _ = staging.await;
     power_off.cancel();
     let snapshot = running.gateway.snapshot();
     running.drain().await;

@@ -11,7 +11,7 @@ use super::machines::Machines;
 use crate::commands::{library, schema};
 
 /// The policy of the library that the demo runs.
-const POLICY: &str = "balanced";
+pub(super) const POLICY: &str = "balanced";
 /// The portfolio, with a mark for the addresses of each pool.
 const PORTFOLIO: &str = include_str!("../../../demo/portfolio.toml");
 
@@ -22,6 +22,8 @@ pub(super) struct Folder {
     pub(super) process_file: PathBuf,
     /// The policy file.
     pub(super) policy_file: PathBuf,
+    /// Whether it was written now, not found.
+    pub(super) policy_is_new: bool,
     _temporary: Option<TempDir>,
 }
 
@@ -41,11 +43,12 @@ impl Folder {
         let process = format!("{MARK}listen = \"{}\"\nadmin_listen = \"{}\"\n", free(7070), free(7071));
         write(&process_file, &process)?;
         write(&path.join("portfolio.toml"), &portfolio(machines))?;
-        if !policy_file.exists() {
+        let policy_is_new = !policy_file.exists();
+        if policy_is_new {
             write(&policy_file, &library::text(POLICY).with_context(|| format!("the library has no `{POLICY}`"))?)?;
             write(&path.join("policy.schema.json"), &schema::text(schema::File::Policy))?;
         }
-        Ok(Folder { process_file, policy_file, _temporary: temporary })
+        Ok(Folder { process_file, policy_file, policy_is_new, _temporary: temporary })
     }
 
     /// Its path, for messages.

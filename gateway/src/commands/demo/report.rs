@@ -2,13 +2,14 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::Path;
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
 
+use super::Arguments;
 use super::files::Folder;
 use super::machines::Machines;
+use super::staging;
 use super::tally::{Outcome, Tally};
 use crate::gateway::Gateway;
 use crate::serve::Running;
@@ -19,30 +20,35 @@ const PROGRESS: Duration = Duration::from_secs(5);
 const HOME_AND_CLEAR: &str = "\x1b[H\x1b[J";
 
 /// Where everything is.
-pub(super) fn greeting(running: &Running, folder: &Folder, machines: &Machines, record: Option<&Path>) -> String {
+pub(super) fn greeting(running: &Running, folder: &Folder, machines: &Machines, arguments: &Arguments) -> String {
     let mut text = format!(
         "Pointsman demo: simulated machines, real HTTP, traffic of the Azure 2023 traces.\n\n  \
-         API      http://{}/v1\n  admin    http://{}   /metrics /readyz /api/v1/status\n  \
-         policy   {}   (edit it and watch)\n  machines",
+         API        http://{}/v1\n  dashboard  http://{}\n  admin      http://{}   /metrics /readyz /api/v1/status\n  \
+         policy     {}   (edit it and watch)\n  machines  ",
         running.address,
+        running.admin_address,
         running.admin_address,
         folder.policy_file.display(),
     );
     for (index, machine) in machines.iter().enumerate() {
-        let indent = if index == 0 { "" } else { "          " };
+        let indent = if index == 0 { "" } else { "            " };
         let _ = writeln!(text, "{indent} {:<6} {}  pid {}", machine.pool, machine.address, machine.pid);
     }
-    if let Some(file) = record {
+    if let Some(file) = &arguments.record {
         let file = file.display();
-        let _ = writeln!(text, "  record   {file}   (afterwards: pointsman replay --log {file})");
+        let _ = writeln!(text, "  record     {file}   (afterwards: pointsman replay --log {file})");
     }
     let _ = write!(
         text,
         "\n  curl -N http://{}/v1/chat/completions -H 'content-type: application/json' -i \\\n    \
          -d '{{\"model\":\"gpt-oss-120b\",\"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":\"hello\"}}]}}'\n\n  \
-         Kill a machine (kill -9 PID): it comes back after 10 s. Ctrl-C ends the demo.\n\n",
+         Kill a machine (kill -9 PID): it comes back after 10 s. Ctrl-C ends the demo.\n",
         running.address,
     );
+    if !arguments.calm {
+        let _ = writeln!(text, "  {}", staging::TOLD);
+    }
+    text.push('\n');
     text
 }
 
