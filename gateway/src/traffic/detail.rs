@@ -4,6 +4,8 @@
 
 /// What a record takes.
 mod weight;
+/// What several take together.
+mod shared;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use serde::Serialize;
 
 use super::sketch::Sketch;
 use crate::record::{DecisionRecord, Record};
+use shared::Shared;
 
 /// Memory that they may take where nothing is said, bytes.
 pub const DEFAULT_BYTES: usize = 32 << 20;
@@ -81,6 +84,7 @@ pub struct Seen {
 pub struct Details {
     most_bytes: usize,
     lanes: [Lane; Because::ALL.len()],
+    shared: Shared,
     because: HashMap<u64, Because>,
     classes: HashMap<u16, Sketch>,
     generation: (u64, u32),
@@ -113,14 +117,15 @@ impl Default for Details {
 impl Details {
     /// Room for so many bytes.
     pub fn new(most_bytes: usize) -> Details {
-        let (lanes, because, classes) = Default::default();
-        Details { most_bytes, lanes, because, classes, generation: (0, 0), ordinary: 0, swept: 0 }
+        let (lanes, shared, because, classes) = Default::default();
+        Details { most_bytes, lanes, shared, because, classes, generation: (0, 0), ordinary: 0, swept: 0 }
     }
 
     /// Keeps a request, and forgets what there is no more room for, into `forgotten`.
     pub fn keep(&mut self, record: &Arc<Record>, seen: &Seen, forgotten: &mut Vec<Arc<Record>>) -> Because {
         let because = self.because(record, seen);
         let bytes = weight::bytes(record);
+        self.shared.hold(record);
         let queue = if because == Because::Baseline { seen.class } else { 0 };
         let kept = Kept { seq: seen.seq, bytes, record: Arc::clone(record) };
         if let Some(lane) = self.lanes.get_mut(because as usize) {
@@ -160,7 +165,7 @@ impl Details {
 
     /// Bytes that are taken.
     pub fn bytes(&self) -> usize {
-        self.lanes.iter().map(|lane| lane.bytes).sum()
+        self.shared.bytes() + self.lanes.iter().map(|lane| lane.bytes).sum::<usize>()
     }
 
     /// The requests, the newest first, as far as they are wanted.
@@ -227,6 +232,7 @@ impl Details {
             }
         }
         lane.bytes = lane.bytes.saturating_sub(kept.bytes);
+        self.shared.let_go(&kept.record);
         self.because.remove(&kept.seq);
         forgotten.push(kept.record);
         lane.queues.retain(|_, queue| !queue.is_empty());
@@ -242,7 +248,7 @@ impl Details {
         if now == std::mem::replace(&mut self.swept, now) {
             return;
         }
-        let because = &mut self.because;
+        let (because, shared) = (&mut self.because, &mut self.shared);
         for lane in &mut self.lanes {
             let bytes = &mut lane.bytes;
             for queue in lane.queues.values_mut() {
@@ -251,6 +257,7 @@ impl Details {
                     if old {
                         *bytes = bytes.saturating_sub(kept.bytes);
                         because.remove(&kept.seq);
+                        shared.let_go(&kept.record);
                         forgotten.push(Arc::clone(&kept.record));
                     }
                     !old

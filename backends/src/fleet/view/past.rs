@@ -42,11 +42,7 @@ impl Past {
 
     /// This moment; `leases` are those of pools, which change all the time.
     pub(super) fn moment(&mut self, leases: Vec<(usize, LeaseState)>) -> Seen {
-        // All of the stretch: of those who are remembered, it may be the only one of its time.
-        let room = self.stretch.noted.lock().capacity() * size_of::<(u32, EndpointState)>();
-        let bytes = room
-            + self.stretch.first.len() * size_of::<EndpointState>()
-            + leases.len() * size_of::<(usize, LeaseState)>();
+        let bytes = leases.len() * size_of::<(usize, LeaseState)>();
         let (stretch, noted) = (Arc::clone(&self.stretch), self.noted);
         Seen { stretch, noted, leases: Some(leases), own: Vec::new(), bytes }
     }
@@ -67,9 +63,8 @@ pub struct Seen {
 impl Seen {
     /// States that nobody else remembers.
     pub fn of(states: Vec<EndpointState>) -> Seen {
-        let bytes = states.len() * size_of::<EndpointState>();
         let stretch = Arc::new(Stretch { first: states, noted: Mutex::default() });
-        Seen { stretch, noted: 0, leases: None, own: Vec::new(), bytes }
+        Seen { stretch, noted: 0, leases: None, own: Vec::new(), bytes: 0 }
     }
 
     /// The same for the one prompt that they were looked at for, with who is believed to have some of it.
@@ -78,9 +73,17 @@ impl Seen {
         Seen { bytes: self.bytes + own.capacity() * size_of::<(u32, u64)>(), own, ..self }
     }
 
-    /// What it takes with all that it keeps from being forgotten, bytes, though others may share that.
+    /// What it takes that is its own, bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// What it keeps from being forgotten together with others: where that is in memory, the same for all who share it, and
+    /// what it takes, bytes.
+    pub fn shared(&self) -> (usize, usize) {
+        let noted = self.stretch.noted.lock().capacity() * size_of::<(u32, EndpointState)>();
+        let first = self.stretch.first.len() * size_of::<EndpointState>();
+        (Arc::as_ptr(&self.stretch).addr(), size_of::<Stretch>() + first + noted)
     }
 
     /// How they were, in order.

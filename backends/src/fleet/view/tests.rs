@@ -128,19 +128,23 @@ fn who_still_reads_what_was_seen_keeps_it_and_two_views_of_a_fleet_see_the_same(
 }
 
 #[test]
-fn a_moment_counts_all_that_it_keeps_from_being_forgotten() {
+fn a_moment_tells_all_that_it_keeps_from_being_forgotten_and_who_keeps_the_same() {
     let many: String = (0..1_200).map(|port| format!("\"http://a:{}\",", port + 1)).collect();
     let pools = format!("[pool.own]\nhardware = \"h100\"\nendpoints = [{many}]\n[pool.own.model.m]\n");
     let lives = lives_of(&pools);
     let mut view = View::new(lives.clone());
     view.look(Micros(1));
-    view.seen();
+    let before = view.seen();
     let _one = lives[4].0.begin(Micros(2), Work::default());
     view.look(Micros(2));
     let seen = view.seen();
     let states = seen.states();
+    let (place, shared) = seen.shared();
+    assert_eq!(before.shared(), (place, shared));
+    assert_ne!(View::new(lives.clone()).seen().shared().0, place);
     assert_eq!((states.len(), states[4].in_flight), (1_200, 1));
     // The states at the beginning of its stretch, and room for twice as many changes.
     let least = 3 * states.len() * size_of::<EndpointState>();
-    assert!((least..least + least / 10).contains(&seen.bytes()), "{} bytes, of {least}", seen.bytes());
+    assert!((least..least + least / 10).contains(&shared), "{shared} bytes, of {least}");
+    assert!(seen.bytes() < 100, "what is its own: {} bytes", seen.bytes());
 }
