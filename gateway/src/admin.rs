@@ -48,6 +48,7 @@ use axum::{Json, Router};
 use pointsman_policies::fleet::Availability;
 use serde_json::json;
 
+use crate::dashboard;
 use crate::gateway::Gateway;
 use crate::overload::Level;
 use crate::trial::view::TrialView;
@@ -59,7 +60,8 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/health", get(readyz))
-        .route("/metrics", get(metrics));
+        .route("/metrics", get(metrics))
+        .merge(dashboard::files());
     let reads = Router::new()
         .route("/api/v1/status", get(status))
         .merge(config::reads())
@@ -103,7 +105,7 @@ async fn off_thread<T: Send + 'static>(
 
 async fn nothing_here(uri: axum::http::Uri) -> Problem {
     let problem = Problem::new(StatusCode::NOT_FOUND, "not-found", format!("there is nothing at `{}`", uri.path()));
-    problem.help("the API is under /api/v1/, such as /api/v1/status; metrics are at /metrics")
+    problem.help("the API is under /api/v1/, such as /api/v1/status; metrics are at /metrics, the dashboard at /")
 }
 
 async fn livez() -> &'static str {

@@ -53,5 +53,7 @@ pub mod traffic;
 pub mod telemetry;
 /// The operators' listener.
 pub mod admin;
+/// What operators look at.
+pub mod dashboard;
 /// The fleet in virtual time: routers against simulated machines.
 pub mod simulation;

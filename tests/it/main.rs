@@ -12,6 +12,8 @@
 mod answers;
 /// What has passed, as operators look at it.
 mod requests;
+/// The dashboard's files.
+mod dashboard;
 /// HTTP/1.1, HTTP/2, TLS.
 mod protocols;
 /// Processes that follow one another.

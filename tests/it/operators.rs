@@ -29,7 +29,7 @@ fn assert_refused(reply: &Reply, status: u16, code: &str) {
 fn a_page_under_a_name_of_its_own_reaches_nothing() {
     beside_others(async {
         let gateway = with("hosts = [\"pointsman.internal\"]").await;
-        for path in ["/api/v1/status", "/metrics"] {
+        for path in ["/api/v1/status", "/metrics", "/", "/app.js", "/api/v1/requests", "/api/services"] {
             let ask = |host: &str| gateway.operate(Ask::get(path).header("host", host));
             assert_refused(&ask("evil.example:7071").await, 403, "unknown-host");
             for host in ["localhost:7071", "127.0.0.1", "pointsman.internal:7071"] {
@@ -72,5 +72,21 @@ fn a_listener_that_others_reach_wants_a_token() {
         assert!(sound && told.contains("`serve` will refuse this"), "a token that is missing here: {told}");
         files.write("token", TOKEN);
         assert!(checked().0);
+    });
+}
+
+#[test]
+fn a_page_of_anybody_else_can_neither_read_nor_change() {
+    beside_others(async {
+        let gateway = with("hosts = []").await;
+        let foreign = |ask: Ask| gateway.operate(ask.header("origin", "http://evil.example"));
+        for path in ["/api/v1/requests", "/api/v1/stream", "/api/v1/policy", "/api/services"] {
+            assert_refused(&foreign(Ask::get(path)).await, 403, "foreign-origin");
+        }
+        // What a form of another page may send without being asked for leave.
+        let form = |path: &str| Ask::raw(path, "{}").header("content-type", "text/plain");
+        for path in ["/api/v1/rollback", "/api/v1/trial", "/api/v1/record"] {
+            assert_refused(&foreign(form(path)).await, 403, "foreign-origin");
+        }
     });
 }
