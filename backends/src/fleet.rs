@@ -5,6 +5,8 @@
 mod changes;
 /// A request on its way.
 mod dispatched;
+/// An endpoint out of service by hand.
+mod drained;
 /// Asking machines whether they are well.
 mod prober;
 /// Asking engines for their metrics.
@@ -38,6 +40,8 @@ use crate::prefixes::{Cache, Prefixes};
 use crate::window::Congestion;
 use changes::Changes;
 pub use dispatched::{Dispatched, Flight};
+use drained::Drain;
+pub use drained::Drained;
 use prober::{Examined, Prober};
 use scraper::{Asked, Scraper};
 pub use view::{Seen, View};
@@ -115,6 +119,7 @@ struct State {
     /// Models that it does not list, by the names that clients use.
     missing: Mutex<Vec<String>>,
     misses: AtomicBool,
+    drain: Drain,
 }
 
 impl State {
@@ -133,6 +138,7 @@ impl State {
             unwell: AtomicBool::default(),
             missing: Mutex::default(),
             misses: AtomicBool::default(),
+            drain: Drain::default(),
         }
     }
 
@@ -439,6 +445,25 @@ impl Live {
         }
     }
 
+    /// Takes it out of service, or with `None` gives it back; whether that is a change.
+    pub fn drain(&self, drained: Option<Drained>) -> bool {
+        let changes = self.shared.drain.set(drained);
+        if changes {
+            self.shared.changed();
+        }
+        changes
+    }
+
+    /// Who took it out of service, where an operator did.
+    pub fn drained(&self) -> Option<Arc<Drained>> {
+        self.shared.drain.by()
+    }
+
+    /// Whether the portfolio takes it out of service.
+    pub fn is_drained_by_portfolio(&self) -> bool {
+        self.draining
+    }
+
     /// Its prefix cache, as far as is known.
     pub fn cache(&self) -> &Cache {
         &self.shared.cache
@@ -483,7 +508,7 @@ impl Live {
 
     /// Whether it may be asked.
     pub fn availability(&self, now: Micros) -> Availability {
-        if self.draining {
+        if self.draining || self.shared.drain.is_on() {
             return Availability::Draining;
         }
         if let Some(prober) = self.prober.as_ref().filter(|_| self.shared.unwell.load(Ordering::Relaxed)) {

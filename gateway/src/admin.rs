@@ -13,6 +13,8 @@ pub mod config;
 pub mod policy;
 /// What was in force before, and back to it.
 pub mod generations;
+/// What a swap of policies did.
+pub mod effect;
 /// Decisions made of late, and those that would be made.
 pub mod decisions;
 /// The last requests: filtered, as points, compared.
@@ -25,6 +27,10 @@ pub mod timeseries;
 pub mod slo;
 /// The endpoints.
 pub mod backends;
+/// Where telemetry goes, and whether it arrives.
+pub mod exporters;
+/// Endpoints out of service by hand.
+pub mod drain;
 /// What happens, as it happens.
 pub mod stream;
 /// What Grafana asks.
@@ -67,6 +73,8 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .merge(config::reads())
         .merge(policy::reads())
         .merge(generations::reads())
+        .merge(effect::reads())
+        .merge(exporters::reads())
         .merge(decisions::reads())
         .merge(requests::reads())
         .merge(traces::reads())
@@ -83,6 +91,8 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .merge(policy::changes())
         .merge(generations::changes())
         .merge(record::changes())
+        .merge(drain::changes())
+        .merge(exporters::changes())
         .merge(trial::changes());
     Router::new()
         .merge(guard::open(open, &gateway))
@@ -135,6 +145,7 @@ async fn readyz(State(gateway): State<Arc<Gateway>>) -> Response {
 
 async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
     let text = gateway.telemetry().metrics().render(&gateway);
+    gateway.telemetry().health().scraped();
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }
 

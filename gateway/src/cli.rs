@@ -45,6 +45,10 @@ enum Command {
     Tail(commands::tail::Arguments),
     /// Show one request of a running gateway: where its time went, and why it went there.
     Trace(commands::trace::Arguments),
+    /// Take an endpoint of a running gateway out of service: nothing new is sent there.
+    Drain(commands::drain::Arguments),
+    /// Give it back.
+    Undrain(commands::drain::Arguments),
     /// Make, list and revoke API keys.
     Keys(commands::keys::Arguments),
     /// Run a simulated machine behind a real port.
@@ -106,6 +110,8 @@ pub fn run() -> ExitCode {
         Command::Top(arguments) => commands::top::run(&arguments),
         Command::Tail(arguments) => commands::tail::run(&arguments),
         Command::Trace(arguments) => commands::trace::run(&arguments),
+        Command::Drain(arguments) => commands::drain::drain(&arguments),
+        Command::Undrain(arguments) => commands::drain::undrain(&arguments),
         Command::Keys(arguments) => commands::keys::run(&arguments),
         Command::Simulate(arguments) => commands::simulate::run(&arguments),
         Command::SimulateFleet(arguments) => commands::simulate_fleet::run(&arguments),

@@ -30,6 +30,8 @@ pub mod top;
 pub mod tail;
 /// `pointsman trace`
 pub mod trace;
+/// `pointsman drain`, `pointsman undrain`
+pub mod drain;
 /// `pointsman keys`
 pub mod keys;
 /// How commands ask a running gateway.

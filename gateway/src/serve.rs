@@ -159,7 +159,8 @@ pub async fn start(set: ConfigSet, options: Options) -> io::Result<Running> {
     if let Some(process_file) = watched {
         keeping.push(tokio::spawn(reload::watch(Arc::clone(&gateway), process_file)));
     }
-    let exporting = tokio::spawn(otlp::export(records, exporter, tap, metrics));
+    let told = (metrics, Arc::clone(gateway.telemetry().health()));
+    let exporting = tokio::spawn(otlp::export(records, exporter, tap, told));
     let offer = Offer::new(&process.state, sockets);
     let offer = offer.inspect_err(|error| tracing::info!("no successor can take over: {error}")).ok();
     gateway.set_ready(true);

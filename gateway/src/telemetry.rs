@@ -12,6 +12,8 @@ pub mod sampling;
 pub mod spans;
 /// Spans → an OTLP receiver.
 pub mod otlp;
+/// Whether what is sent arrives.
+pub mod health;
 /// Logs on stderr.
 pub mod logs;
 
@@ -22,6 +24,7 @@ use tokio::sync::mpsc;
 use crate::decision_log::Recorder;
 use crate::record::Record;
 use crate::traffic::{Room, Traffic};
+use health::Health;
 use metrics::Metrics;
 use sampling::{Sampler, TRACES_PER_S};
 
@@ -36,6 +39,7 @@ pub struct Telemetry {
     traffic: Traffic,
     sampler: Sampler,
     readers: Readers,
+    health: Arc<Health>,
     records: mpsc::Sender<Arc<Record>>,
 }
 
@@ -57,7 +61,18 @@ impl Telemetry {
         let metrics = Arc::new(Metrics::default());
         let recorder = Recorder::new(Arc::clone(&metrics));
         let (sampler, readers) = (Sampler::new(TRACES_PER_S), Readers::All);
-        (Telemetry { metrics, recorder, traffic: Traffic::new(Room::default()), sampler, readers, records }, receiver)
+        (
+            Telemetry {
+                metrics,
+                recorder,
+                traffic: Traffic::new(Room::default()),
+                sampler,
+                readers,
+                health: Arc::default(),
+                records,
+            },
+            receiver,
+        )
     }
 
     /// The same, of so many traces a second, for these readers.
@@ -73,6 +88,11 @@ impl Telemetry {
     /// Which requests are traced.
     pub fn sampler(&self) -> &Sampler {
         &self.sampler
+    }
+
+    /// Whether what is sent arrives.
+    pub fn health(&self) -> &Arc<Health> {
+        &self.health
     }
 
     /// Counters and histograms.

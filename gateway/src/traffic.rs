@@ -32,6 +32,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 use pointsman_policies::fleet::HardwareKind;
+use pointsman_policies::power::joules;
 
 use crate::record::{DecisionRecord, Record};
 use detail::{Because, Details, Seen};
@@ -211,10 +212,15 @@ impl Books {
     }
 }
 
-/// What a request would have cost on the cheapest GPU pool that serves its model, by the prices of its generation.
+/// What a request would have cost and taken on the cheapest GPU pool that serves its model, by the prices of its generation.
 fn all_gpu(record: &Record) -> AllGpu {
-    let (Some(usage), Some(decision)) = (record.usage, &record.decision) else { return AllGpu { usd: Some(0.0) } };
+    let (Some(usage), Some(decision)) = (record.usage, &record.decision) else { return AllGpu::nothing() };
     let pools = decision.snapshot.portfolio.facts.iter().filter(|pool| pool.kind == HardwareKind::Gpu);
-    let prices = pools.filter_map(|pool| Some(pool.model(&record.model)?.price));
-    AllGpu { usd: prices.map(|price| price.usd(usage.input_tokens, usage.output_tokens)).min_by(f64::total_cmp) }
+    let priced = pools
+        .filter_map(|pool| Some((pool.model(&record.model)?.price.usd(usage.input_tokens, usage.output_tokens), pool)));
+    let cheapest = priced.min_by(|(one, _), (other, _)| one.total_cmp(other));
+    AllGpu {
+        usd: cheapest.map(|(usd, _)| usd),
+        joules: cheapest.and_then(|(_, pool)| joules(pool, usage.input_tokens, usage.output_tokens, 0)),
+    }
 }

@@ -44,7 +44,7 @@ pub(crate) fn searching(yardstick: Duration) {
     let (mut rollups, mut seq) = (Rollups::default(), 0);
     let calls = times(50_000, || {
         seq += 1;
-        rollups.add(&row(seq, &mut names, &mut chance), AllGpu { usd: Some(0.1) });
+        rollups.add(&row(seq, &mut names, &mut chance), AllGpu { usd: Some(0.1), joules: Some(10.0) });
     });
     report("a request summed up", calls, yardstick);
     let blank = Record::blank(Instant::now(), SystemTime::UNIX_EPOCH);

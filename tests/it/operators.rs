@@ -3,8 +3,11 @@
 use pointsman_tests::client::{Ask, Reply};
 use pointsman_tests::files::{CHEAPEST, Files, PROCESS, PoolText, portfolio};
 use pointsman_tests::gateway::Gateway;
+use pointsman_tests::machines;
 use pointsman_tests::process;
 use pointsman_tests::run::beside_others;
+use pointsman_tests::wait;
+use serde_json::json;
 
 const TOKEN: &str = "a-token-of-some-length-5521";
 
@@ -88,5 +91,46 @@ fn a_page_of_anybody_else_can_neither_read_nor_change() {
         for path in ["/api/v1/rollback", "/api/v1/trial", "/api/v1/record"] {
             assert_refused(&foreign(form(path)).await, 403, "foreign-origin");
         }
+    });
+}
+
+#[test]
+fn an_endpoint_can_be_taken_out_of_service_and_given_back_through_reloads() {
+    beside_others(async {
+        let (one, other) = (machines::start("h100").await, machines::start("h100").await);
+        let pools = portfolio(&[
+            PoolText::new("cheap", [machines::url(&one)]).price(1),
+            PoolText::new("dear", [machines::url(&other)]).price(2),
+        ]);
+        let gateway = Gateway::start(PROCESS, &pools, CHEAPEST).await;
+        let served = async || {
+            let reply = gateway.send(Ask::chat(&machines::chat(2, false))).await;
+            (reply.status.as_u16(), reply.header("x-pointsman-endpoint").to_owned())
+        };
+        let turn = |what: &str, endpoint: &str| {
+            let ask = Ask::post(&format!("/api/v1/backends/{what}"), &json!({ "endpoint": endpoint }));
+            gateway.operate(ask.header("x-pointsman-who", "ada"))
+        };
+        let (status, cheap) = served().await;
+        assert!(status == 200 && cheap.starts_with("cheap/"), "{cheap}");
+        let drained = turn("drain", &cheap).await.json();
+        assert_eq!((&drained["drained"]["by"], &drained["endpoints_in_service"]), (&json!("ada"), &json!(1)));
+        assert!(served().await.1.starts_with("dear/"));
+        gateway.files.write("policy.toml", &CHEAPEST.replacen("cheapest", "still", 1));
+        wait::some("another policy", async || (gateway.status().await["generation"] == json!(2)).then_some(())).await;
+        let (_, dear) = served().await;
+        assert!(dear.starts_with("dear/"), "a reload gives it back: {dear}");
+        assert_eq!(gateway.endpoint("cheap").await["availability"], "draining");
+        let again = turn("drain", &cheap).await.json();
+        assert_eq!(again["drained"], drained["drained"], "once is enough");
+        assert_eq!(turn("drain", &dear).await.json()["endpoints_in_service"], json!(0));
+        let refused = gateway.send(Ask::chat(&machines::chat(2, false))).await;
+        assert_eq!(refused.status, 503, "{}", refused.text());
+        assert!(refused.text().contains("draining"), "it says why: {}", refused.text());
+        assert!(turn("undrain", &cheap).await.json()["drained"].is_null());
+        assert!(served().await.1.starts_with("cheap/"));
+        let unknown = turn("drain", &cheap.replace("cheap", "chaep")).await;
+        assert_refused(&unknown, 404, "unknown-endpoint");
+        assert!(unknown.text().contains(&format!("did you mean `{cheap}`")), "{}", unknown.text());
     });
 }

@@ -218,3 +218,43 @@ fn grafana_finds_traces_here_without_a_collector() {
         assert_eq!(gateway.admin("/api/traces?minDuration=soon").await.status, 400);
     });
 }
+
+#[test]
+fn whoever_sees_nothing_in_a_receiver_is_told_why() {
+    beside_others(async {
+        let machine = machines::start("h100").await;
+        let pools = portfolio(&[PoolText::new("gpu", [url(&machine)])]);
+        let test = || Ask::post("/api/v1/exporters/test", &serde_json::json!({}));
+        let without = Gateway::start(PROCESS, &pools, CHEAPEST).await;
+        assert!(without.admin("/api/v1/exporters").await.json()["otlp"]["endpoint"].is_null());
+        let refused = without.operate(test()).await;
+        assert_eq!((refused.status.as_u16(), &refused.json()["error"]["code"]), (409, &"no-receiver".into()));
+
+        let receiver = receiver::start().await;
+        let gateway = Gateway::start(&process(&receiver.url()), &pools, CHEAPEST).await;
+        let told = async || gateway.admin("/api/v1/exporters").await.json();
+        assert_eq!(told().await["otlp"]["state"], "idle");
+        let sent = gateway.operate(test()).await.json();
+        assert_eq!(sent["arrived"], true, "{sent}");
+        let found = receiver::spans(&receiver)
+            .iter()
+            .any(|span| span.trace_id.iter().map(|byte| format!("{byte:02x}")).collect::<String>() == sent["trace_id"]);
+        assert!(found, "the trace that is named is the one that came: {sent}");
+        gateway.send(Ask::chat(&chat(2, false))).await;
+        wait::some("spans sent", async || (told().await["otlp"]["state"] == "ok").then_some(())).await;
+        gateway.admin("/metrics").await;
+        assert!(told().await["prometheus"]["last_scrape_unix_ms"].is_u64());
+
+        let wrong = Double::always(Act::json(404, "no such path")).await;
+        let gateway = Gateway::start(&process(&wrong.url()), &pools, CHEAPEST).await;
+        let told = async || gateway.admin("/api/v1/exporters").await.json();
+        let lost = gateway.operate(test()).await.json();
+        assert_eq!(lost["arrived"], false, "{lost}");
+        assert!(lost["error"]["help"].as_str().unwrap().contains("/v1/traces"), "{lost}");
+        gateway.send(Ask::chat(&chat(2, false))).await;
+        let failing = wait::some("a failure is told", async || {
+            Some(told().await["otlp"].clone()).filter(|otlp| otlp["state"] == "failing")
+        });
+        assert!(failing.await["last_error"]["told"].as_str().is_some_and(|told| told.contains("404")));
+    });
+}

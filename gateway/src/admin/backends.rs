@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
 use pointsman_policies::fleet::{Availability, EndpointState, Fleet};
+use pointsman_policies::units::Micros;
 use serde_json::{Value, json};
 
 use super::off_thread;
@@ -44,7 +45,8 @@ async fn backends(State(gateway): State<Arc<Gateway>>) -> Result<Json<Value>, Pr
         let states = snapshot.endpoint_states(gateway.fleet().now());
         let (mut booked, decided) = booked(&gateway, &snapshot);
         let mut rejected = rejected(&decided);
-        let waiting = gateway.queue().flow().overview(gateway.fleet().now());
+        let now = gateway.fleet().now();
+        let waiting = gateway.queue().flow().overview(now);
         let told: Vec<Value> = snapshot
             .targets()
             .zip(&states)
@@ -54,7 +56,7 @@ async fn backends(State(gateway): State<Arc<Gateway>>) -> Result<Json<Value>, Pr
                 let reasons = rejected.remove(name).unwrap_or_default();
                 let reasons: Vec<Value> =
                     reasons.into_iter().map(|(reason, count)| json!({ "reason": reason, "count": count })).collect();
-                let mut view = endpoint(&snapshot, &target, state, &waiting);
+                let mut view = endpoint(&snapshot, &target, state, (&waiting, now));
                 if let Some(members) = view.as_object_mut() {
                     members.insert("minute".to_owned(), minute(&booked.minute));
                     members.insert("strip".to_owned(), json!(booked.strip));
@@ -97,7 +99,12 @@ fn rejected(records: &[Arc<Record>]) -> HashMap<String, BTreeMap<&'static str, u
     counts
 }
 
-fn endpoint(snapshot: &Snapshot, target: &Target<'_>, state: &EndpointState, waiting: &[Overview]) -> Value {
+fn endpoint(
+    snapshot: &Snapshot,
+    target: &Target<'_>,
+    state: &EndpointState,
+    (waiting, now): (&[Overview], Micros),
+) -> Value {
     let retry_in_ms = match state.availability {
         Availability::BreakerOpen { retry_in_ms } | Availability::BackPressure { retry_in_ms } => Some(retry_in_ms),
         Availability::Ready | Availability::Draining => None,
@@ -116,6 +123,9 @@ fn endpoint(snapshot: &Snapshot, target: &Target<'_>, state: &EndpointState, wai
         "models": facts.models.iter().map(|model| model.name.as_str()).collect::<Vec<_>>(),
         "state": state.availability.as_str(),
         "retry_in_ms": retry_in_ms,
+        "drained": target.live.drained().map(|by| json!({ "by": by.by, "unix_ms": by.unix_ms })),
+        "drained_by_portfolio": target.live.is_drained_by_portfolio(),
+        "report_age_s": target.live.report_age_s(now),
         "in_flight": state.in_flight,
         "slots": facts.service.slots,
         "waiting_for_pool": held,

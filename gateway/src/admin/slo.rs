@@ -51,7 +51,10 @@ async fn slo(State(gateway): State<Arc<Gateway>>) -> Result<Json<Value>, Problem
         Ok(Json(json!({
             "classes": classes,
             "cost": costs(&books, &budget),
-            "labels": { "joules": "modelled", "usd_all_gpu": "modelled", "usd": "by the portfolio's prices" },
+            "tenants": tenants(&books, &budget),
+            "all": cost(budget.get(&Series::All).unwrap_or(&Stats::default())),
+            "cost_since_unix_s": now_s.saturating_sub(BUDGET_S),
+            "labels": { "joules": "modelled", "usd_all_gpu": "modelled", "joules_all_gpu": "modelled", "usd": "by the portfolio's prices" },
         })))
     })
     .await
@@ -122,18 +125,39 @@ fn costs(books: &Books, sums: &HashMap<Series, Stats>) -> Vec<Value> {
         })
         .collect();
     rows.sort_by_key(|(class, pool, _)| (*class, *pool));
-    let view = |(class, pool, stats): (&str, &str, &Stats)| {
-        json!({
-            "class": class,
-            "pool": pool,
-            "requests": stats.requests,
-            "tokens": stats.input_tokens + stats.output_tokens,
-            "usd": stats.usd,
-            "joules": stats.joules,
-            "usd_all_gpu": stats.all_gpu(),
-        })
-    };
+    let view = |(class, pool, stats)| named(cost(stats), [("class", class), ("pool", pool)]);
     rows.into_iter().map(view).collect()
+}
+
+/// By tenant, the one that cost most first.
+fn tenants(books: &Books, sums: &HashMap<Series, Stats>) -> Vec<Value> {
+    let mut rows: Vec<(&str, &Stats)> = sums
+        .iter()
+        .filter_map(|(series, stats)| match series {
+            Series::Tenant(number) => Some((books.names.name(Column::Tenant, *number), stats)),
+            _ => None,
+        })
+        .collect();
+    rows.sort_by(|(name, one), (other_name, other)| other.usd.total_cmp(&one.usd).then(name.cmp(other_name)));
+    rows.into_iter().map(|(tenant, stats)| named(cost(stats), [("tenant", tenant)])).collect()
+}
+
+fn cost(stats: &Stats) -> Value {
+    json!({
+        "requests": stats.requests,
+        "tokens": stats.input_tokens + stats.output_tokens,
+        "usd": stats.usd,
+        "joules": stats.joules,
+        "usd_all_gpu": stats.all_gpu(),
+        "joules_all_gpu": stats.all_gpu_joules(),
+    })
+}
+
+fn named<const COUNT: usize>(mut view: Value, names: [(&str, &str); COUNT]) -> Value {
+    if let Some(members) = view.as_object_mut() {
+        members.extend(names.map(|(key, name)| (key.to_owned(), json!(name))));
+    }
+    view
 }
 
 #[cfg(test)]

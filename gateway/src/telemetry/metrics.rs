@@ -291,6 +291,11 @@ impl Metrics {
         self.records_dropped.inc();
     }
 
+    /// Records that telemetry could not take.
+    pub fn dropped_records(&self) -> u64 {
+        self.records_dropped.get()
+    }
+
     /// Counts decisions by what became of them while recording: `written`, `dropped`.
     pub fn decisions_recorded(&self, result: &'static str, count: u64) {
         self.decisions_recorded.get_or_create(&WithResult { result }).inc_by(count);

@@ -20,6 +20,7 @@ use pointsman_backends::tls;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
+use super::health::Health;
 use super::metrics::Metrics;
 use super::spans::spans;
 use crate::config::process::TelemetryShape;
@@ -42,7 +43,7 @@ pub async fn export(
     mut records: mpsc::Receiver<Arc<Record>>,
     exporter: Option<SpanExporter>,
     tap: Option<mpsc::Sender<Arc<Record>>>,
-    metrics: Arc<Metrics>,
+    (metrics, health): (Arc<Metrics>, Arc<Health>),
 ) {
     let mut complaint: Option<tokio::time::Instant> = None;
     let mut batch = Vec::with_capacity(BATCH);
@@ -51,12 +52,8 @@ pub async fn export(
         open = gather(&mut records, &mut batch, exporter.is_some(), tap.as_ref()).await;
         let Some(exporter) = exporter.as_ref().filter(|_| !batch.is_empty()) else { continue };
         let count = batch.len() as u64;
-        let sent = tokio::time::timeout(SEND_TIME, exporter.export(std::mem::take(&mut batch))).await;
-        let problem = match sent {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some(format!("no answer within {SEND_TIME:?}")),
-        };
+        let problem = send(exporter, std::mem::take(&mut batch)).await.err();
+        health.sent(count, problem.as_deref());
         metrics.spans(if problem.is_none() { "sent" } else { "failed" }, count);
         if let Some(problem) = problem
             && complaint.is_none_or(|last| last.elapsed() > COMPLAIN_EVERY)
@@ -64,6 +61,14 @@ pub async fn export(
             complaint = Some(tokio::time::Instant::now());
             tracing::warn!("traces cannot be sent: {problem}");
         }
+    }
+}
+
+/// Sends spans once; an error says why they did not arrive.
+pub async fn send(exporter: &SpanExporter, spans: Vec<SpanData>) -> Result<(), String> {
+    match tokio::time::timeout(SEND_TIME, exporter.export(spans)).await {
+        Ok(sent) => sent.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("no answer within {SEND_TIME:?}")),
     }
 }
 
@@ -92,12 +97,15 @@ async fn gather(
     true
 }
 
-/// The exporter that the configuration or the environment asks for, if any; an error says why it cannot be made.
+/// The receiver that the configuration or the environment names, if any.
+pub fn receiver(telemetry: &TelemetryShape) -> Option<String> {
+    let from_environment = || std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok().filter(|url| !url.is_empty());
+    telemetry.otlp_endpoint.as_ref().map(|url| url.value.clone()).or_else(from_environment)
+}
+
+/// The exporter to it; an error says why it cannot be made.
 pub fn exporter(telemetry: &TelemetryShape) -> Result<Option<SpanExporter>, String> {
-    let from_environment = std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok().filter(|url| !url.is_empty());
-    let Some(base) = telemetry.otlp_endpoint.as_ref().map(|url| url.value.clone()).or(from_environment) else {
-        return Ok(None);
-    };
+    let Some(base) = receiver(telemetry) else { return Ok(None) };
     let client = OtlpClient::new(&base)?;
     let mut exporter = SpanExporter::builder()
         .with_http()

@@ -29,6 +29,8 @@ pub enum Series {
     Flow(u16, u16),
     /// A class on a pool, in the longest steps.
     Cost(u16, u16),
+    /// A tenant, in the longest steps.
+    Tenant(u16),
 }
 
 /// What a request would have cost on the cheapest GPU pool that serves its model; modelled.
@@ -36,6 +38,15 @@ pub enum Series {
 pub struct AllGpu {
     /// By that pool's list price, US dollars; `None` where no GPU pool serves the model.
     pub usd: Option<f64>,
+    /// There, with nothing in the cache and company as usual, joules; `None` where that is unknown.
+    pub joules: Option<f64>,
+}
+
+impl AllGpu {
+    /// Of a request that no machine has worked on.
+    pub fn nothing() -> AllGpu {
+        AllGpu { usd: Some(0.0), joules: Some(0.0) }
+    }
 }
 
 /// Sums of one series over one step.
@@ -61,6 +72,10 @@ pub struct Stats {
     pub usd_all_gpu: f64,
     /// Requests that no GPU serves.
     pub not_on_gpu: u32,
+    /// What GPUs alone would have taken, joules.
+    pub joules_all_gpu: f64,
+    /// Requests of which that is not known.
+    pub no_gpu_joules: u32,
     /// Times to first token.
     pub ttft: Sketch,
     /// Times per output token.
@@ -81,6 +96,10 @@ impl Stats {
             Some(usd) => self.usd_all_gpu += usd,
             None => self.not_on_gpu += 1,
         }
+        match all_gpu.joules {
+            Some(joules) => self.joules_all_gpu += joules,
+            None => self.no_gpu_joules += 1,
+        }
         self.ttft.add(row.ttft_ms.into());
         self.itl.add(row.itl_ms.into());
     }
@@ -97,6 +116,8 @@ impl Stats {
         self.joules += other.joules;
         self.usd_all_gpu += other.usd_all_gpu;
         self.not_on_gpu += other.not_on_gpu;
+        self.joules_all_gpu += other.joules_all_gpu;
+        self.no_gpu_joules += other.no_gpu_joules;
         self.ttft.merge(&other.ttft);
         self.itl.merge(&other.itl);
     }
@@ -104,6 +125,11 @@ impl Stats {
     /// What GPUs alone would have cost; `None` where one of the requests could not have been served by any.
     pub fn all_gpu(&self) -> Option<f64> {
         (self.not_on_gpu == 0).then_some(self.usd_all_gpu)
+    }
+
+    /// What GPUs alone would have taken, joules; `None` where that is not known of one of the requests.
+    pub fn all_gpu_joules(&self) -> Option<f64> {
+        (self.no_gpu_joules == 0).then_some(self.joules_all_gpu)
     }
 }
 
@@ -142,12 +168,12 @@ impl Rollups {
         for ((step_s, most), cells) in TIERS.into_iter().zip(&mut self.tiers) {
             let Some(cell) = cell(cells, end_s - end_s % step_s, step_s, most) else { continue };
             let besides = match step_s {
-                1 => Some(Series::Flow(class, endpoint)),
-                300 => Some(Series::Cost(class, pool)),
-                _ => None,
+                1 => [Some(Series::Flow(class, endpoint)), None],
+                300 => [Some(Series::Cost(class, pool)), Some(Series::Tenant(row.name(Column::Tenant)))],
+                _ => [None, None],
             };
             let all = [Series::All, Series::Class(class), Series::Pool(pool), Series::Endpoint(endpoint)];
-            for series in all.into_iter().chain(besides) {
+            for series in all.into_iter().chain(besides.into_iter().flatten()) {
                 if cell.series.len() < MOST_SERIES || cell.series.contains_key(&series) {
                     cell.series.entry(series).or_default().add(row, all_gpu);
                 }
@@ -216,7 +242,7 @@ mod tests {
     use super::super::row::tests::row;
     use super::*;
 
-    const FREE: AllGpu = AllGpu { usd: Some(0.5) };
+    const FREE: AllGpu = AllGpu { usd: Some(0.5), joules: Some(2.0) };
 
     fn one(names: &mut Names, class: &str, second: u64, slo: Slo) -> Row {
         row(names, &[(Column::Class, class), (Column::Endpoint, "gpu/1")], |row| {
@@ -229,7 +255,7 @@ mod tests {
         let (mut rollups, mut names) = (Rollups::default(), Names::default());
         let late = one(&mut names, "batch", 1_000, Slo::Missed);
         rollups.add(&one(&mut names, "batch", 1_007, Slo::Kept), FREE);
-        rollups.add(&Row { total_ms: 4_000.0, ..late }, AllGpu { usd: None });
+        rollups.add(&Row { total_ms: 4_000.0, ..late }, AllGpu { usd: None, joules: None });
         let seconds: Vec<u64> = rollups.cells(1, 0, u64::MAX).map(|cell| cell.unix_s).collect();
         assert_eq!(seconds, [1_004, 1_007], "in order, whichever came first");
         let sums = rollups.window(3_600, 1_010);
