@@ -13,6 +13,8 @@ pub mod config;
 pub mod policy;
 /// What was in force before, and back to it.
 pub mod generations;
+/// The last decisions, under another policy.
+pub mod again;
 /// What a swap of policies did.
 pub mod effect;
 /// Decisions made of late, and those that would be made.
@@ -74,6 +76,7 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .merge(policy::reads())
         .merge(generations::reads())
         .merge(effect::reads())
+        .merge(again::reads())
         .merge(exporters::reads())
         .merge(decisions::reads())
         .merge(requests::reads())

@@ -179,6 +179,9 @@ fn sums_promises_backends_and_comparisons_are_of_every_request() {
         let cost = &slo["cost"][0];
         assert_eq!((&cost["pool"], &cost["requests"]), (&json!("good"), &json!(6)));
         assert!(cost["usd_all_gpu"].as_f64().is_some_and(|usd| usd > 0.0), "{cost}");
+        assert!(cost["joules_all_gpu"].as_f64().is_some_and(|joules| joules > 0.0), "{cost}");
+        let tenant = &slo["tenants"][0];
+        assert_eq!((&tenant["requests"], &tenant["usd"]), (&json!(6), &slo["all"]["usd"]), "{slo}");
 
         let backends = asked(&gateway, "/api/v1/backends").await;
         let of = |pool: &str| {
@@ -237,5 +240,49 @@ fn who_watches_sees_what_its_filter_means_and_goes_on_where_it_left_off() {
         }
         assert_eq!(seen, [0, 1], "what it has missed");
         refused(&gateway.admin("/api/v1/stream?filter=clas:x").await, 400, "bad-filter");
+    });
+}
+
+#[test]
+fn a_text_is_tried_on_the_last_decisions_and_a_swap_has_two_sides() {
+    beside_others(async {
+        let machines = (machines::start("h100").await, machines::start("h100").await);
+        let pools = [PoolText::new("a", [url(&machines.0)]).price(1), PoolText::new("b", [url(&machines.1)]).price(2)];
+        let gateway = Gateway::start(PROCESS, &portfolio(&pools), CHEAPEST).await;
+        for _ in 0..4 {
+            gateway.send(Ask::chat(&chat(2, false))).await;
+        }
+        found(&gateway, "pool:a", 4).await;
+        let again = async |text: &str, last: u32| {
+            let ask = Ask::raw(&format!("/api/v1/policy/again?last={last}"), text.to_owned());
+            gateway.operate(ask).await
+        };
+        let same = again(CHEAPEST, 100).await.json();
+        assert_eq!((&same["decisions"], &same["elsewhere"]), (&json!(4), &json!(0)), "{same}");
+        let only = pointsman_tests::files::only("b");
+        let moved = again(&only, 3).await.json();
+        assert_eq!(
+            (&moved["decisions"], &moved["elsewhere"], &moved["policy"]),
+            (&json!(3), &json!(3), &json!("only-b"))
+        );
+        let first = &moved["moved"][0];
+        assert!(first["from"].as_str().is_some_and(|from| from.starts_with("a/")), "{moved}");
+        assert!(first["to"].as_str().is_some_and(|to| to.starts_with("b/")), "{moved}");
+        assert_eq!(gateway.status().await["generation"], 1, "nothing has changed");
+        assert!(!refused(&again("name = 1", 3).await, 422, "bad-policy")["error"]["diagnostics"].is_null());
+
+        let effect = asked(&gateway, "/api/v1/generations/1/effect").await;
+        assert!(effect["before"].is_null(), "nothing was in force before: {effect}");
+        gateway.files.write("policy.toml", &only);
+        wait::some("another policy", async || (gateway.status().await["generation"] == json!(2)).then_some(())).await;
+        let effect = wait::some("a second after it is over", async || {
+            gateway.send(Ask::chat(&chat(2, false))).await;
+            let effect = asked(&gateway, "/api/v1/generations/2/effect?window_s=60").await;
+            effect["after"]["pools"][0]["requests"].is_number().then_some(effect)
+        })
+        .await;
+        assert_eq!(effect["after"]["pools"][0]["pool"], "b", "{effect}");
+        assert!(effect["before"]["classes"].is_array(), "{effect}");
+        refused(&gateway.admin("/api/v1/generations/7/effect").await, 404, "unknown-generation");
     });
 }

@@ -56,7 +56,7 @@ async fn effect(
         let earlier = accepted().filter(|other| other.number < number).max_by_key(|other| other.number).map(at_s);
         let later = accepted().filter(|other| other.number > number).min_by_key(|other| other.number).map(at_s);
         let before = Span { from_s: swap_s.saturating_sub(window_s).max(earlier.unwrap_or(0)), until_s: swap_s };
-        let after = Span { from_s: swap_s, until_s: (swap_s + window_s).min(later.unwrap_or(u64::MAX)).min(now_s) };
+        let after = Span { from_s: swap_s + 1, until_s: (swap_s + window_s).min(later.unwrap_or(u64::MAX)).min(now_s) };
         let step_s = step(now_s.saturating_sub(before.from_s));
         let books: &Books = &gateway.telemetry().traffic().books();
         let books = (&books.rollups, &books.names);

@@ -165,7 +165,7 @@ async fn check(State(gateway): State<Arc<Gateway>>, uri: Uri, body: Body) -> Res
     off_thread(move || Ok(answer(&ChangeView::rehearsed(&gateway, &text)))).await
 }
 
-async fn policy_text(body: Body) -> Result<String, Problem> {
+pub(super) async fn policy_text(body: Body) -> Result<String, Problem> {
     let body = guard::body(body, MAX_TEXT_BYTES).await?;
     String::from_utf8(body.to_vec()).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
