@@ -1,6 +1,6 @@
 // The admin API, as it is asked: shapes are those of gateway/src/admin/API.md.
 
-export type Slo = 'kept' | 'miss' | 'none';
+export type Slo = 'kept' | 'missed' | 'none';
 
 export interface Diagnostic {
   severity: 'error' | 'warning' | string;

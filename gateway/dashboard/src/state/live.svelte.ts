@@ -29,7 +29,10 @@ class Live {
   #last = '';
   #abort: AbortController | null = null;
   #listeners = new Set<(tick: LiveTick) => void>();
+  // What came and is not shown yet: nothing moves while paused.
   #waiting: Req[] = [];
+  #happened: Happening[] = [];
+  #missing = 0;
   #wake: (() => void) | null = null;
 
   /** Hears every tick while not paused. */
@@ -43,8 +46,7 @@ class Live {
     if (this.#abort && filter === this.#filter) return;
     this.#filter = filter;
     this.#last = '';
-    this.requests = [];
-    this.leftOut = 0;
+    [this.requests, this.#waiting, this.leftOut, this.#missing] = [[], [], 0, 0];
     this.#abort?.abort();
     this.#abort = new AbortController();
     void this.#run(this.#abort.signal);
@@ -123,8 +125,8 @@ class Live {
     const value = JSON.parse(data);
     if (event === 'snapshot') this.hello = value;
     else if (event === 'request') this.#waiting = [value, ...this.#waiting].slice(0, MOST_REQUESTS);
-    else if (event === 'event') this.events = [value, ...this.events].slice(0, MOST_EVENTS);
-    else if (event === 'gap') this.leftOut += value.requests;
+    else if (event === 'event') this.#happened = [value, ...this.#happened].slice(0, MOST_EVENTS);
+    else if (event === 'gap') this.#missing += value.requests;
     else if (event === 'tick' && !this.paused) {
       this.tick = value;
       for (const listener of this.#listeners) listener(value);
@@ -132,9 +134,10 @@ class Live {
   }
 
   #show() {
-    if (!this.#waiting.length) return;
-    this.requests = [...this.#waiting, ...this.requests].slice(0, MOST_REQUESTS);
-    this.#waiting = [];
+    if (this.#happened.length) this.events = [...this.#happened, ...this.events].slice(0, MOST_EVENTS);
+    if (this.#missing) this.leftOut += this.#missing;
+    if (this.#waiting.length) this.requests = [...this.#waiting, ...this.requests].slice(0, MOST_REQUESTS);
+    [this.#waiting, this.#happened, this.#missing] = [[], [], 0];
   }
 }
 
