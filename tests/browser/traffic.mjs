@@ -19,6 +19,29 @@ export async function traffic({ open, proxy, trace }) {
     await page.context().close();
   });
 
+  await test('columns of the tail stay where they are while rows come and go', async () => {
+    const page = await open('/');
+    const tail = page.getByRole('region', { name: 'Requests as they end' });
+    await eventually('rows', async () => (await tail.locator('[data-row]').count()) > 5);
+    const seen = async () => ({ first: await tail.locator('.when').first().textContent(), edges: await tail.locator('th').evaluateAll((heads) => heads.map((head) => head.getBoundingClientRect().left)) });
+    const before = await seen();
+    await eventually('other rows', async () => (await seen()).first !== before.first);
+    await page.waitForTimeout(1_500);
+    same((await seen()).edges, before.edges, 'where columns begin');
+    await page.context().close();
+  });
+
+  await test('a chart tells its newest figures, and those under the pointer', async () => {
+    const page = await open('/');
+    const chart = page.getByRole('region', { name: 'Traffic', exact: true });
+    const told = async () => (await chart.locator('.legend .at').textContent()).trim();
+    await eventually('figures', async () => (await chart.locator('.legend b').allTextContents()).some((text) => /[1-9]/.test(text)));
+    const newest = await told();
+    await chart.locator('.u-over').hover({ position: { x: 20, y: 40 } });
+    await eventually('an earlier time', async () => (await told()) < newest);
+    await page.context().close();
+  });
+
   await test('a chart and the flow are tables, too', async () => {
     const page = await open('/');
     await page.getByRole('button', { name: /^view as table\s*: routing/ }).click();
@@ -83,6 +106,29 @@ export async function traffic({ open, proxy, trace }) {
     await page.context().close();
   });
 
+  await test('a point tells what it is and opens its trace', async () => {
+    const page = await open('/requests?filter=slo:miss');
+    await page.keyboard.press('Space'); // what is pointed at stays
+    const canvas = page.locator('canvas');
+    await canvas.waitFor();
+    const box = await canvas.boundingBox();
+    const tip = page.locator('.scatter .tip');
+    const found = await eventually('a point', async () => {
+      for (let x = 60; x < box.width - 10; x += 9) {
+        for (let y = 10; y < box.height - 30; y += 12) {
+          await page.mouse.move(box.x + x, box.y + y);
+          if (await tip.count()) return { x: box.x + x, y: box.y + y };
+        }
+      }
+      return null;
+    }, 30_000);
+    check(/missed its promise/.test(await tip.textContent()), await tip.textContent());
+    await page.mouse.click(found.x, found.y);
+    await page.waitForFunction(() => location.pathname.startsWith('/trace/'));
+    await page.locator('.chip.bad', { hasText: 'missed' }).waitFor();
+    await page.context().close();
+  });
+
   await test('rows are walked with keys into a trace and back, and pages go back in time', async () => {
     const page = await open('/requests');
     await page.locator('[data-row]').nth(3).waitFor();
@@ -105,6 +151,10 @@ export async function traffic({ open, proxy, trace }) {
     check((await page.locator('.bar.failed').count()) >= 1, 'the failed one is marked');
     check((await page.locator('.track .first').count()) > 0, 'the first token');
     await page.locator('.verdict').waitFor();
+    await page.getByText(/^1\. .*, first byte within/).waitFor();
+    await page.getByRole('cell', { name: '✗ failed' }).waitFor();
+    await page.getByRole('cell', { name: '✓ answered' }).waitFor();
+    check(!(await page.textContent('main')).includes('[object'), 'nothing is told as an object');
     check((await page.locator('table:has(caption:text("Candidates that could serve")) tbody tr').count()) >= 2, 'candidates');
     await page.getByRole('heading', { name: 'Rejected' }).waitFor();
     await page.getByText('does not serve the model').first().waitFor();

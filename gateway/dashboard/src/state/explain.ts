@@ -12,11 +12,18 @@ export interface Candidate {
 interface Rule { name: string; place: number; when: string; reads: { field: string; value: string }[] }
 
 export interface Explanation {
-  verdict: string; policy: string; fleet: string; draw: string; refusal: unknown;
-  class: { name: string; because: string; rule: string | null; target: number | null; priority: number; passed_over: Rule[] };
-  route: { name: string; objective: string; place: number; spill: string | null; tiers: number; when: string | null; passed_over: Rule[]; affinity: unknown } | null;
-  plan: { attempts: { endpoint: string; pool: string; first_byte_ms: number | null }[]; hedge: unknown; hold: unknown } | null;
+  verdict: string; policy: string; fleet: string; draw: string; refusal: { code: string; message: string; retry_in_ms: number | null } | null;
+  class: { name: string; because: string; rule: Rule | null; target: number | null; priority: number; passed_over: Rule[] };
+  route: { name: string; objective: string; place: number; spill: string | null; tiers: number; when: string | null; reads: Rule['reads']; passed_over: Rule[]; affinity: unknown } | null;
+  plan: {
+    attempts: { endpoint: string; pool: string; first_byte_ms: number }[]; total_ms: number | null; explored: unknown;
+    hedge: { endpoint: string; after_ms: number } | null;
+    hold: { pool: string; wait_ms: number; slack_ms: number; ahead: number; ahead_higher: number } | null;
+  } | null;
   candidates: Candidate[];
   request: Record<string, unknown>;
-  outcome: { endpoint?: string } | null;
+  outcome: {
+    attempts: { endpoint: string; status: number | null; ms: number; failure: string | null }[];
+    not_retried: string | null; not_continued: string | null;
+  } | null;
 }

@@ -35,7 +35,7 @@ export function usd(value: Maybe): string {
   const size = Math.abs(value);
   if (size >= 1_000) return `$${count(value)}`;
   if (size >= 1) return `$${digits(value, 2)}`;
-  return `$${value.toLocaleString('en-US', { maximumSignificantDigits: 3, maximumFractionDigits: 8 })}`;
+  return `$${value.toLocaleString('en-US', { minimumSignificantDigits: 3, maximumSignificantDigits: 3 })}`;
 }
 
 export function joules(value: Maybe): string {
@@ -78,5 +78,5 @@ export function ago(unixMs: number, now = Date.now()): string {
 
 /** Of `pool/host:port` on one page, the shortest that tells endpoints apart. */
 export function endpoint(name: string): string {
-  return name.replace('/127.0.0.1:', '/:').replace('/localhost:', '/:');
+  return name.replaceAll('/127.0.0.1:', '/:').replaceAll('/localhost:', '/:');
 }
