@@ -116,6 +116,8 @@ struct State {
     came: AtomicU64,
     /// Whether it says that it is not well.
     unwell: AtomicBool,
+    /// When it was last asked that.
+    asked_at: Mutex<Option<Instant>>,
     /// Models that it does not list, by the names that clients use.
     missing: Mutex<Vec<String>>,
     misses: AtomicBool,
@@ -136,6 +138,7 @@ impl State {
             reported: Mutex::default(),
             came: AtomicU64::default(),
             unwell: AtomicBool::default(),
+            asked_at: Mutex::default(),
             missing: Mutex::default(),
             misses: AtomicBool::default(),
             drain: Drain::default(),
@@ -144,6 +147,7 @@ impl State {
 
     /// It was asked whether it is well, and which of `models` it misses; `None` where it does not tell.
     fn examined(&self, well: bool, missing: Option<Vec<String>>, models: usize) {
+        *self.asked_at.lock() = Some(Instant::now());
         if let Some(missing) = missing {
             self.misses.store(!missing.is_empty(), Ordering::Relaxed);
             *self.missing.lock() = missing;
@@ -485,9 +489,15 @@ impl Live {
         self.shared.cache.forget();
     }
 
-    /// How old the last report of its engine is, seconds; `None` where there is none.
-    pub fn report_age_s(&self, now: Micros) -> Option<f64> {
-        self.shared.reported.lock().age_s(now)
+    /// The last report of its engine and its age, seconds; `None` where there is none.
+    pub fn last_report(&self, now: Micros) -> Option<(EngineReport, f64)> {
+        self.shared.reported.lock().last(now)
+    }
+
+    /// Whether it said that it is well when it was last asked, and how long ago that was; `None` where it is not asked.
+    pub fn last_probe(&self) -> Option<(bool, Duration)> {
+        let asked_at = self.prober.as_ref().and_then(|_| *self.shared.asked_at.lock())?;
+        Some((!self.shared.unwell.load(Ordering::Relaxed), asked_at.elapsed()))
     }
 
     /// What it is sent at once.

@@ -173,6 +173,7 @@ async fn status(State(gateway): State<Arc<Gateway>>) -> Json<serde_json::Value> 
                 "kind": target.facts.kind.as_str(),
                 "availability": availability,
                 "retry_in_ms": retry_in_ms,
+                "drained": backends::drained(&target),
                 "in_flight": state.in_flight,
                 "slots": target.facts.service.slots,
             })

@@ -101,9 +101,7 @@ impl Refusal {
             return Some(Refusal::OverBudget { retry_in_ms });
         }
         if reasons().any(unavailable) {
-            let names: Vec<&str> = pools.iter().flat_map(|pool| pool.endpoints.iter().map(String::as_str)).collect();
-            let tried = decision.candidates.iter().filter_map(|candidate| told(candidate, &names));
-            return Some(Refusal::Unavailable { retry_in_ms, tried: tried.collect::<Vec<_>>().join("; ") });
+            return Some(Refusal::Unavailable { retry_in_ms, tried: tried(decision, pools) });
         }
         let contexts = reasons().filter_map(|reason| match reason {
             Rejection::Context { needed, allowed } | Rejection::BeyondLease { needed, allowed } => {
@@ -193,9 +191,19 @@ fn unavailable(reason: Rejection) -> bool {
     matches!(reason, Rejection::BreakerOpen { .. } | Rejection::Draining)
 }
 
-fn told(candidate: &Candidate, names: &[&str]) -> Option<String> {
-    let reason = candidate.verdict.err().filter(|reason| unavailable(*reason))?;
-    Some(format!("{}: {reason}", names.get(candidate.endpoint)?))
+/// Each machine that cannot be reached, with its reason; told in one where they are all drained, as somebody wanted that.
+fn tried(decision: &Decision, pools: &[PoolFacts]) -> String {
+    let names: Vec<&str> = pools.iter().flat_map(|pool| pool.endpoints.iter().map(String::as_str)).collect();
+    let unreached = |candidate: &Candidate| {
+        let reason = candidate.verdict.err().filter(|reason| unavailable(*reason))?;
+        Some((*names.get(candidate.endpoint)?, reason))
+    };
+    let tried: Vec<(&str, Rejection)> = decision.candidates.iter().filter_map(unreached).collect();
+    if tried.iter().all(|(_, reason)| *reason == Rejection::Draining) {
+        let names: Vec<&str> = tried.iter().map(|(name, _)| *name).collect();
+        return format!("the operator has drained all that may serve this ({})", names.join(", "));
+    }
+    tried.iter().map(|(name, reason)| format!("{name}: {reason}")).collect::<Vec<_>>().join("; ")
 }
 
 /// A name that a caller wrote, cut to what a message can hold.

@@ -270,6 +270,17 @@ fn machines_are_asked_whether_they_are_well_and_what_they_have() {
             sound.store(false, Ordering::Relaxed);
             wait::some("it is left alone", async || served("second").await.then_some(())).await;
             assert_eq!(gateway.endpoint("first").await["availability"], "breaker-open");
+            let told = gateway.admin("/api/v1/backends").await.json()["backends"].clone();
+            let probed = |pool: &str| {
+                let one = told.as_array().and_then(|all| all.iter().find(|one| one["pool"] == pool)).expect("the pool");
+                one["probe"].clone()
+            };
+            assert_eq!(
+                (&probed("first")["well"], probed("second").is_null()),
+                (&serde_json::json!(false), true),
+                "{told}"
+            );
+            assert!(probed("first")["age_s"].as_f64().is_some_and(|age_s| age_s < 60.0), "{told}");
             sound.store(true, Ordering::Relaxed);
             wait::some("it is asked again", async || served("first").await.then_some(())).await;
         }

@@ -116,6 +116,16 @@ fn an_endpoint_can_be_taken_out_of_service_and_given_back_through_reloads() {
         let drained = turn("drain", &cheap).await.json();
         assert_eq!((&drained["drained"]["by"], &drained["endpoints_in_service"]), (&json!("ada"), &json!(1)));
         assert!(served().await.1.starts_with("dear/"));
+        let backends = gateway.admin("/api/v1/backends").await.json();
+        let out = backends["backends"].as_array().and_then(|all| all.iter().find(|one| one["endpoint"] == *cheap));
+        let reason = &out.expect("it is told")["rejected"][0];
+        assert_eq!(
+            (&reason["reason"], &reason["newest"]["told"]),
+            (&json!("draining"), &json!("draining")),
+            "{backends}"
+        );
+        let trace = format!("/api/v1/traces/{}", reason["newest"]["trace_id"].as_str().unwrap_or_default());
+        assert_eq!(gateway.admin(&trace).await.json()["request"]["pool"], "dear", "the request that it was kept from");
         gateway.files.write("policy.toml", &CHEAPEST.replacen("cheapest", "still", 1));
         wait::some("another policy", async || (gateway.status().await["generation"] == json!(2)).then_some(())).await;
         let (_, dear) = served().await;
@@ -126,7 +136,8 @@ fn an_endpoint_can_be_taken_out_of_service_and_given_back_through_reloads() {
         assert_eq!(turn("drain", &dear).await.json()["endpoints_in_service"], json!(0));
         let refused = gateway.send(Ask::chat(&machines::chat(2, false))).await;
         assert_eq!(refused.status, 503, "{}", refused.text());
-        assert!(refused.text().contains("draining"), "it says why: {}", refused.text());
+        assert!(refused.text().contains("the operator has drained all that may serve this"), "{}", refused.text());
+        assert_eq!(gateway.endpoint("cheap").await["drained"]["by"], "ada");
         assert!(turn("undrain", &cheap).await.json()["drained"].is_null());
         assert!(served().await.1.starts_with("cheap/"));
         let unknown = turn("drain", &cheap.replace("cheap", "chaep")).await;

@@ -176,6 +176,18 @@ fn sums_promises_backends_and_comparisons_are_of_every_request() {
         let class = classes.iter().find(|class| class["class"] == "standard").expect("the class");
         let judged = class["kept"].as_u64().zip(class["missed"].as_u64()).map(|(kept, missed)| kept + missed);
         assert_eq!((judged, class["windows"].as_array().map(Vec::len)), (Some(6), Some(4)), "{class}");
+        let objectives = class["objectives"].as_array().expect("objectives");
+        let parts: Vec<&str> = objectives.iter().filter_map(|one| one["objective"].as_str()).collect();
+        assert!(
+            !parts.is_empty() && parts.iter().all(|part| class["slo"][format!("{part}_ms")].is_number()),
+            "{class}"
+        );
+        for one in objectives {
+            let part = one["objective"].as_str().expect("its name");
+            let found = asked(&gateway, &format!("/api/v1/requests?filter=class:standard+slo:{part}")).await;
+            assert_eq!(found["matched"], one["missed"], "{part}: {class}");
+            assert!(one["burn"]["5m"].is_number() && one["attainment"].is_number(), "{one}");
+        }
         let cost = &slo["cost"][0];
         assert_eq!((&cost["pool"], &cost["requests"]), (&json!("good"), &json!(6)));
         assert!(cost["usd_all_gpu"].as_f64().is_some_and(|usd| usd > 0.0), "{cost}");
@@ -188,6 +200,8 @@ fn sums_promises_backends_and_comparisons_are_of_every_request() {
             backends["backends"].as_array().and_then(|all| all.iter().find(|one| one["pool"] == pool)).expect("it")
         };
         assert_eq!(of("good")["minute"]["requests"], 6);
+        let (held, room) = (of("good")["kv_tokens_held"].as_u64(), of("good")["kv_tokens"].as_u64());
+        assert!(held.zip(room).is_some_and(|(held, room)| held < room), "{backends}");
         assert!(
             of("good")["service_learned"]["slots"].is_number()
                 && of("bad")["url"].as_str().is_some_and(|url| url.starts_with("http://"))

@@ -72,6 +72,7 @@ struct Moment {
 #[derive(Clone, Debug, Default)]
 pub struct Reported {
     at: Option<Micros>,
+    last: EngineReport,
     in_flight: f64,
     context_tokens: f64,
     prefix_totals: Option<(f64, f64)>,
@@ -104,7 +105,7 @@ impl Reported {
         self.in_flight = (f64::from(report.running) + f64::from(report.waiting) - f64::from(own.in_flight)).max(0.0);
         let held = report.kv_used.zip(kv_tokens).map(|(part, capacity)| part.clamp(0.0, 1.0) * capacity as f64);
         self.context_tokens = held.map_or(0.0, |held| (held - own.context_tokens as f64).max(0.0));
-        self.at = Some(at);
+        (self.at, self.last) = (Some(at), *report);
         news
     }
 
@@ -128,6 +129,11 @@ impl Reported {
     /// When what was last reported was true.
     pub fn at(&self) -> Option<Micros> {
         self.at
+    }
+
+    /// What was last reported, of the machine as a whole, and how many seconds ago it was true.
+    pub fn last(&self, now: Micros) -> Option<(EngineReport, f64)> {
+        Some((self.last, self.age_s(now)?))
     }
 
     /// Seconds since what was last reported was true.

@@ -54,8 +54,7 @@ async fn backends(State(gateway): State<Arc<Gateway>>) -> Result<Json<Value>, Pr
                 let name = target.endpoint.id.as_str();
                 let booked = booked.remove(name).unwrap_or_default();
                 let reasons = rejected.remove(name).unwrap_or_default();
-                let reasons: Vec<Value> =
-                    reasons.into_iter().map(|(reason, count)| json!({ "reason": reason, "count": count })).collect();
+                let reasons: Vec<Value> = reasons.into_iter().map(|(reason, often)| often.view(reason)).collect();
                 let mut view = endpoint(&snapshot, &target, state, (&waiting, now));
                 if let Some(members) = view.as_object_mut() {
                     members.insert("minute".to_owned(), minute(&booked.minute));
@@ -85,15 +84,33 @@ fn booked(gateway: &Gateway, snapshot: &Snapshot) -> (HashMap<String, Booked>, V
     (all, books.details.newest(DECISIONS, |record| record.decision.is_some()))
 }
 
-/// By endpoint and reason, how often it was not considered.
-fn rejected(records: &[Arc<Record>]) -> HashMap<String, BTreeMap<&'static str, u32>> {
-    let mut counts: HashMap<String, BTreeMap<&'static str, u32>> = HashMap::new();
-    for decision in records.iter().filter_map(|record| record.decision.as_ref()) {
+/// How often a reason kept an endpoint from being considered.
+struct Often {
+    count: u32,
+    /// The newest request of which it did.
+    trace_id: u128,
+    /// With the numbers of that one.
+    told: String,
+}
+
+impl Often {
+    fn view(&self, reason: &str) -> Value {
+        let trace_id = format!("{:032x}", self.trace_id);
+        json!({ "reason": reason, "count": self.count, "newest": { "trace_id": trace_id, "told": self.told } })
+    }
+}
+
+/// By endpoint and reason, how often it was not considered; records come with the newest first.
+fn rejected(records: &[Arc<Record>]) -> HashMap<String, BTreeMap<&'static str, Often>> {
+    let mut counts: HashMap<String, BTreeMap<&'static str, Often>> = HashMap::new();
+    for record in records {
+        let Some(decision) = record.decision.as_ref() else { continue };
         for candidate in decision.again(&decision.endpoints.states()).candidates {
             let Err(rejection) = candidate.verdict else { continue };
             let Some(target) = decision.snapshot.target(candidate.endpoint) else { continue };
             let reasons = counts.entry(target.endpoint.id.as_str().to_owned()).or_default();
-            *reasons.entry(rejection.as_str()).or_default() += 1;
+            let first = || Often { count: 0, trace_id: record.trace.trace_id, told: rejection.to_string() };
+            reasons.entry(rejection.as_str()).or_insert_with(first).count += 1;
         }
     }
     counts
@@ -112,6 +129,7 @@ fn endpoint(
     let (facts, address) = (target.facts, &target.endpoint.address);
     let learned = snapshot.learned();
     let fleet = Fleet { learned: &learned, ..Fleet::new(&snapshot.portfolio.facts, &[]) };
+    let service = fleet.service(target.endpoint.pool);
     let held = waiting.iter().filter(|one| one.pool == facts.name).map(|one| one.requests).sum::<u64>();
     json!({
         "endpoint": target.endpoint.id.as_str(),
@@ -123,16 +141,31 @@ fn endpoint(
         "models": facts.models.iter().map(|model| model.name.as_str()).collect::<Vec<_>>(),
         "state": state.availability.as_str(),
         "retry_in_ms": retry_in_ms,
-        "drained": target.live.drained().map(|by| json!({ "by": by.by, "unix_ms": by.unix_ms })),
+        "drained": drained(target),
         "drained_by_portfolio": target.live.is_drained_by_portfolio(),
-        "report_age_s": target.live.report_age_s(now),
+        "probe": target.live.last_probe().map(|(well, ago)| json!({ "well": well, "age_s": ago.as_secs_f64() })),
+        "engine": target.live.last_report(now).map(|(report, age_s)| json!({
+            "age_s": age_s,
+            "running": report.running,
+            "waiting": report.waiting,
+            "kv_used": report.kv_used,
+        })),
         "in_flight": state.in_flight,
+        "prefilling": state.prefilling,
+        "window": state.window.map(|window| window.requests),
+        "kv_tokens_held": state.context_tokens,
+        "kv_tokens": service.and_then(|service| service.kv_tokens),
         "slots": facts.service.slots,
         "waiting_for_pool": held,
         "service_of_catalog": facts.service,
-        "service_learned": fleet.service(target.endpoint.pool),
+        "service_learned": service,
         "known": learned.known.get(target.endpoint.pool),
     })
+}
+
+/// Who took an endpoint out of service; null where nobody did.
+pub(super) fn drained(target: &Target<'_>) -> Value {
+    target.live.drained().map_or(Value::Null, |drained| json!({ "by": drained.by, "unix_ms": drained.unix_ms }))
 }
 
 fn minute(stats: &Stats) -> Value {

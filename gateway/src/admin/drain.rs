@@ -13,6 +13,7 @@ use pointsman_policies::language::nearest;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::backends;
 use super::guard::{self, Caller};
 use super::policy::change_of;
 use super::problem::Problem;
@@ -75,12 +76,11 @@ async fn turn(
         tracing::info!(who = caller.who, "{endpoint} is {what}");
         gateway.history().noted(&snapshot, &change_of(caller, Origin::Api), &format!("{endpoint} {what}"));
     }
-    let by = target.live.drained();
     let in_flight = target.live.state(target.endpoint.pool, gateway.fleet().now()).in_flight;
     let others = names().count() - snapshot.targets().filter(|target| target.live.drained().is_some()).count();
     Ok(Json(json!({
         "endpoint": endpoint,
-        "drained": by.map(|by| json!({ "by": by.by, "unix_ms": by.unix_ms })),
+        "drained": backends::drained(&target),
         "drained_by_portfolio": target.live.is_drained_by_portfolio(),
         "in_flight": in_flight,
         "endpoints_in_service": others,

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
-use pointsman_policies::policy::Class;
-use serde_json::{Value, json};
+use pointsman_policies::attain::Part;
+use pointsman_policies::policy::{Class, Slo};
+use serde_json::{Map, Value, json};
 
 use super::off_thread;
 use super::problem::Problem;
 use crate::gateway::Gateway;
 use crate::traffic::names::Column;
 use crate::traffic::rollup::{Promises, Series, Stats};
+use crate::traffic::row::PARTS;
 use crate::traffic::tend::now_ms;
 use crate::traffic::{Books, rollup};
 
@@ -73,6 +75,7 @@ type Window = (&'static str, u64, HashMap<Series, Stats>);
 
 fn told(name: &str, class: Option<&Class>, counts: Promises, windows: &[Window], number: Option<u16>) -> Value {
     let target = class.map(|class| class.target);
+    let objectives = class.map(|class| objectives(class, counts, windows, number)).unwrap_or_default();
     let windows: Vec<(u64, f64, Value)> = windows
         .iter()
         .map(|(name, window_s, sums)| {
@@ -101,8 +104,41 @@ fn told(name: &str, class: Option<&Class>, counts: Promises, windows: &[Window],
         "none": counts.none,
         "attainment": attainment(counts.kept, counts.missed),
         "budget_left": burnt.filter(|_| target.is_some_and(|target| target < 1.0)).map(|burn| 1.0 - burn),
+        "objectives": objectives,
         "windows": windows.into_iter().map(|(.., view)| view).collect::<Vec<_>>(),
     })
+}
+
+/// Each part of a promise by itself, held to the target of the whole. What is judged as a whole is judged in each part: who
+/// was not streamed to is promised the answer in `ttft + itl * (tokens - 1)`, told as `ttft`.
+fn objectives(class: &Class, counts: Promises, windows: &[Window], number: Option<u16>) -> Vec<Value> {
+    let judged = counts.kept + counts.missed;
+    let of_part = |(place, part): (usize, Part)| {
+        let promised_ms = bound(&class.slo, part)?;
+        let missed = counts.missed_of.get(place).copied().unwrap_or_default();
+        let burns = windows.iter().map(|(name, _, sums)| {
+            let stats = number.and_then(|number| sums.get(&Series::Class(number)));
+            let missed = stats.and_then(|stats| stats.missed_of.get(place)).map_or(0, |missed| u64::from(*missed));
+            let judged = stats.map_or(0, |stats| u64::from(stats.kept + stats.missed));
+            ((*name).to_owned(), json!(burn(judged.saturating_sub(missed), missed, Some(class.target))))
+        });
+        Some(json!({
+            "objective": part.as_str(),
+            "promised_ms": promised_ms,
+            "missed": missed,
+            "attainment": attainment(judged.saturating_sub(missed), missed),
+            "burn": burns.collect::<Map<_, _>>(),
+        }))
+    };
+    PARTS.into_iter().enumerate().filter_map(of_part).collect()
+}
+
+fn bound(slo: &Slo, part: Part) -> Option<f64> {
+    match part {
+        Part::Ttft => slo.ttft_ms,
+        Part::Itl => slo.itl_ms,
+        Part::Deadline => slo.deadline_ms,
+    }
 }
 
 fn attainment(kept: u64, missed: u64) -> Option<f64> {

@@ -107,7 +107,7 @@ impl LearnedMetrics {
                     self.hidden_load.get_or_create(&label).set(factor);
                 }
             }
-            if let Some(age) = target.live.report_age_s(now) {
+            if let Some((_, age)) = target.live.last_report(now) {
                 self.report_age.get_or_create(&Asked { endpoint }).set(age);
             }
         }

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::names::Column;
-use super::row::{Row, Slo};
+use super::row::{PARTS, Row, Slo};
 use super::sketch::Sketch;
 
 /// Length of a step, seconds, and how many of them are kept.
@@ -60,6 +60,8 @@ pub struct Stats {
     pub kept: u32,
     /// Promises missed.
     pub missed: u32,
+    /// Of them those missed in a part, as [`PARTS`] has them.
+    pub missed_of: [u32; PARTS.len()],
     /// Prompt tokens.
     pub input_tokens: u64,
     /// Answer tokens.
@@ -88,6 +90,7 @@ impl Stats {
         self.errors += u32::from(row.is_error());
         self.kept += u32::from(row.slo() == Slo::Kept);
         self.missed += u32::from(row.slo() == Slo::Missed);
+        self.missed_of.iter_mut().zip(parts(row)).for_each(|(sum, missed)| *sum += u32::from(missed));
         self.input_tokens += u64::from(row.input_tokens);
         self.output_tokens += u64::from(row.output_tokens);
         self.usd += f64::from(row.usd);
@@ -110,6 +113,7 @@ impl Stats {
         self.errors += other.errors;
         self.kept += other.kept;
         self.missed += other.missed;
+        self.missed_of.iter_mut().zip(other.missed_of).for_each(|(sum, more)| *sum += more);
         self.input_tokens += other.input_tokens;
         self.output_tokens += other.output_tokens;
         self.usd += other.usd;
@@ -140,6 +144,8 @@ pub struct Promises {
     pub kept: u64,
     /// Missed.
     pub missed: u64,
+    /// Of them those missed in a part, as [`PARTS`] has them.
+    pub missed_of: [u64; PARTS.len()],
     /// Nothing to judge.
     pub none: u64,
 }
@@ -186,6 +192,7 @@ impl Rollups {
                 Slo::Missed => promises.missed += 1,
                 Slo::None => promises.none += 1,
             }
+            promises.missed_of.iter_mut().zip(parts(row)).for_each(|(sum, missed)| *sum += u64::from(missed));
         }
     }
 
@@ -217,6 +224,12 @@ impl Rollups {
 pub fn step_for(window_s: u64) -> u64 {
     let reaches = |(step_s, most): &&(u64, usize)| *step_s * *most as u64 >= window_s;
     TIERS.iter().find(reaches).or(TIERS.last()).map_or(1, |(step_s, _)| *step_s)
+}
+
+/// Of each of [`PARTS`], whether it was missed.
+fn parts(row: &Row) -> impl Iterator<Item = bool> {
+    let bits = row.missed_bits();
+    (0..PARTS.len()).map(move |bit| bits & (1 << bit) != 0)
 }
 
 /// The cell of a moment; `None` where it is forgotten already.
@@ -255,7 +268,8 @@ mod tests {
         let (mut rollups, mut names) = (Rollups::default(), Names::default());
         let late = one(&mut names, "batch", 1_000, Slo::Missed);
         rollups.add(&one(&mut names, "batch", 1_007, Slo::Kept), FREE);
-        rollups.add(&Row { total_ms: 4_000.0, ..late }, AllGpu { usd: None, joules: None });
+        let pace = Slo::Missed as u8 | 0b010 << 2;
+        rollups.add(&Row { total_ms: 4_000.0, slo: pace, ..late }, AllGpu { usd: None, joules: None });
         let seconds: Vec<u64> = rollups.cells(1, 0, u64::MAX).map(|cell| cell.unix_s).collect();
         assert_eq!(seconds, [1_004, 1_007], "in order, whichever came first");
         let sums = rollups.window(3_600, 1_010);
@@ -264,7 +278,9 @@ mod tests {
         assert_eq!((stats.requests, stats.kept, stats.missed, stats.usd), (2, 1, 1, 0.5));
         assert_eq!((stats.all_gpu(), sums[&Series::All].requests), (None, 2), "one of them no GPU serves");
         assert!(sums.keys().all(|series| !matches!(series, Series::Flow(..))));
-        assert_eq!(rollups.promises()[&names.number(Column::Class, "batch")], Promises { kept: 1, missed: 1, none: 0 });
+        let promises = Promises { kept: 1, missed: 1, none: 0, missed_of: [0, 1, 0] };
+        assert_eq!(rollups.promises()[&names.number(Column::Class, "batch")], promises);
+        assert_eq!((stats.missed_of, sums[&Series::All].missed_of), ([0, 1, 0], [0, 1, 0]), "by part");
     }
 
     #[test]

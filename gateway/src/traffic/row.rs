@@ -154,8 +154,13 @@ impl Row {
 
     /// The parts of its promise that were missed.
     pub fn missed(&self) -> impl Iterator<Item = Part> {
-        let bits = self.slo >> 2;
+        let bits = self.missed_bits();
         PARTS.into_iter().enumerate().filter(move |(bit, _)| bits & (1 << bit) != 0).map(|(_, part)| part)
+    }
+
+    /// Of [`PARTS`], as bits, those that were missed; none where nothing is judged.
+    pub fn missed_bits(&self) -> u8 {
+        if self.slo() == Slo::Missed { self.slo >> 2 } else { 0 }
     }
 
     /// Whether the gateway or a machine failed it.

@@ -75,7 +75,9 @@ fn look(gateway: &Gateway, traffic: &Traffic, now_ms: u64, since_ms: u64) {
         return;
     }
     for (endpoint, change) in changed {
-        let text = format!("{endpoint} is {}", change.state);
+        let by = targets().find(|(target, _)| target.endpoint.id.as_str() == endpoint);
+        let by = by.and_then(|(target, _)| target.live.drained()).map(|drained| format!(", drained by {}", drained.by));
+        let text = format!("{endpoint} is {}{}", change.state, by.unwrap_or_default());
         let event = json!({ "unix_ms": now_ms, "kind": "breaker", "text": text, "endpoint": endpoint });
         traffic.feed.tell("event", event.to_string());
     }

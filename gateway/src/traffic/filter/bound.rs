@@ -8,6 +8,8 @@ use crate::traffic::row::{Mark, Row};
 
 /// A trace's id is asked for by at least so many digits; fewer are found by chance.
 const LEAST_DIGITS: usize = 6;
+/// Words of `slo` before those of its parts.
+const WHOLE: usize = 3;
 
 /// A filter as rows are tested with it; of names that came later it knows nothing.
 #[derive(Clone, Debug)]
@@ -96,7 +98,7 @@ impl Check {
     fn holds(&self, row: &Row, detailed: impl Fn() -> bool) -> bool {
         match self {
             Check::Named(named) => is_named(named, row),
-            Check::Word(worded, bits) => bits & (1 << word(*worded, row)) != 0,
+            Check::Word(worded, bits) => bits & words(*worded, row) != 0,
             Check::Status(ranges) => ranges.iter().any(|(from, to)| (*from..=*to).contains(&row.status)),
             Check::Marked(mark) => row.is(*mark),
             Check::Is(Being::Error) => row.is_error(),
@@ -111,13 +113,14 @@ impl Check {
     }
 }
 
-fn word(worded: Worded, row: &Row) -> u8 {
+/// The words that are true of a row, as bits.
+fn words(worded: Worded, row: &Row) -> u32 {
     match worded {
-        Worded::Api => row.api,
-        Worded::Kind => row.kind,
-        Worded::Outcome => row.outcome,
-        Worded::Slo => row.slo() as u8,
-        Worded::Stream => u8::from(row.is(Mark::Stream)),
+        Worded::Api => 1 << row.api,
+        Worded::Kind => 1 << row.kind,
+        Worded::Outcome => 1 << row.outcome,
+        Worded::Slo => 1 << row.slo() as u8 | u32::from(row.missed_bits()) << WHOLE,
+        Worded::Stream => 1 << u8::from(row.is(Mark::Stream)),
     }
 }
 

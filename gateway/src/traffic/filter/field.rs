@@ -94,7 +94,7 @@ pub(super) fn words(worded: Worded) -> &'static [&'static str] {
         Worded::Api => &APIS,
         Worded::Kind => &KINDS,
         Worded::Outcome => &OUTCOMES,
-        Worded::Slo => &["kept", "missed", "none"],
+        Worded::Slo => &["kept", "missed", "none", "ttft", "itl", "deadline"],
         Worded::Stream => &["no", "yes"],
     }
 }

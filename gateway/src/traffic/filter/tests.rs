@@ -15,7 +15,8 @@ fn example(names: &mut Names) -> Row {
         (Column::Tenant, "Acme Corp"),
     ];
     row(names, &named, |row| {
-        (row.trace_id, row.status, row.slo) = (0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c, 503, Slo::Missed as u8);
+        (row.trace_id, row.status, row.slo) =
+            (0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c, 503, Slo::Missed as u8 | 1 << 2);
         (row.ttft_ms, row.total_ms, row.output_tokens, row.unix_ms) = (400.0, 2_000.0, 2_500, 1_700_000_000_123);
         (row.marks, row.attempts) = (Mark::Stream as u8 | Mark::Held as u8, 2);
     })
@@ -39,6 +40,8 @@ fn every_term_must_hold() {
     check("class:inter", false);
     check("class:INTER*", true);
     check("-class:batch", true);
+    check("slo:ttft -slo:itl", true);
+    check("slo:deadline,itl", false);
 }
 
 #[test]
