@@ -85,6 +85,12 @@ export async function operating({ open, receiver, guarded }) {
     const row = page.getByRole('row').filter({ hasText: 'wafer/' });
     await row.getByRole('button', { name: /^drain/ }).click();
     await row.getByText(/drained by/).waitFor();
+    await page.getByText(/gets nothing new; \d+ still on their way there, \d+ in service/).waitFor();
+    await row.getByRole('link', { name: /^wafer/ }).click();
+    const reason = page.getByRole('region', { name: 'Why rejected' }).getByRole('row').filter({ hasText: 'draining' });
+    const trace = await reason.getByRole('link', { name: 'the newest' }).getAttribute('href');
+    const told = await (await fetch(new URL(`/api/v1/traces/${trace.split('/').at(-1)}`, page.url()))).json();
+    check(told.request.endpoint && !told.request.endpoint.startsWith('wafer/'), `another served it: ${told.request.endpoint}`);
     await row.getByRole('button', { name: /^give back/ }).click();
     await row.getByText('ready').waitFor();
     await page.getByRole('link', { name: /^gpu-b/ }).first().click();
@@ -94,11 +100,40 @@ export async function operating({ open, receiver, guarded }) {
     await page.context().close();
   });
 
+  await test('who drains the last endpoint of a model is asked whether that is meant', async () => {
+    const page = await open('/backends');
+    const rows = page.getByRole('region', { name: 'Endpoints' }).locator('[data-row]').filter({ hasText: 'gpu-a/' });
+    await rows.nth(1).waitFor();
+    const cpu = page.getByRole('region', { name: 'Endpoints' }).locator('[data-row]').filter({ hasText: 'cpu/' });
+    for (const row of await rows.all()) {
+      await row.getByRole('button', { name: /^drain/ }).click();
+      await row.getByText(/drained by/).waitFor();
+    }
+    await cpu.getByRole('button', { name: /^drain/ }).click();
+    await page.getByText('No other endpoint in service has').waitFor();
+    await page.getByRole('button', { name: 'leave it' }).click();
+    check(!(await cpu.getByText(/drained by/).isVisible()), 'it is left in service');
+    for (const row of await rows.all()) {
+      await row.getByRole('button', { name: /^give back/ }).click();
+      await row.getByText('ready').waitFor();
+    }
+    same(mishaps(page), [], 'mishaps');
+    await page.context().close();
+  });
+
   await test('promises, burn and costs are shown by class, and lead to requests', async () => {
     const page = await open('/slo');
-    for (const name of ['realtime', 'interactive', 'standard', 'batch']) await page.getByRole('region', { name: 'Promises' }).getByRole('row').filter({ hasText: name }).waitFor();
+    for (const name of ['realtime', 'interactive', 'standard', 'batch']) await page.getByRole('region', { name: 'Promises', exact: true }).getByRole('row').filter({ hasText: name }).waitFor();
     await page.getByRole('region', { name: 'By tenant' }).getByRole('row').filter({ hasText: 'acme' }).waitFor();
     await page.getByText(/all on GPU: \$/).waitFor();
+    const parts = page.getByRole('region', { name: 'Promises', exact: true }).getByRole('row');
+    await parts.filter({ hasText: 'each token after within 10 ms' }).waitFor();
+    const missed = parts.filter({ hasText: 'first token within 300 ms' }).getByRole('link');
+    same(new URL(await missed.getAttribute('href'), page.url()).searchParams.get('filter'), 'class:realtime slo:ttft', 'what is behind a part');
+    await page.getByRole('region', { name: 'Promises missed' }).getByRole('button', { name: /^view as table/ }).click();
+    await page.getByRole('region', { name: 'Promises missed' }).getByRole('columnheader', { name: 'interactive' }).waitFor();
+    await page.getByRole('group', { name: 'Span of the charts' }).getByRole('button', { name: '10m' }).click();
+    same(query(page).get('window'), '10m', 'the span is in the address');
     await page.getByRole('region', { name: 'By class' }).getByRole('row').filter({ hasText: 'realtime' }).getByRole('link').click();
     await page.waitForFunction(() => location.pathname === '/requests');
     same(query(page).get('filter'), 'class:realtime', 'the filter');

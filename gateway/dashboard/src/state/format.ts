@@ -38,11 +38,13 @@ export function usd(value: Maybe): string {
   return `$${value.toLocaleString('en-US', { minimumSignificantDigits: 3, maximumSignificantDigits: 3 })}`;
 }
 
-export function joules(value: Maybe): string {
+/** In a unit that suits it, or the one that suits `like`, where two are compared. */
+export function joules(value: Maybe, like: Maybe = value): string {
   if (value == null) return NONE;
-  if (value >= 3.6e6) return `${short(value / 3.6e6)} kWh`;
-  if (value >= 1e6) return `${short(value / 1e6)} MJ`;
-  if (value >= 1e3) return `${short(value / 1e3)} kJ`;
+  const size = like ?? value;
+  if (size >= 3.6e6) return `${short(value / 3.6e6)} kWh`;
+  if (size >= 1e6) return `${short(value / 1e6)} MJ`;
+  if (size >= 1e3) return `${short(value / 1e3)} kJ`;
   return `${short(value)} J`;
 }
 
