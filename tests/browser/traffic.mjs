@@ -1,6 +1,6 @@
 // Live, Requests, Trace.
 
-import { check, eventually, mishaps, query, same, test } from './stage.mjs';
+import { axe, check, eventually, mishaps, query, same, test } from './stage.mjs';
 
 export async function traffic({ open, proxy, trace }) {
   await test('live figures move, stand still while paused, and go on', async () => {
@@ -39,6 +39,10 @@ export async function traffic({ open, proxy, trace }) {
     const newest = await told();
     await chart.locator('.u-over').hover({ position: { x: 20, y: 40 } });
     await eventually('an earlier time', async () => (await told()) < newest);
+    const plot = await chart.locator('.u-over').elementHandle();
+    await page.waitForTimeout(2_500); // ticks have come
+    check((await told()) < newest, 'the crosshair stays');
+    check(await plot.evaluate((node) => node.isConnected), 'the plot is not made anew');
     await page.context().close();
   });
 
@@ -141,6 +145,31 @@ export async function traffic({ open, proxy, trace }) {
     await page.waitForFunction(() => location.pathname === '/requests');
     await page.getByRole('link', { name: 'older', exact: true }).click();
     await eventually('an older page', () => Number(query(page).get('before')) > 0);
+    await page.context().close();
+  });
+
+  await test('a click anywhere in a row opens it, and its neighbours are those of the filter', async () => {
+    const page = await open('/requests?filter=class:realtime');
+    await page.locator('[data-row]').nth(5).locator('td').nth(7).click();
+    await page.waitForFunction(() => location.pathname.startsWith('/trace/'));
+    same(query(page).get('filter'), 'class:realtime', 'the filter');
+    for (const key of [']', ']', '[']) {
+      const before = page.url();
+      await page.getByRole('link', { name: key === ']' ? 'older' : 'newer', exact: true }).waitFor();
+      await page.keyboard.press(key);
+      await page.waitForFunction((before) => location.href !== before, before);
+      await page.locator('.chips .chip').first().filter({ hasText: 'realtime' }).waitFor();
+    }
+    await page.context().close();
+  });
+
+  await test('the filter box tells its language where it is empty', async () => {
+    const page = await open('/requests');
+    await page.keyboard.press('/');
+    await page.getByText('is:retried', { exact: true }).waitFor();
+    same(await axe(page), [], 'axe');
+    await page.keyboard.type('x');
+    same(await page.getByText('is:retried', { exact: true }).count(), 0, 'shown over what is written');
     await page.context().close();
   });
 
