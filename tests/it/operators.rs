@@ -1,6 +1,6 @@
 //! Who may ask the operators' listener: its own machine, whoever holds the token, and no web page of anybody else.
 
-use pointsman_tests::client::{Ask, Reply};
+use pointsman_tests::client::{self, Ask, Next, Reply};
 use pointsman_tests::files::{CHEAPEST, Files, PROCESS, PoolText, portfolio};
 use pointsman_tests::gateway::Gateway;
 use pointsman_tests::machines;
@@ -113,7 +113,16 @@ fn an_endpoint_can_be_taken_out_of_service_and_given_back_through_reloads() {
         };
         let (status, cheap) = served().await;
         assert!(status == 200 && cheap.starts_with("cheap/"), "{cheap}");
+        let mut stream = client::open(gateway.running.admin_address, Ask::get("/api/v1/stream")).await;
+        let mut told = async |what: &str| loop {
+            let Next::Event(event) = stream.next().await else { panic!("it ended") };
+            if event.contains(what) {
+                break;
+            }
+        };
+        told("\"backends\"").await; // it has been seen in service
         let drained = turn("drain", &cheap).await.json();
+        told(&format!("{cheap} is draining, drained by ada")).await;
         assert_eq!((&drained["drained"]["by"], &drained["endpoints_in_service"]), (&json!("ada"), &json!(1)));
         assert!(served().await.1.starts_with("dear/"));
         let backends = gateway.admin("/api/v1/backends").await.json();
