@@ -56,6 +56,7 @@ const MOST_DISAGREED: usize = 16;
 /// What has passed.
 #[derive(Debug)]
 pub struct Traffic {
+    is_kept: bool,
     waiting: Mutex<Vec<Arc<Record>>>,
     disagreed: Mutex<Vec<Arc<DecisionRecord>>>,
     books: Mutex<Books>,
@@ -107,6 +108,7 @@ impl Traffic {
             notable: Vec::new(),
         };
         Traffic {
+            is_kept: room.rows > 0,
             waiting: Mutex::default(),
             disagreed: Mutex::default(),
             books: Mutex::new(books),
@@ -116,7 +118,7 @@ impl Traffic {
 
     /// A request that asked for work has ended.
     pub fn ended(&self, record: &Arc<Record>) {
-        if record.api.is_none() {
+        if record.api.is_none() || !self.is_kept {
             return;
         }
         let behind = {

@@ -95,7 +95,7 @@ async fn measured(pools: usize, each: usize, load: Load) {
 }
 
 /// A core for the gateway, the others for all else; `None` where there is but one.
-fn two_cores(all: &CpuSet) -> Option<(CpuSet, CpuSet)> {
+pub(crate) fn two_cores(all: &CpuSet) -> Option<(CpuSet, CpuSet)> {
     let last = (0..CpuSet::MAX_CPU).rev().find(|core| all.is_set(*core)).filter(|_| all.count() > 1)?;
     let (mut own, mut others) = (CpuSet::new(), *all);
     own.set(last);
@@ -260,7 +260,7 @@ fn told_of_threads(process: u32, file: &str) -> Vec<String> {
 }
 
 /// How long the threads of a process have run and waited for a core.
-fn scheduled(process: u32) -> (Duration, Duration) {
+pub(crate) fn scheduled(process: u32) -> (Duration, Duration) {
     let mut sum = (Duration::ZERO, Duration::ZERO);
     for text in told_of_threads(process, "schedstat") {
         let mut figures = text.split_whitespace().map_while(|figure| figure.parse().ok());

@@ -201,8 +201,8 @@ pub struct TelemetryShape {
     #[schemars(example = 100)]
     pub traces_per_s: Option<u32>,
     /// Requests of which a row is kept for lists, filters and comparisons, 96 bytes each; 200000 (19 MB) where not given. The
-    /// oldest is forgotten first.
-    #[schemars(range(min = 1000, max = 10_000_000))]
+    /// oldest is forgotten first. 0: nothing is kept of requests, no rows, sums or decisions, and the dashboard stays empty.
+    #[schemars(range(min = 0, max = 10_000_000))]
     #[schemars(example = 200_000)]
     pub kept_rows: Option<usize>,
     /// Memory for whole requests with decision and attempts, bytes; 33554432 (32 MiB) where not given. A quarter of it is
