@@ -93,6 +93,10 @@ export async function operating({ open, receiver, guarded }) {
     check(told.request.endpoint && !told.request.endpoint.startsWith('wafer/'), `another served it: ${told.request.endpoint}`);
     await row.getByRole('button', { name: /^give back/ }).click();
     await row.getByText('ready').waitFor();
+    const changes = page.getByRole('region', { name: 'Why rejected' });
+    await changes.locator('summary').click();
+    await changes.getByRole('cell', { name: 'draining' }).first().waitFor();
+    await page.getByRole('region', { name: 'Learned against believed' }).getByText(/TTFT is off by \d/).waitFor();
     await page.getByRole('link', { name: /^gpu-b/ }).first().click();
     await page.getByRole('heading', { name: /^gpu-b.*learned against the catalog/ }).waitFor();
     check(query(page).get('endpoint').startsWith('gpu-b/'), 'the endpoint is in the address');

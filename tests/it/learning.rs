@@ -81,6 +81,10 @@ fn what_one_process_learned_the_next_one_knows() {
             Some(step_ms(&gateway)).filter(|ms| *ms > 2.0 * prior.step_base_ms)
         })
         .await;
+        let told = gateway.admin("/api/v1/backends").await.json()["backends"][0].clone();
+        let step_ms_of = |model: &str| told[model]["step_base_ms"].as_f64().unwrap_or_default();
+        assert!(step_ms_of("service_learned") > 2.0 * step_ms_of("service_of_catalog"), "{told}");
+        assert!(told["prediction_error"]["itl"].as_f64().is_some_and(|error| error > 0.0), "{told}");
         let Gateway { files, running } = gateway;
         running.drain().await;
         assert!(files.path("state").join(FILE).exists(), "what was learned is written at the end");

@@ -201,6 +201,7 @@ fn sums_promises_backends_and_comparisons_are_of_every_request() {
         };
         assert_eq!(of("good")["minute"]["requests"], 6);
         let (held, room) = (of("good")["kv_tokens_held"].as_u64(), of("good")["kv_tokens"].as_u64());
+        assert!(of("good")["hidden_load"]["itl"].is_number(), "{backends}");
         assert!(held.zip(room).is_some_and(|(held, room)| held < room), "{backends}");
         assert!(
             of("good")["service_learned"]["slots"].is_number()

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
+use pointsman_backends::learn::drift::Time;
 use pointsman_policies::fleet::{Availability, EndpointState, Fleet};
 use pointsman_policies::units::Micros;
 use serde_json::{Value, json};
@@ -47,6 +48,11 @@ async fn backends(State(gateway): State<Arc<Gateway>>) -> Result<Json<Value>, Pr
         let mut rejected = rejected(&decided);
         let now = gateway.fleet().now();
         let waiting = gateway.queue().flow().overview(now);
+        let errors: Vec<Value> = {
+            let learner = gateway.learning().learner();
+            let of = |at| json!({ "ttft": learner.error(at, Time::Ttft), "itl": learner.error(at, Time::Itl) });
+            (0..snapshot.portfolio.facts.len()).map(of).collect()
+        };
         let told: Vec<Value> = snapshot
             .targets()
             .zip(&states)
@@ -57,6 +63,7 @@ async fn backends(State(gateway): State<Arc<Gateway>>) -> Result<Json<Value>, Pr
                 let reasons: Vec<Value> = reasons.into_iter().map(|(reason, often)| often.view(reason)).collect();
                 let mut view = endpoint(&snapshot, &target, state, (&waiting, now));
                 if let Some(members) = view.as_object_mut() {
+                    members.insert("prediction_error".to_owned(), json!(errors.get(target.endpoint.pool)));
                     members.insert("minute".to_owned(), minute(&booked.minute));
                     members.insert("strip".to_owned(), json!(booked.strip));
                     members.insert("rejected".to_owned(), json!(reasons));
@@ -159,6 +166,7 @@ fn endpoint(
         "waiting_for_pool": held,
         "service_of_catalog": facts.service,
         "service_learned": service,
+        "hidden_load": { "ttft": state.ttft_factor, "itl": state.itl_factor },
         "known": learned.known.get(target.endpoint.pool),
     })
 }
