@@ -106,7 +106,11 @@ fn ending(record: &Record) -> String {
 }
 
 fn queue(waited: &Waited) -> Bar {
-    let moved = if waited.moved > 0 { format!("; moved {} times", waited.moved) } else { String::new() };
+    let moved = match waited.moved {
+        0 => String::new(),
+        1 => "; moved once".to_owned(),
+        times => format!("; moved {times} times"),
+    };
     let told = format!("{} stood before it{moved}; {}", waited.ahead, waited.end.as_str());
     let name = format!("queue {}", waited.pool);
     Bar { told, ..bar(Kind::Queue, &name, (waited.from, waited.until)) }

@@ -23,7 +23,7 @@ export function count(value: Maybe): string {
 
 export function ms(value: Maybe): string {
   if (value == null) return NONE;
-  if (value >= 60_000) return `${short(value / 60_000)} min`;
+  if (value >= 600_000) return `${short(value / 60_000)} min`;
   if (value >= 1_000) return `${short(value / 1_000)} s`;
   if (value >= 1 || value === 0) return `${short(value)} ms`;
   return `${short(value * 1_000)} µs`;
