@@ -47,6 +47,6 @@ fn told(answer: &Value) -> String {
             format!("{endpoint} is drained by {by}; {in_flight} still on their way, {others} in service\n")
         }
         (None, true) => format!("{endpoint} stays drained: the portfolio says `drain = true` of its pool\n"),
-        (None, false) => format!("{endpoint} is in service, as are {} others\n", others.saturating_sub(1)),
+        (None, false) => format!("{endpoint} is in service, {others} in all\n"),
     }
 }
