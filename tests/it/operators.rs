@@ -149,24 +149,33 @@ fn an_endpoint_can_be_taken_out_of_service_and_given_back_through_reloads() {
         assert_eq!(gateway.endpoint("cheap").await["drained"]["by"], "ada");
         assert!(turn("undrain", &cheap).await.json()["drained"].is_null());
         assert!(served().await.1.starts_with("cheap/"));
-        let admin = format!("http://{}", gateway.running.admin_address);
-        let folder = gateway.files.folder().to_owned();
-        let command = async |what: &'static str, endpoint: &str| {
-            let (folder, endpoint, admin) = (folder.clone(), endpoint.to_owned(), admin.clone());
-            let ran = move || process::output(&folder, &[what, &endpoint, "--admin", &admin]);
-            tokio::task::spawn_blocking(ran).await.expect("it ends")
-        };
-        let said = command("undrain", &dear).await;
-        assert_eq!(String::from_utf8_lossy(&said.stdout), format!("{dear} is in service, 2 in all\n"));
-        let said = command("drain", &dear).await;
-        let text = String::from_utf8_lossy(&said.stdout).into_owned();
-        assert!(said.status.success() && text.starts_with(&format!("{dear} is drained by ")), "{text}");
-        assert!(text.ends_with("0 still on their way, 1 in service\n"), "{text}");
-        let said = command("drain", &dear.replace("dear", "daer")).await;
-        assert!(!said.status.success(), "there is none such");
-        assert!(String::from_utf8_lossy(&said.stderr).contains(&format!("did you mean `{dear}`")), "{said:?}");
         let unknown = turn("drain", &cheap.replace("cheap", "chaep")).await;
         assert_refused(&unknown, 404, "unknown-endpoint");
         assert!(unknown.text().contains(&format!("did you mean `{cheap}`")), "{}", unknown.text());
+    });
+}
+
+#[test]
+fn an_endpoint_is_drained_from_the_command_line() {
+    beside_others(async {
+        let pools = portfolio(&[PoolText::new("gpu", ["http://127.0.0.1:1", "http://127.0.0.1:2"])]);
+        let gateway = Gateway::start(PROCESS, &pools, CHEAPEST).await;
+        let endpoint = "gpu/127.0.0.1:1";
+        let admin = format!("http://{}", gateway.running.admin_address);
+        let folder = gateway.files.folder().to_owned();
+        let command = async |what: &'static str, name: &'static str| {
+            let (folder, admin) = (folder.clone(), admin.clone());
+            let ran = move || process::output(&folder, &[what, name, "--admin", &admin]);
+            tokio::task::spawn_blocking(ran).await.expect("it ends")
+        };
+        let said = command("undrain", endpoint).await;
+        assert_eq!(String::from_utf8_lossy(&said.stdout), format!("{endpoint} is in service, 2 in all\n"));
+        let said = command("drain", endpoint).await;
+        let text = String::from_utf8_lossy(&said.stdout).into_owned();
+        assert!(said.status.success() && text.starts_with(&format!("{endpoint} is drained by ")), "{text}");
+        assert!(text.ends_with("0 still on their way, 1 in service\n"), "{text}");
+        let said = command("drain", "gpu/127.0.0.1:11").await;
+        assert!(!said.status.success(), "there is none such");
+        assert!(String::from_utf8_lossy(&said.stderr).contains(&format!("did you mean `{endpoint}`")), "{said:?}");
     });
 }
