@@ -21,6 +21,7 @@ pub fn spans(record: &Record) -> Vec<SpanData> {
         let attributes = vec![
             text(key::CLASS, record.class.as_deref().unwrap_or_default()),
             text(key::CLASSIFIED_BY, record.because),
+            text(key::OPENINFERENCE_SPAN_KIND, "CHAIN"),
         ];
         tree.step(span::CLASSIFY.into(), record.read_at, record.classified_at, attributes, Vec::new());
     }
