@@ -58,7 +58,7 @@ impl Gateway {
         let learning = Learning::default();
         learning::file::load(&learning, &snapshot.process.state);
         learning.adopt(&snapshot);
-        telemetry.metrics().generation(generation);
+        telemetry.metrics().in_force(&snapshot);
         Arc::new(Gateway {
             snapshot: ArcSwap::from_pointee(snapshot),
             fleet,
@@ -160,7 +160,7 @@ impl Gateway {
         self.snapshot.store(Arc::clone(&snapshot));
         self.identity.adopt(&snapshot.process);
         self.fleet.retain(&snapshot.portfolio);
-        self.telemetry.metrics().generation(generation);
+        self.telemetry.metrics().in_force(&snapshot);
         snapshot
     }
 

@@ -124,8 +124,8 @@ impl Telemetry {
 
     /// A request has ended: counts it, and passes it on for recording and tracing.
     pub fn request(&self, mut record: Box<Record>) {
-        self.metrics.request(&record);
         record.trace.sampled |= self.sampler.look_again(&record);
+        self.metrics.request(&record);
         let record: Arc<Record> = Arc::from(record);
         self.recorder.offer(&record);
         self.traffic.ended(&record);

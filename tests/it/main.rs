@@ -79,6 +79,8 @@ mod explain;
 mod traces;
 /// Metrics, health, logs.
 mod metrics;
+/// What Prometheus and Grafana are given exists.
+mod observability;
 /// What is learned, and from what.
 mod learning;
 /// Prompts that machines have read before.

@@ -94,6 +94,13 @@ fn assert_is_openmetrics(text: &str) {
             continue;
         }
         assert!(line.starts_with(family), "`{line}` does not belong to `{family}`");
+        let (line, exemplar) = line.split_once(" # ").map_or((line, None), |(line, rest)| (line, Some(rest)));
+        if let Some(exemplar) = exemplar {
+            let (labels, value) = exemplar.rsplit_once(' ').expect("a value");
+            let id = labels.strip_prefix("{trace_id=\"").and_then(|rest| rest.strip_suffix("\"}"));
+            assert!(id.is_some_and(|id| id.len() == 32) && value.parse::<f64>().is_ok(), "{exemplar}");
+            assert!(line.contains("_bucket{"), "{line}");
+        }
         let (sample, value) = line.rsplit_once(' ').expect("a value");
         assert!(value.parse::<f64>().is_ok(), "{line}");
         assert_eq!(sample.contains('{'), sample.ends_with('}'), "{line}");
@@ -139,5 +146,66 @@ fn logs_are_json_where_that_is_wanted() {
         let message = broke.expect("the broken stream is logged")["message"].as_str().unwrap().to_owned();
         assert!(message.starts_with("stream broke: "), "{message}");
         wait::until("the refusal is logged", || served.process.stderr().contains("\"outcome\":\"refused\"")).await;
+    });
+}
+
+#[test]
+fn a_bucket_leads_to_a_trace_that_was_sent() {
+    beside_others(async {
+        let (receiver, machine) = (receiver::start().await, machines::start("h100").await);
+        let process = format!("{PROCESS}[telemetry]\notlp_endpoint = \"{}\"\n", receiver.url());
+        let gateway = Gateway::start(&process, &portfolio(&[PoolText::new("gpu", [url(&machine)])]), CHEAPEST).await;
+        let of = |id: &str, flag| format!("00-{id}-b7ad6b7169203331-0{flag}");
+        let (sent, unsent) = ("0af7651916cd43dd8448eb211c80319c", "1af7651916cd43dd8448eb211c80319c");
+        for (id, flag) in [(sent, 1), (unsent, 0)] {
+            gateway.send(Ask::chat(&chat(8, true)).header("traceparent", &of(id, flag))).await;
+        }
+        gateway.metric("gen_ai_server_time_to_first_token_seconds_count{class=\"interactive\",pool=\"gpu\"} 2").await;
+        let text = gateway.admin("/metrics").await.text();
+        assert_is_openmetrics(&text);
+        for name in ["time_to_first_token_seconds", "time_per_output_token_seconds", "request_duration_seconds"] {
+            let start = format!("gen_ai_server_{name}_bucket");
+            let with = text.lines().filter(|line| line.starts_with(&start) && line.contains(sent)).count();
+            assert_eq!(with, 1, "{name} in\n{text}");
+        }
+        assert!(!text.contains(unsent), "an exemplar that nobody has leads nowhere");
+        let line =
+            "gen_ai_client_token_usage_count{class=\"interactive\",pool=\"gpu\",gen_ai_token_type=\"output\"} 2\n";
+        assert!(text.contains(line), "{text}");
+    });
+}
+
+#[test]
+fn what_is_promised_is_told_and_outlives_its_policy() {
+    beside_others(async {
+        let machine = machines::start("h100").await;
+        let policy = format!("{CHEAPEST}[class.voice]\nttft_ms = 275\nitl_ms = 11\ntarget = 0.9\n");
+        let gateway = Gateway::start(PROCESS, &portfolio(&[PoolText::new("gpu", [url(&machine)])]), &policy).await;
+        let voice = || Ask::chat(&chat(8, true)).header("x-pointsman-class", "voice");
+        let zero = "pointsman_slo_events_total{class=\"voice\",slo=\"ttft\",result=\"missed\"} 0";
+        assert!(gateway.admin("/metrics").await.text().contains(zero), "the first miss is a rise");
+        assert_eq!(gateway.send(voice()).await.status, 200);
+        let kept = "pointsman_slo_events_total{class=\"voice\",slo=\"ttft\",result=\"kept\"} 1";
+        gateway.metric(kept).await;
+        let edge = "pool=\"gpu\",le=\"0.275\"} 1";
+        let policy_of =
+            |text: &str| text.lines().find(|line| line.starts_with("pointsman_policy_info{")).map(str::to_owned);
+        let text = gateway.admin("/metrics").await.text();
+        assert!(text.contains(edge), "{text}");
+        let before = policy_of(&text);
+        gateway.files.write("policy.toml", &format!("{CHEAPEST}[class.standard]\nttft_ms = 333\n"));
+        gateway.metric("pointsman_policy_generation 2").await;
+        let text = gateway.admin("/metrics").await.text();
+        for line in ["pointsman_slo_objective_ratio{class=\"voice\",slo=\"ttft\"} 0.9\n", kept] {
+            assert!(text.contains(line), "{line} in\n{text}");
+        }
+        assert_ne!(policy_of(&text), before);
+        assert_eq!(text.matches("pointsman_policy_info{").count(), 1);
+        gateway.send(Ask::chat(&chat(8, false))).await;
+        let both = async || {
+            let text = gateway.admin("/metrics").await.text();
+            (text.contains("le=\"0.333\"") && text.contains("le=\"0.275\"")).then_some(())
+        };
+        wait::some("a new bound is an edge, and old ones stay", both).await;
     });
 }

@@ -9,8 +9,8 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::{Registry, Unit};
 
+use super::metrics::register::Register;
 use super::names::metric;
 use crate::gateway::Gateway;
 
@@ -51,7 +51,7 @@ pub(super) struct LearnedMetrics {
 }
 
 impl LearnedMetrics {
-    pub(super) fn register(&self, registry: &mut Registry) {
+    pub(super) fn register(&self, registry: &mut Register) {
         registry.register(
             metric::PREDICTION_ERROR,
             "Mean error of predictions lately: the natural logarithm of observed over predicted, without its sign",
@@ -64,9 +64,8 @@ impl LearnedMetrics {
             self.hidden_load.clone(),
         );
         registry.register(metric::DRIFTS, "Times that machines were found changed", self.drifts.clone());
-        let name = metric::REPORT_AGE.strip_suffix("_seconds").unwrap_or(metric::REPORT_AGE);
         let help = "Age of the last metrics of an endpoint's engine";
-        registry.register_with_unit(name, help, Unit::Seconds, self.report_age.clone());
+        registry.seconds(metric::REPORT_AGE, help, self.report_age.clone());
     }
 
     /// Reads what is known now.

@@ -1,11 +1,17 @@
 //! Counters and histograms of every request, in Prometheus' text form.
 
+/// Their kinds and units.
+pub(super) mod register;
 /// Attempts that failed, and those beyond the first.
 mod attempts;
 /// Who called, and what of keys and certificates is in force.
 mod identity;
 /// Clients' connections.
 mod connections;
+/// Histograms of what requests take.
+mod times;
+/// What classes promise, and what of it was kept.
+mod promises;
 /// Commitments, budgets, sites, vendors.
 mod prices;
 
@@ -20,12 +26,13 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::{Registry, Unit};
 
 use super::learned::LearnedMetrics;
 use super::names::metric;
 use crate::gateway::Gateway;
 use crate::record::Record;
+use crate::snapshot::Snapshot;
+use register::Register;
 
 type FloatCounter = Counter<f64, AtomicU64>;
 
@@ -44,13 +51,6 @@ struct Requested {
     pool: Arc<str>,
     hardware: &'static str,
     outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct SloPart {
-    class: Arc<str>,
-    slo: &'static str,
-    result: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -91,27 +91,32 @@ struct OfEndpoint {
     endpoint: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct InState {
+    endpoint: String,
+    state: &'static str,
+}
+
+/// States of an endpoint.
+const STATES: [&str; 4] = ["ready", "breaker-open", "back-pressure", "draining"];
+
 /// All metrics of the process.
 #[derive(Debug)]
 pub struct Metrics {
-    registry: Mutex<Registry>,
+    register: Mutex<Register>,
     requests: Family<Requested, Counter>,
     attempts: attempts::Attempts,
     connections: connections::Connections,
-    slo_events: Family<SloPart, Counter>,
+    promises: promises::Promises,
     tokens: Family<Direction, Counter>,
     cost_usd: Family<Served, FloatCounter>,
     energy_joules: Family<Energy, FloatCounter>,
-    ttft: Family<Served, Histogram>,
-    itl: Family<Served, Histogram>,
-    duration: Family<Served, Histogram>,
+    times: times::Times,
     overhead: Histogram,
     decide: Histogram,
-    queue_time: Family<Served, Histogram>,
     queue_held: Family<Served, Gauge>,
     queue_ended: Family<Held, Counter>,
     queue_moves: Family<Served, Counter>,
-    generation: Gauge,
     reload_ok: Gauge,
     reloads: Family<WithResult, Counter>,
     trial_requests: Family<Tried, Counter>,
@@ -122,15 +127,13 @@ pub struct Metrics {
     spans: Family<WithResult, Counter>,
     in_flight: Family<OfEndpoint, Gauge>,
     available: Family<OfEndpoint, Gauge>,
+    endpoint_state: Family<InState, Gauge>,
     learned: LearnedMetrics,
     identity: identity::IdentityMetrics,
     prices: prices::Prices,
 }
 
-/// Finer than the conventions' buckets, which start too late for wafer-scale; the SLOs of the shipped policies are edges.
-const TTFT_BUCKETS_S: [f64; 14] = [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0];
-const ITL_BUCKETS_S: [f64; 13] = [0.0005, 0.001, 0.002, 0.004, 0.007, 0.01, 0.02, 0.035, 0.05, 0.1, 0.2, 0.5, 1.0];
-const DURATION_BUCKETS_S: [f64; 13] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 60.0, 180.0, 600.0, 3600.0];
+/// Edges for what takes microseconds.
 const DECIDE_BUCKETS_S: [f64; 14] =
     [2e-6, 4e-6, 6e-6, 8e-6, 1e-5, 1.3e-5, 1.6e-5, 2e-5, 3e-5, 5e-5, 1e-4, 2e-4, 1e-3, 1e-2];
 const OVERHEAD_BUCKETS_S: [f64; 9] = [2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 1e-3, 1e-2];
@@ -138,24 +141,20 @@ const OVERHEAD_BUCKETS_S: [f64; 9] = [2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 
 impl Default for Metrics {
     fn default() -> Metrics {
         let metrics = Metrics {
-            registry: Mutex::new(Registry::default()),
+            register: Mutex::default(),
             requests: Family::default(),
             attempts: attempts::Attempts::default(),
             connections: connections::Connections::default(),
-            slo_events: Family::default(),
+            promises: promises::Promises::default(),
             tokens: Family::default(),
             cost_usd: Family::default(),
             energy_joules: Family::default(),
-            ttft: Family::new_with_constructor(|| Histogram::new(TTFT_BUCKETS_S)),
-            itl: Family::new_with_constructor(|| Histogram::new(ITL_BUCKETS_S)),
-            duration: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS_S)),
+            times: times::Times::default(),
             overhead: Histogram::new(OVERHEAD_BUCKETS_S),
             decide: Histogram::new(DECIDE_BUCKETS_S),
-            queue_time: Family::new_with_constructor(|| Histogram::new(TTFT_BUCKETS_S)),
             queue_held: Family::default(),
             queue_ended: Family::default(),
             queue_moves: Family::default(),
-            generation: Gauge::default(),
             reload_ok: Gauge::default(),
             reloads: Family::default(),
             trial_requests: Family::default(),
@@ -166,6 +165,7 @@ impl Default for Metrics {
             spans: Family::default(),
             in_flight: Family::default(),
             available: Family::default(),
+            endpoint_state: Family::default(),
             learned: LearnedMetrics::default(),
             identity: identity::IdentityMetrics::default(),
             prices: prices::Prices::default(),
@@ -174,7 +174,7 @@ impl Default for Metrics {
         for result in ["same", "different", "dropped"] {
             let _ = metrics.shadow_decisions.get_or_create(&WithResult { result });
         }
-        metrics.register();
+        metrics.register_all();
         metrics
     }
 }
@@ -187,25 +187,16 @@ impl Metrics {
         let hardware = record.hardware.map_or("none", |kind| kind.as_str());
         let outcome = record.outcome.as_str();
         self.requests.get_or_create(&Requested { class: class.clone(), pool: pool.clone(), hardware, outcome }).inc();
-        for (part, kept) in record.slo_results() {
-            let result = if kept { "kept" } else { "missed" };
-            self.slo_events.get_or_create(&SloPart { class: class.clone(), slo: part.as_str(), result }).inc();
-        }
+        self.promises.request(record, &class);
         let served = Served { class: class.clone(), pool: pool.clone() };
-        if let Some(ms) = record.ttft_ms() {
-            self.ttft.get_or_create(&served).observe(ms / 1e3);
-            self.duration.get_or_create(&served).observe(record.ended_at.as_secs_f64());
-        }
-        if let Some(ms) = record.itl_ms() {
-            self.itl.get_or_create(&served).observe(ms / 1e3);
-        }
+        self.times.request(record, &served);
         if record.decision.is_some() {
             self.overhead.observe(record.decided_at.saturating_sub(record.read_at).as_secs_f64());
             self.decide.observe(record.decided_at.saturating_sub(record.classified_at).as_secs_f64());
         }
         if let Some(waited) = &record.waited {
             let served = Served { class: class.clone(), pool: Arc::clone(&waited.pool) };
-            self.queue_time.get_or_create(&served).observe(waited.ms() / 1e3);
+            self.times.held(record, &served, waited.ms());
             self.queue_moves.get_or_create(&served).inc_by(u64::from(waited.moved));
             let Served { class, pool } = served;
             self.queue_ended.get_or_create(&Held { class, pool, end: waited.end.as_str() }).inc();
@@ -259,9 +250,10 @@ impl Metrics {
         self.identity.ends(ends);
     }
 
-    /// Notes the generation in force.
-    pub fn generation(&self, generation: u64) {
-        self.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+    /// Notes the generation in force and what it promises.
+    pub fn in_force(&self, snapshot: &Snapshot) {
+        self.promises.in_force(snapshot);
+        self.times.promise(&snapshot.policy.classes);
     }
 
     /// Counts a reload.
@@ -308,9 +300,10 @@ impl Metrics {
 
     /// Everything in OpenMetrics text.
     pub fn render(&self, gateway: &Gateway) -> String {
-        let registry = self.registry.lock(); // also keeps two scrapes apart
+        let register = self.register.lock(); // also keeps two scrapes apart
         self.in_flight.clear();
         self.available.clear();
+        self.endpoint_state.clear();
         self.queue_held.clear();
         for waiting in gateway.queue().flow().overview(gateway.fleet().now()) {
             let served = Served { class: waiting.class.into(), pool: waiting.pool.into() };
@@ -323,46 +316,43 @@ impl Metrics {
             self.in_flight.get_or_create(&endpoint).set(i64::from(state.in_flight));
             let available = state.availability == Availability::Ready;
             self.available.get_or_create(&endpoint).set(i64::from(available));
+            for name in STATES {
+                let labels = InState { endpoint: endpoint.endpoint.clone(), state: name };
+                self.endpoint_state.get_or_create(&labels).set(i64::from(name == state_name(&state.availability)));
+            }
         }
         self.learned.read(gateway);
         self.connections.read(gateway);
         self.prices.set(&gateway.accounting().statement());
         let mut text = String::new();
-        match encode(&mut text, &registry) {
+        match encode(&mut text, &register.registry) {
             Ok(()) => text,
             Err(error) => format!("# cannot write the metrics: {error}\n"),
         }
     }
 
-    fn register(&self) {
-        let mut registry = self.registry.lock();
-        let r = &mut *registry;
+    /// What there is, in the order in which it is shown.
+    #[cfg(test)]
+    pub(super) fn kinds(&self) -> Vec<register::Kind> {
+        self.register.lock().kinds.clone()
+    }
+
+    fn register_all(&self) {
+        let mut register = self.register.lock();
+        let r = &mut *register;
         r.register(metric::REQUESTS, "Requests by class, pool, hardware and outcome", self.requests.clone());
-        r.register(
-            metric::SLO_EVENTS,
-            "Parts of SLOs kept and missed; whole answers are held to ttft + itl x (tokens - 1), told as ttft",
-            self.slo_events.clone(),
-        );
+        self.promises.register(r);
         r.register(metric::TOKENS, "Tokens by class, pool and direction", self.tokens.clone());
         r.register(metric::COST_USD, "US dollars by the portfolio's prices", self.cost_usd.clone());
         r.register(metric::ENERGY_JOULES, "Energy including PUE", self.energy_joules.clone());
-        seconds(r, metric::TTFT, "Time to first token", self.ttft.clone());
-        seconds(r, metric::ITL, "Time per output token after the first", self.itl.clone());
-        seconds(r, metric::DURATION, "Whole requests", self.duration.clone());
-        seconds(r, metric::OVERHEAD, "From the end of a request's body to its plan", self.overhead.clone());
-        seconds(r, metric::DECIDE, "The decision alone: from a request's class to its plan", self.decide.clone());
-        seconds(
-            r,
-            metric::QUEUE_TIME,
-            "Time that requests were held, by the pool they waited for",
-            self.queue_time.clone(),
-        );
+        self.times.register(r);
+        r.seconds(metric::OVERHEAD, "From the end of a request's body to its plan", self.overhead.clone());
+        r.seconds(metric::DECIDE, "The decision alone: from a request's class to its plan", self.decide.clone());
         r.register(metric::QUEUE_HELD, "Requests held now, by the pool they wait for", self.queue_held.clone());
         r.register(metric::QUEUE_ENDED, "Requests that were held, by how that ended", self.queue_ended.clone());
         r.register(metric::QUEUE_MOVES, "Moves of held requests to another pool's line", self.queue_moves.clone());
         self.attempts.register(r);
         self.connections.register(r);
-        r.register(metric::GENERATION, "The generation in force", self.generation.clone());
         r.register(metric::RELOAD_OK, "1 if the files as they are now are in force", self.reload_ok.clone());
         r.register(metric::RELOADS, "Reloads by result", self.reloads.clone());
         r.register(metric::TRIAL_REQUESTS, "Requests under either policy of a canary", self.trial_requests.clone());
@@ -374,14 +364,18 @@ impl Metrics {
         r.register(metric::SPANS, "Spans by what became of them", self.spans.clone());
         r.register(metric::IN_FLIGHT, "Requests in flight by endpoint", self.in_flight.clone());
         r.register(metric::AVAILABLE, "1 if the endpoint may be asked", self.available.clone());
+        r.register(metric::ENDPOINT_STATE, "1 for the state that an endpoint is in", self.endpoint_state.clone());
         self.learned.register(r);
         self.identity.register(r);
         self.prices.register(r);
     }
 }
 
-/// The unit is appended by the registry, so it is taken off the name here.
-fn seconds(registry: &mut Registry, name: &str, help: &str, metric: impl prometheus_client::registry::Metric) {
-    let name = name.strip_suffix("_seconds").unwrap_or(name);
-    registry.register_with_unit(name, help, Unit::Seconds, metric);
+fn state_name(availability: &Availability) -> &'static str {
+    match availability {
+        Availability::Ready => "ready",
+        Availability::BreakerOpen { .. } => "breaker-open",
+        Availability::BackPressure { .. } => "back-pressure",
+        Availability::Draining => "draining",
+    }
 }

@@ -1,5 +1,8 @@
-//! Every name of a span, attribute and metric: the semantic conventions' where they have one (GenAI 1.41, HTTP 1.41),
-//! our own under one prefix elsewhere.
+//! Every name of a span, attribute and metric: the semantic conventions' where they have one, our own under one prefix
+//! elsewhere. A snapshot of the whole table with kinds and units lies in `snapshots` beside this file.
+
+/// The version of OpenTelemetry's semantic conventions that the names below are of.
+pub const CONVENTIONS: &str = "1.41.0";
 
 /// Names of attributes.
 pub mod attribute {
@@ -129,6 +132,8 @@ pub mod metric {
     pub const ATTEMPT_FAILURES: &str = "pointsman_attempt_failures";
     /// Parts of SLOs kept and missed.
     pub const SLO_EVENTS: &str = "pointsman_slo_events";
+    /// The share of requests that shall keep a part of an SLO.
+    pub const SLO_OBJECTIVE: &str = "pointsman_slo_objective_ratio";
     /// Tokens by class, pool and direction.
     pub const TOKENS: &str = "pointsman_tokens";
     /// Dollars by class and pool.
@@ -139,6 +144,8 @@ pub mod metric {
     pub const TTFT: &str = "gen_ai_server_time_to_first_token_seconds";
     /// Time per output token.
     pub const ITL: &str = "gen_ai_server_time_per_output_token_seconds";
+    /// Tokens of a request by type.
+    pub const TOKEN_USAGE: &str = "gen_ai_client_token_usage";
     /// Whole requests.
     pub const DURATION: &str = "gen_ai_server_request_duration_seconds";
     /// From the last byte of a request to the plan.
@@ -171,6 +178,8 @@ pub mod metric {
     pub const BROKEN_STREAMS: &str = "pointsman_broken_streams";
     /// The generation in force.
     pub const GENERATION: &str = "pointsman_policy_generation";
+    /// The policy in force, by name and hash.
+    pub const POLICY: &str = "pointsman_policy_info";
     /// Whether the files as they are now are in force.
     pub const RELOAD_OK: &str = "pointsman_last_reload_ok";
     /// Reloads by result.
@@ -227,4 +236,40 @@ pub mod metric {
     pub const IN_FLIGHT: &str = "pointsman_endpoint_in_flight";
     /// Whether an endpoint may be asked.
     pub const AVAILABLE: &str = "pointsman_endpoint_available";
+    /// The state of an endpoint.
+    pub const ENDPOINT_STATE: &str = "pointsman_endpoint_state";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::metrics::Metrics;
+
+    /// Constants of one module of this file, in order.
+    fn names(module: &str) -> Vec<&'static str> {
+        let table = include_str!("names.rs").split("#[cfg(test)]").next().unwrap_or_default();
+        let (_, rest) = table.split_once(&format!("pub mod {module} {{")).expect("the module");
+        let (inside, _) = rest.split_once("\n}").expect("its end");
+        inside.lines().filter_map(|line| line.split('"').nth(1)).collect()
+    }
+
+    #[test]
+    fn the_table_of_names_is_as_it_was() {
+        let mut table = format!("semantic conventions {CONVENTIONS}\n");
+        for module in ["span", "attribute"] {
+            names(module).iter().for_each(|name| table += &format!("{module} {name}\n"));
+        }
+        let metrics = Metrics::default();
+        let (names, kinds) = (names("metric"), metrics.kinds());
+        for name in &names {
+            let Some(kind) = kinds.iter().find(|kind| kind.name == *name) else { panic!("`{name}` is not registered") };
+            table += &format!(
+                "metric {name} {} {}
+",
+                kind.kind, kind.unit
+            );
+        }
+        assert_eq!(kinds.len(), names.len(), "each metric has its name from the table");
+        insta::assert_snapshot!(table);
+    }
 }

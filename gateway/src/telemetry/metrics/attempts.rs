@@ -3,8 +3,8 @@
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::registry::Registry;
 
+use super::register::Register;
 use crate::record::{Outcome, Record};
 use crate::telemetry::names::metric;
 
@@ -64,7 +64,7 @@ impl Attempts {
         self.retries.get_or_create(&Retried { route: route.to_owned(), result }).inc();
     }
 
-    pub(super) fn register(&self, r: &mut Registry) {
+    pub(super) fn register(&self, r: &mut Register) {
         r.register(metric::ATTEMPT_FAILURES, "Failed attempts by pool and cause", self.failures.clone());
         r.register(metric::HEDGES, "Second attempts beside slow ones, by how they ended", self.hedges.clone());
         let broken = self.broken_streams.clone();

@@ -6,8 +6,8 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
 
+use super::register::Register;
 use crate::gateway::Gateway;
 use crate::telemetry::names::metric;
 
@@ -107,7 +107,7 @@ impl Connections {
         self.kept_for_continuation.set(number(gateway.kept_for_continuation().load(Ordering::Relaxed) as u64));
     }
 
-    pub(super) fn register(&self, r: &mut Registry) {
+    pub(super) fn register(&self, r: &mut Register) {
         r.register(metric::CONNECTIONS, "Open connections of clients", self.open.clone());
         r.register(metric::CONNECTIONS_CUT, "Connections of clients that were ended at once", self.cut.clone());
         let help = "Connections of clients that were asked to end after what runs on them";

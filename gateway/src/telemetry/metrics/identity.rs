@@ -8,8 +8,8 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
 
+use super::register::Register;
 use crate::identity::By;
 use crate::record::Record;
 use crate::telemetry::names::metric;
@@ -101,7 +101,7 @@ impl IdentityMetrics {
         }
     }
 
-    pub(super) fn register(&self, r: &mut Registry) {
+    pub(super) fn register(&self, r: &mut Register) {
         r.register(
             metric::IDENTIFIED,
             "Requests that had to say who calls, by proof and result",

@@ -6,8 +6,8 @@ use pointsman_backends::accounts::Statement;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
 
+use super::register::Register;
 use crate::telemetry::names::metric;
 
 /// One gauge for each value of a label.
@@ -101,7 +101,7 @@ impl Prices {
         [&self.share, &self.share_allowed].into_iter().for_each(By::clear);
     }
 
-    pub(super) fn register(&self, r: &mut Registry) {
+    pub(super) fn register(&self, r: &mut Register) {
         r.register(metric::PRICE_FACTOR, "What one dollar of a pool's price counts as", self.factor.clone());
         r.register(metric::USD_PER_JOULE, "What one joule counts as, US dollars", self.usd_per_joule.clone());
         r.register(metric::CREDIT, "The part of a committed pool's price that is owed anyway", self.credit.clone());
