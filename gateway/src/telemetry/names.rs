@@ -263,11 +263,7 @@ mod tests {
         let (names, kinds) = (names("metric"), metrics.kinds());
         for name in &names {
             let Some(kind) = kinds.iter().find(|kind| kind.name == *name) else { panic!("`{name}` is not registered") };
-            table += &format!(
-                "metric {name} {} {}
-",
-                kind.kind, kind.unit
-            );
+            table += &format!("metric {name} {} {}\n", kind.kind, kind.unit);
         }
         assert_eq!(kinds.len(), names.len(), "each metric has its name from the table");
         insta::assert_snapshot!(table);
