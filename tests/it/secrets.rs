@@ -80,6 +80,39 @@ fn keys_stay_secret() {
     });
 }
 
+#[test]
+fn a_key_in_the_midst_of_a_stream_stays_secret() {
+    beside_others(async {
+        let receiver = receiver::start().await;
+        let breaks = Double::start(|seen| {
+            let content = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"The\"}}]}\n\n";
+            let error = format!(
+                "data: {{\"error\":{{\"message\":\"bad key: {}\",\"type\":\"x\"}}}}\n\n",
+                seen.header("authorization")
+            );
+            Act::stream(&[content, &error], pointsman_tests::double::End::Clean)
+        })
+        .await;
+        let pools = [PoolText::new("breaks", [breaks.url()]).key("api_key = { file = \"key\" }")];
+        let process = format!("{PROCESS}[telemetry]\nlog = \"trace\"\notlp_endpoint = \"{}\"\n", receiver.url());
+        let files = Files::new(&process, &portfolio(&pools), CHEAPEST);
+        files.write("key", FROM_FILE);
+        let served = Served::start(files.folder(), &[]).await;
+        let told = client::send(served.address, Ask::chat(&chat(1, true))).await.text();
+        assert!(told.contains("The") && told.contains("bad key: Bearer [key]"), "{told}");
+        assert_clean("the stream", &told);
+        wait::until("traces arrive", || !receiver::spans(&receiver).is_empty()).await;
+        assert_clean("the traces", &format!("{:?}", receiver::spans(&receiver)));
+        let listed = client::send(served.admin, Ask::get("/api/v1/requests")).await.json();
+        let id = listed["requests"][0]["trace_id"].as_str().expect("the request").to_owned();
+        let trace = client::send(served.admin, Ask::get(&format!("/api/v1/traces/{id}"))).await.text();
+        assert!(trace.contains("[key]"), "{trace}");
+        assert_clean("the trace", &trace);
+        assert_clean("the logs", &(served.process.stderr() + &served.process.stdout()));
+        assert_eq!(breaks.last().header("authorization"), format!("Bearer {FROM_FILE}"));
+    });
+}
+
 /// What callers show, put everywhere a caller can put it.
 const PLACES: [&str; 6] = [
     "pm-canary-of-a-wrong-key-51c2",

@@ -281,10 +281,12 @@ impl Relay {
                 self.done = true;
             }
             EventKind::Error => {
+                let bytes = self.without_key(bytes);
                 if !self.dialect.blames_caller(&bytes) && self.mend(&self.complaint(&bytes)) {
                     return None;
                 }
                 self.error_event(&bytes);
+                return Some(bytes);
             }
             EventKind::Comment => {}
         }
@@ -302,6 +304,17 @@ impl Relay {
             }
         }
         passed
+    }
+
+    /// An error event without the key of its machine: some providers repeat the key they refuse.
+    fn without_key(&self, event: Bytes) -> Bytes {
+        let said = String::from_utf8_lossy(&event);
+        let told = self.record.as_ref().and_then(|record| {
+            let attempt = record.attempts.last()?;
+            let mut targets = record.decision.as_ref()?.snapshot.targets();
+            Some(targets.find(|target| target.endpoint.id == attempt.endpoint)?.pool.redact(said.clone().into_owned()))
+        });
+        told.filter(|told| *told != said).map_or_else(|| event.clone(), Bytes::from)
     }
 
     /// What the machine says went wrong.

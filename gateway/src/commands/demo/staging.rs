@@ -28,40 +28,41 @@ const BETWEEN: [Duration; 2] = [Duration::from_secs(4), Duration::from_secs(60)]
 /// A machine is on this machine.
 const CONNECT_TIME: Duration = Duration::from_secs(2);
 
-/// What goes wrong with a machine, and for how long.
+/// What goes wrong with so many machines of a pool, and for how long.
 struct Incident {
     pool: &'static str,
+    machines: usize,
     fault: &'static str,
     lasts: Duration,
 }
 
 /// In turn, again and again.
 const INCIDENTS: [Incident; 2] = [
-    Incident { pool: "gpu-a", fault: "error500:1", lasts: Duration::from_secs(3) },
-    Incident { pool: "gpu-b", fault: "slow-first-byte:1500ms", lasts: Duration::from_secs(3) },
+    Incident { pool: "gpu-a", machines: 1, fault: "error500:1", lasts: Duration::from_secs(5) },
+    Incident { pool: "gpu-b", machines: 2, fault: "slow-first-byte:1500ms", lasts: Duration::from_secs(4) },
 ];
 
 /// What will happen, for the greeting.
 pub(super) const TOLD: &str = "Staged (--calm: none of it): after 4 s `latency-first` decides in the shadow of a policy \
-                               that is new in the\n  folder; every minute one gpu-a answers 500 for 3 s, one gpu-b is \
-                               1.5 s late for 3 s.";
+                               that is new in the\n  folder; every minute one gpu-a answers 500 for 5 s, both gpu-b are \
+                               1.5 s late for 4 s.";
 
 /// Where the machines of the incidents are.
 pub(super) struct Stage {
     policy: Option<PathBuf>,
-    machines: Vec<(&'static Incident, Arc<Connections>)>,
+    machines: Vec<(&'static Incident, Vec<Arc<Connections>>)>,
 }
 
 impl Stage {
     /// With these machines, and this folder's policy if the demo wrote it: anybody else's is not touched.
     pub(super) fn new(folder: &Folder, machines: &Machines) -> Stage {
         let connections = |incident: &'static Incident| {
-            let machine = machines.iter().find(|machine| machine.pool == incident.pool)?;
-            let address = Address::of(machine.address);
-            Some((incident, Arc::new(Connections::new(address, None, Version::Http1, TaskTracker::new()))))
+            let struck = machines.iter().filter(|machine| machine.pool == incident.pool).take(incident.machines);
+            let connect = |address| Arc::new(Connections::new(address, None, Version::Http1, TaskTracker::new()));
+            (incident, struck.map(|machine| connect(Address::of(machine.address))).collect())
         };
         let policy = folder.policy_is_new.then(|| folder.policy_file.clone());
-        Stage { policy, machines: INCIDENTS.iter().filter_map(connections).collect() }
+        Stage { policy, machines: INCIDENTS.iter().map(connections).collect() }
     }
 
     /// Plays until told to stop; nothing where there is no stage.
@@ -81,8 +82,8 @@ impl Stage {
         let mut pauses = BETWEEN.into_iter().chain(std::iter::repeat(BETWEEN[1]));
         loop {
             tokio::time::sleep(pauses.next().unwrap_or(BETWEEN[1])).await;
-            for (incident, machine) in &self.machines {
-                if let Err(error) = happen(incident, machine).await {
+            for (incident, machines) in &self.machines {
+                if let Err(error) = happen(incident, machines).await {
                     tracing::warn!("nothing happens to a machine of {}: {error:#}", incident.pool);
                 }
             }
@@ -106,10 +107,15 @@ fn put_into_shadow(policy: &Path) -> anyhow::Result<()> {
     Ok(std::fs::rename(&beside, policy)?)
 }
 
-async fn happen(incident: &Incident, machine: &Arc<Connections>) -> anyhow::Result<()> {
-    set_faults(machine, &[incident.fault]).await?;
+async fn happen(incident: &Incident, machines: &[Arc<Connections>]) -> anyhow::Result<()> {
+    for machine in machines {
+        set_faults(machine, &[incident.fault]).await?;
+    }
     tokio::time::sleep(incident.lasts).await;
-    set_faults(machine, &[]).await
+    for machine in machines {
+        set_faults(machine, &[]).await?;
+    }
+    Ok(())
 }
 
 async fn set_faults(machine: &Arc<Connections>, faults: &[&str]) -> anyhow::Result<()> {
